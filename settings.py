@@ -1,0 +1,200 @@
+"""Every setting of the server: read once from the environment into one frozen dataclass, passed down, never read elsewhere."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.config import Config
+
+
+class SettingsRefused(Exception):
+    """The settings contradict each other or are unsafe; the message says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Values and their units. Defaults are the embedded mode: SQLite, one process, nothing to install."""
+
+    # ── where it listens and what it is called from outside ──
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public_url: str = "http://127.0.0.1:8000"  # without a trailing slash; signed URLs and mails begin with it
+    data_dir: Path = Path("var")  # SQLite file, firmware files, mails, lock file
+    allowed_origins: tuple[str, ...] = ()  # further Origins whose pages may open sockets; our own is always allowed
+    log_level: str = "INFO"
+
+    # ── stores ──
+    database_url: str = ""  # empty = SQLite under data_dir; postgres://… otherwise
+    redis_url: str = ""  # empty = wake-ups in the process (SQLite) or by NOTIFY (PostgreSQL)
+    blob_url: str = ""  # empty = a folder under data_dir; s3://bucket/prefix otherwise
+    database_pool_size: int = 10  # connections a process
+    database_command_timeout_s: float = 10.0
+    database_connect_timeout_s: float = 5.0
+    database_acquire_timeout_s: float = 5.0
+
+    # ── secrets ──
+    secret_key: str = ""  # signs URLs, seals device secrets; from_environment makes and keeps one if unset
+
+    # ── mail ──
+    smtp_url: str = ""  # smtp://user:password@host:port or smtps://…; empty = console
+    mail_dir: Path | None = None  # each mail also as a .eml file here
+    mail_from: str = "Flotilla <no-reply@flotilla.invalid>"
+
+    # ── accounts ──
+    billing: str = "off"  # stripe | sandbox | off
+    max_organizations_per_user: int = 1  # 0 = no limit
+    invitation_ttl_s: int = 7 * 86400
+    session_ttl_s: int = 30 * 86400
+    access_token_max_ttl_s: int = 365 * 86400
+    access_token_default_ttl_s: int = 90 * 86400
+    password_reset_ttl_s: int = 3600
+
+    # ── limits ──
+    rate_limits: bool = True  # False lifts the limits per address and per viewer; those per device stay
+    body_max_bytes: int = 1 << 20  # a JSON request
+    upload_max_bytes: int = 128 << 20  # an import file
+    firmware_max_bytes: int = 16 << 20
+    socket_frame_max_bytes: int = 1 << 20  # after connection_init; 64 KiB before
+    query_tokens_max: int = 2000
+    query_tokens_anonymous_max: int = 1000
+    query_depth_max: int = 16
+    query_cost_max: int = 20_000  # fields, page sizes multiplied
+    query_aliases_max: int = 100
+    request_timeout_s: float = 10.0
+
+    # ── devices ──
+    keep_alive_s: float = 25.0  # a device silent for twice this is offline
+    hello_timeout_s: float = 10.0
+    event_data_max_bytes: int = 1024
+    event_rate_per_s: float = 1.0
+    event_burst: int = 4
+    device_connects_per_s: float = 2000.0  # accepted by one process
+    call_timeout_s: float = 10.0
+    download_ttl_s: int = 900
+    update_in_flight_s: int = 1800
+    update_max_failures: int = 3
+    update_block_s: int = 86400
+
+    # ── leases of server processes ──
+    beat_s: float = 10.0
+    dead_after_s: float = 30.0
+
+    # ── the log ──
+    log_retention_s: int = 86400
+    log_max_rows: int = 1_000_000
+    import_piece_lines: int = 10_000  # lines a transaction
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.database_url == "" or self.database_url.startswith("sqlite:")
+
+    def limits(self) -> dict[str, float]:
+        """What `server { limits }` shows: every limit a client can run into, with its unit in the name."""
+        return {
+            "pageSize": 100,
+            "idsPerCall": 250,
+            "bodyBytes": self.body_max_bytes,
+            "uploadBytes": self.upload_max_bytes,
+            "firmwareBytes": self.firmware_max_bytes,
+            "queryTokens": self.query_tokens_max,
+            "queryTokensAnonymous": self.query_tokens_anonymous_max,
+            "queryDepth": self.query_depth_max,
+            "queryCost": self.query_cost_max,
+            "queryAliases": self.query_aliases_max,
+            "requestSeconds": self.request_timeout_s,
+            "eventDataBytes": self.event_data_max_bytes,
+            "eventsPerSecond": self.event_rate_per_s,
+            "eventBurst": self.event_burst,
+            "logRetentionSeconds": self.log_retention_s,
+            "logRows": self.log_max_rows,
+            "callSeconds": self.call_timeout_s,
+            "keepAliveSeconds": self.keep_alive_s,
+        }
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; Raises SettingsRefused with a sentence an operator can act on."""
+    config = Config(environ=os.environ if environment is None else environment)
+    d = Settings()
+    host = config("HOST", default=d.host)
+    port = _number(config, "PORT", d.port)
+    data_dir = Path(config("FLOTILLA_DATA_DIR", default=str(d.data_dir))).absolute()
+    mail_dir = config("MAIL_DIR", default="")
+    settings = Settings(
+        host=host,
+        port=port,
+        public_url=config("PUBLIC_URL", default=f"http://{host}:{port}").rstrip("/"),
+        data_dir=data_dir,
+        allowed_origins=tuple(o for o in config("ALLOWED_ORIGINS", default="").split(",") if o),
+        log_level=config("LOG_LEVEL", default=d.log_level).upper(),
+        database_url=config("DATABASE_URL", default=""),
+        redis_url=config("REDIS_URL", default=""),
+        blob_url=config("BLOB_URL", default=""),
+        database_pool_size=_number(config, "DATABASE_POOL_SIZE", d.database_pool_size),
+        secret_key=config("SECRET_KEY", default="") or _kept_secret(data_dir),
+        smtp_url=config("SMTP_URL", default=""),
+        mail_dir=Path(mail_dir).absolute() if mail_dir else None,
+        mail_from=config("MAIL_FROM", default=d.mail_from),
+        billing=config("BILLING", default=d.billing),
+        max_organizations_per_user=_number(config, "MAX_ORGANIZATIONS_PER_USER", d.max_organizations_per_user),
+        rate_limits=_switch(config, "RATE_LIMITS", d.rate_limits),
+        firmware_max_bytes=_number(config, "FIRMWARE_MAX_BYTES", d.firmware_max_bytes),
+        upload_max_bytes=_number(config, "UPLOAD_MAX_BYTES", d.upload_max_bytes),
+        keep_alive_s=_decimal(config, "KEEP_ALIVE", d.keep_alive_s),
+        event_data_max_bytes=_number(config, "EVENT_DATA_MAX", d.event_data_max_bytes),
+        event_rate_per_s=_decimal(config, "EVENT_RATE", d.event_rate_per_s),
+        event_burst=_number(config, "EVENT_BURST", d.event_burst),
+        call_timeout_s=_decimal(config, "CALL_TIMEOUT", d.call_timeout_s),
+        beat_s=_decimal(config, "BEAT", d.beat_s),
+        dead_after_s=_decimal(config, "DEAD_AFTER", d.dead_after_s),
+        log_retention_s=_number(config, "LOG_RETENTION", d.log_retention_s),
+        log_max_rows=_number(config, "LOG_MAX_ROWS", d.log_max_rows),
+    )
+    _refuse_unsafe(settings)
+    return settings
+
+
+def _refuse_unsafe(settings: Settings) -> None:
+    if settings.billing != "off":
+        raise SettingsRefused(f"BILLING={settings.billing} is not available in this version: unset it or say BILLING=off.")
+    if not settings.is_sqlite and not settings.database_url.startswith(("postgres://", "postgresql://")):
+        raise SettingsRefused("DATABASE_URL must begin with postgres:// or be unset for SQLite in FLOTILLA_DATA_DIR.")
+    if not 1 <= settings.event_data_max_bytes <= 16384:
+        raise SettingsRefused("EVENT_DATA_MAX must be between 1 and 16384 bytes.")
+
+
+def _kept_secret(data_dir: Path) -> str:
+    """The data folder's own secret, made at the first start; several processes on several machines need SECRET_KEY."""
+    path = data_dir / "secret_key"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    except FileExistsError:
+        pass
+    return path.read_text()
+
+
+def _number(config: Config, name: str, default: int) -> int:
+    text = config(name, default=str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise SettingsRefused(f"{name} must be a whole number.") from None
+
+
+def _decimal(config: Config, name: str, default: float) -> float:
+    text = config(name, default=str(default))
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingsRefused(f"{name} must be a number.") from None
+
+
+def _switch(config: Config, name: str, default: bool) -> bool:
+    text = config(name, default="on" if default else "off").lower()
+    if text not in ("on", "off"):
+        raise SettingsRefused(f"{name} must be on or off.")
+    return text == "on"
