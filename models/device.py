@@ -1,0 +1,103 @@
+"""Devices, what is known of their presence, and the groups they are in."""
+
+from enum import StrEnum
+
+from tortoise import fields
+from tortoise.models import Model
+
+
+class DeviceState(StrEnum):
+    ACTIVE = "ACTIVE"
+    QUARANTINED = "QUARANTINED"
+    DENIED = "DENIED"
+
+
+class Device(Model):
+    """The hardware. `device_id` is 24 lower-case hexadecimal digits and the key everywhere.
+
+    What changes with every frame (online, last heard) is in Presence: an update here would wear the table's indexes.
+    """
+
+    device_id = fields.CharField(24, primary_key=True)
+    product = fields.ForeignKeyField("models.Product", related_name=False, null=True, on_delete=fields.RESTRICT)
+    state = fields.CharField(16, default=DeviceState.ACTIVE)
+    created_at = fields.DatetimeField()
+    name = fields.CharField(100, null=True)
+    notes = fields.TextField(null=True)
+    serial_number = fields.CharField(100, null=True)
+    platform = fields.CharField(16, null=True)  # as reported; null until the first hello
+    development = fields.BooleanField(default=False)
+    forced = fields.BooleanField(default=False)  # treated as the product's whatever it reports
+    removed_from = fields.ForeignKeyField("models.Product", related_name=False, null=True, on_delete=fields.SET_NULL)
+    import_id = fields.IntField(null=True)  # the import that added it to its product
+
+    owner = fields.ForeignKeyField("models.Customer", related_name=False, null=True, on_delete=fields.RESTRICT)
+    user_owner = fields.ForeignKeyField("models.User", related_name=False, null=True, on_delete=fields.RESTRICT)
+    claimed_at = fields.DatetimeField(null=True)
+
+    public_key = fields.CharField(43, null=True)  # Ed25519, base64url without padding
+    secret = fields.TextField(null=True)  # sealed (auth/sealing.py); for devices without Ed25519
+
+    reported_product_id = fields.IntField(null=True)
+    firmware_version = fields.IntField(null=True)  # as reported at the last hello
+    proven = fields.BooleanField(default=False)  # firmware_version was reported at an authenticated hello as this product
+    functions = fields.JSONField(null=True)  # list of names
+    variables = fields.JSONField(null=True)  # name -> type
+
+    desired_firmware_version = fields.IntField(null=True)  # the lock
+    update_sequence = fields.IntField(default=0)  # grows with every desired-state message sent to it
+    update_failures = fields.IntField(default=0)  # in a row, towards the block
+    update_blocked_until = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "device"
+        indexes = (
+            ("product_id", "state", "device_id"),
+            ("product_id", "firmware_version"),
+            ("owner_id",),
+            ("user_owner_id",),
+            ("removed_from_id",),
+        )
+
+
+class Presence(Model):
+    """Whether a device is connected, where, and since when. No row: it never connected."""
+
+    device = fields.OneToOneField("models.Device", related_name=False, primary_key=True)
+    online = fields.BooleanField()
+    process = fields.CharField(32, null=True)  # the server process that holds the session
+    epoch = fields.BigIntField()  # the session; what an older one still says is ignored
+    last_heard = fields.DatetimeField()
+    last_handshake_at = fields.DatetimeField()
+    last_ip_address = fields.CharField(45, null=True)
+    connects_since = fields.DatetimeField()  # the hour being counted
+    connects = fields.IntField()  # within that hour; above 10 the device is flapping
+
+    class Meta:
+        table = "presence"
+        indexes = (("process", "online"), ("last_heard",))
+
+
+class DeviceGroup(Model):
+    """A named set of a product's devices. `path` is the names from the top joined by "/"."""
+
+    id = fields.IntField(primary_key=True)
+    product = fields.ForeignKeyField("models.Product", related_name=False)
+    parent = fields.ForeignKeyField("models.DeviceGroup", related_name=False, null=True, on_delete=fields.RESTRICT, db_index=True)
+    name = fields.CharField(64)
+    path = fields.CharField(519)  # eight names of 64 and seven slashes
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        table = "device_group"
+        unique_together = (("product", "path"),)
+
+
+class GroupMembership(Model):
+    id = fields.BigIntField(primary_key=True)
+    group = fields.ForeignKeyField("models.DeviceGroup", related_name=False)
+    device = fields.ForeignKeyField("models.Device", related_name=False, db_index=True)
+
+    class Meta:
+        table = "group_membership"
+        unique_together = (("group", "device"),)

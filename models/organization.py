@@ -1,0 +1,76 @@
+"""Organizations, the people in them, and the invitations that bring people in."""
+
+from enum import StrEnum
+
+from tortoise import fields
+from tortoise.models import Model
+
+
+class Role(StrEnum):
+    """What a member may do, strongest first; the actions of each stand in auth/viewer.py."""
+
+    OWNER = "OWNER"
+    ADMIN = "ADMIN"
+    DEVELOPER = "DEVELOPER"
+    SUPPORT = "SUPPORT"
+    VIEWER = "VIEWER"
+
+
+class InvitationState(StrEnum):
+    PENDING = "PENDING"
+    ACCEPTED = "ACCEPTED"
+    DECLINED = "DECLINED"
+    REVOKED = "REVOKED"
+    EXPIRED = "EXPIRED"
+
+
+class BillingState(StrEnum):
+    TRIALING = "TRIALING"
+    ACTIVE = "ACTIVE"
+    PAST_DUE = "PAST_DUE"
+    INCOMPLETE = "INCOMPLETE"
+    LOCKED = "LOCKED"
+    INACTIVE = "INACTIVE"
+    EXEMPT = "EXEMPT"
+
+
+class Organization(Model):
+    """The team's account; it owns products and is what pays."""
+
+    id = fields.IntField(primary_key=True)
+    slug = fields.CharField(80, unique=True)
+    name = fields.CharField(100)
+    billing_state = fields.CharField(16, default=BillingState.EXEMPT)
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        table = "organization"
+
+
+class Member(Model):
+    """A person in an organization. A seat is one of these rows."""
+
+    id = fields.IntField(primary_key=True)
+    organization = fields.ForeignKeyField("models.Organization", related_name=False)
+    user = fields.ForeignKeyField("models.User", related_name=False, db_index=True)
+    role = fields.CharField(16)
+    joined_at = fields.DatetimeField()
+
+    class Meta:
+        table = "member"
+        unique_together = (("organization", "user"),)
+
+
+class Invitation(Model):
+    id = fields.IntField(primary_key=True)
+    organization = fields.ForeignKeyField("models.Organization", related_name=False, db_index=True)
+    email = fields.CharField(254)
+    email_key = fields.CharField(254, db_index=True)  # what equality means for addresses: NFKC, casefold
+    role = fields.CharField(16)
+    invited_by = fields.ForeignKeyField("models.User", related_name=False, null=True, on_delete=fields.SET_NULL)
+    state = fields.CharField(16, default=InvitationState.PENDING)
+    created_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField()
+
+    class Meta:
+        table = "invitation"
