@@ -15,19 +15,20 @@ class DeviceState(StrEnum):
 class Device(Model):
     """The hardware. `device_id` is 24 lower-case hexadecimal digits and the key everywhere.
 
+    The defaults stand in the database too: an import names only the columns it knows.
     What changes with every frame (online, last heard) is in Presence: an update here would wear the table's indexes.
     """
 
     device_id = fields.CharField(24, primary_key=True)
     product = fields.ForeignKeyField("models.Product", related_name=False, null=True, on_delete=fields.RESTRICT)
-    state = fields.CharField(16, default=DeviceState.ACTIVE)
+    state = fields.CharField(16, default=DeviceState.ACTIVE, db_default="ACTIVE")
     created_at = fields.DatetimeField()
     name = fields.CharField(100, null=True)
     notes = fields.TextField(null=True)
     serial_number = fields.CharField(100, null=True)
     platform = fields.CharField(16, null=True)  # as reported; null until the first hello
-    development = fields.BooleanField(default=False)
-    forced = fields.BooleanField(default=False)  # treated as the product's whatever it reports
+    development = fields.BooleanField(default=False, db_default=False)
+    forced = fields.BooleanField(default=False, db_default=False)  # treated as the product's whatever it reports
     removed_from = fields.ForeignKeyField("models.Product", related_name=False, null=True, on_delete=fields.SET_NULL)
     import_id = fields.IntField(null=True)  # the import that added it to its product
 
@@ -40,13 +41,13 @@ class Device(Model):
 
     reported_product_id = fields.IntField(null=True)
     firmware_version = fields.IntField(null=True)  # as reported at the last hello
-    proven = fields.BooleanField(default=False)  # firmware_version was reported at an authenticated hello as this product
+    proven = fields.BooleanField(default=False, db_default=False)  # firmware_version was reported at an authenticated hello as this product
     functions = fields.JSONField(null=True)  # list of names
     variables = fields.JSONField(null=True)  # name -> type
 
     desired_firmware_version = fields.IntField(null=True)  # the lock
-    update_sequence = fields.IntField(default=0)  # grows with every desired-state message sent to it
-    update_failures = fields.IntField(default=0)  # in a row, towards the block
+    update_sequence = fields.IntField(default=0, db_default=0)  # grows with every desired-state message sent to it
+    update_failures = fields.IntField(default=0, db_default=0)  # in a row, towards the block
     update_blocked_until = fields.DatetimeField(null=True)
 
     class Meta:
