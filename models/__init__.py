@@ -1,0 +1,1 @@
+"""What is stored: one table, one class, and the rules that need only that row."""
