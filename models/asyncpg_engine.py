@@ -32,7 +32,7 @@ class _Borrowed(PoolConnectionWrapper[Any]):
         self.connection = await self.client.borrow()
         return self.connection
 
-    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+    async def __aexit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         await self.client.give_back(self.connection)
 
 
@@ -94,7 +94,7 @@ class Client(_Statements):
     def _in_transaction(self) -> TransactionContext:
         return _Transaction(Transaction(self), self._pool_init_lock)
 
-    async def execute_many(self, query: str, values: Iterable[Any]) -> None:  # type: ignore[override]  # also what is no list
+    async def execute_many(self, query: str, values: Iterable[Any]) -> None:
         async with self._in_transaction() as client:
             await client.execute_many(query, values)  # type: ignore[arg-type]  # any iterable reaches the driver
 
@@ -156,7 +156,7 @@ class _Transaction(TransactionContextPooled):
             await self.client.undo()
         await pool.give_back(self.client._connection)
 
-    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+    async def __aexit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         pool: Client = self.client._parent  # type: ignore[assignment]  # our own
         try:
             await uninterrupted(self.client.finish(commit=exc_type is None))

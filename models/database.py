@@ -65,10 +65,12 @@ async def database(settings: Settings, *, models: Sequence[str] = MODEL_MODULES)
 
 
 @asynccontextmanager
-async def separate(settings: Settings, **options: Any) -> AsyncIterator[TortoiseContext]:
-    """A connection of its own, seen inside the block only, even while the process has its database open: for migrations."""
+async def opened(settings: Settings, models: Sequence[str] = (), *, migrating: bool = False) -> AsyncIterator[TortoiseContext]:
+    """A connection seen inside the block only, even while the process has its database open: for migrations and their checks."""
     async with TortoiseContext() as context:
-        await context.init(config=tortoise_config(settings, (), **options))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*has no models", category=RuntimeWarning)
+            await context.init(config=tortoise_config(settings, models, migrating=migrating))
         await _open_connections(context, settings)
         yield context
 
@@ -95,8 +97,8 @@ def tortoise_config(settings: Settings, models: Sequence[str], *, migrating: boo
     SQLite ignores a change of `foreign_keys` inside a transaction, and a table rebuilt with them on takes its children along.
     """
     chosen = _sqlite(settings, migrating) if settings.is_sqlite else _postgres(settings, migrating)
-    apps = {"models": {"models": list(models), "default_connection": "default"}} if models else {}
-    return {"connections": {"default": chosen}, "apps": apps, "use_tz": True, "timezone": "UTC"}
+    tables = {"models": list(models) or ["models.engine"], "default_connection": "default"}  # Tortoise insists on a module
+    return {"connections": {"default": chosen}, "apps": {"models": tables}, "use_tz": True, "timezone": "UTC"}
 
 
 def _sqlite(settings: Settings, migrating: bool) -> dict[str, Any]:

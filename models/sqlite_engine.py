@@ -10,7 +10,7 @@ from typing import Any
 
 import aiosqlite
 from tortoise.backends.base.client import ConnectionWrapper, NestedTransactionContext, TransactionalDBClient, TransactionContext
-from tortoise.backends.sqlite import executor as executor  # registers Tortoise's adapters, which ours below replace
+from tortoise.backends.sqlite import executor  # noqa: F401  # registers Tortoise's adapters, which ours below replace
 from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionContext, SqliteTransactionWrapper
 from tortoise.connection import get_connections
 from tortoise.exceptions import IntegrityError, OperationalError
@@ -93,7 +93,7 @@ class Client(_Statements):
     def _in_transaction(self) -> "_Transaction":
         return _Transaction(Transaction(self), self._lock)
 
-    async def execute_many(self, query: str, values: Iterable[Any]) -> None:  # type: ignore[override]  # also what is no list
+    async def execute_many(self, query: str, values: Iterable[Any]) -> None:
         # Tortoise's own leaves its transaction open on the shared connection when it is cancelled.
         async with self._in_transaction() as client:
             await client.execute_many(query, values)  # type: ignore[arg-type]  # any iterable reaches the driver
@@ -107,7 +107,7 @@ class Transaction(SqliteTransactionWrapper, _Statements):
 
     def acquire_connection(self) -> ConnectionWrapper[aiosqlite.Connection]:
         refuse_if_ended(self.ended)
-        return super().acquire_connection()  # type: ignore[return-value]  # Tortoise returns this for SQLite
+        return super().acquire_connection()
 
     def _in_transaction(self) -> TransactionContext:
         refuse_if_ended(self.ended)
@@ -161,7 +161,7 @@ class _Transaction(SqliteTransactionContext):
         self.token = get_connections().set(self.connection_name, self.connection)
         return self.connection
 
-    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+    async def __aexit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         try:
             await uninterrupted(self.connection.finish(commit=exc_type is None))
         finally:

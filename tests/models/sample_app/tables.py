@@ -12,10 +12,11 @@ class Mood(StrEnum):
 
 class Parent(Model):
     id = fields.IntField(primary_key=True)
-    name = fields.CharField(80, unique=True)
+    name = fields.CharField(160, unique=True)
     region = fields.CharField(20, db_index=True)
     mood = fields.CharField(16, default=Mood.CALM)
     seen_at = fields.DatetimeField(null=True)
+    note = fields.CharField(40, null=True)
 
     class Meta:
         table = "sample_parent"
