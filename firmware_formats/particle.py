@@ -24,6 +24,7 @@ NOTHING_SAID = 0xFFFF
 
 _USUAL_OFFSETS = (0, 0x200, 0x184, 0xC0, 0x10C)  # none; the vector tables of nRF52840, STM32F2, Bluz and Core
 _SEARCHED_BYTES = 8 * 1024  # nothing real begins later, and the search must stay short on 16 MiB of noise
+_EXTENSIONS_MAX = 1024  # in a row; a bundle has at most 256 assets, and a hostile file could hold a million
 _LEAST_BYTES = PREFIX.size + SUFFIX_BYTES + CRC_BYTES
 
 
@@ -285,7 +286,9 @@ def _suffix_extensions(view: memoryview, start: int, stop: int) -> Iterator[Exte
 
 
 def _extensions(view: memoryview, position: int, stop: int) -> Iterator[Extension]:
-    while position < stop:
+    for _ in range(_EXTENSIONS_MAX):
+        if position >= stop:
+            return
         if position + EXTENSION_HEADER.size > stop:
             raise Unreadable("NOT_A_MODULE", "An extension of the module is cut off. Build it again.")
         kind, length = EXTENSION_HEADER.unpack_from(view, position)
@@ -295,6 +298,8 @@ def _extensions(view: memoryview, position: int, stop: int) -> Iterator[Extensio
             )
         yield Extension(kind, bytes(view[position + EXTENSION_HEADER.size : position + length]))
         position += length
+    if position < stop:
+        raise Unreadable("NOT_A_MODULE", f"The module has more than {_EXTENSIONS_MAX} extensions in a row. Build it again.")
 
 
 def _packed_bytes(view: memoryview, module: Module, unpacked_max: int) -> memoryview:
