@@ -280,16 +280,15 @@ async def test_a_bucket_gives_urls_that_anyone_can_fetch_until_they_are_changed(
     url = await blobs.presign(stored.sha256, 60)
 
     assert url is not None
-    assert await asyncio.to_thread(_fetched, url) == CONTENT
+    assert await asyncio.to_thread(_fetched, url) == (CONTENT, "application/octet-stream", "attachment")
     with pytest.raises(urllib.error.HTTPError) as caught:
         await asyncio.to_thread(_fetched, url.replace("X-Amz-Expires=60", "X-Amz-Expires=61"))
     assert caught.value.code == 403
 
 
-def _fetched(url: str) -> bytes:
+def _fetched(url: str) -> tuple[bytes, str, str]:
     with urllib.request.urlopen(url, timeout=5) as answer:
-        content: bytes = answer.read()
-    return content
+        return answer.read(), answer.headers["Content-Type"], answer.headers["Content-Disposition"]
 
 
 @pytest.mark.parametrize("blobs", ["folder"], indirect=True)

@@ -57,13 +57,22 @@ def combined() -> bytes:
     return flagged(Flag.COMBINED) + sound(version=VERSION + 1)
 
 
-def packed(content: bytes, *, stated: int | None = None, method: int = 0, flags: int = 0, product_id: int = PRODUCT) -> bytes:
-    """A compressed module around any content, with a header that may lie about it."""
+def packed(
+    content: bytes,
+    *,
+    stated: int | None = None,
+    method: int = 0,
+    flags: int = 0,
+    product_id: int = PRODUCT,
+    ending: bytes | None = b"",
+) -> bytes:
+    """A compressed module around any content, with a header that may lie about it; `ending` follows the data, None cuts its end off."""
     wrapper = sound(product_id=product_id)
     prefix = changed(wrapper[: PREFIX.size], FLAGS_AT, bytes([Flag.COMPRESSED | flags]))
     deflate = zlib.compressobj(9, wbits=-15)
     header = struct.pack("<HBBI", 8, method, 15, len(content) if stated is None else stated)
-    return seal(prefix + header + deflate.compress(content) + deflate.flush() + wrapper[-CRC_BYTES - PLAIN_SUFFIX :])
+    data = deflate.compress(content) + deflate.flush(zlib.Z_SYNC_FLUSH if ending is None else zlib.Z_FINISH) + (ending or b"")
+    return seal(prefix + header + data + wrapper[-CRC_BYTES - PLAIN_SUFFIX :])
 
 
 def zipped(*names: str) -> bytes:

@@ -44,7 +44,7 @@ def test_restamping_refuses_what_has_no_place_for_it() -> None:
 
 
 def test_the_vendors_reader_reads_ours_as_we_do() -> None:
-    ours = [maker.sound(**shape) for shape in SHAPES]  # type: ignore[arg-type]  # bool is an int
+    ours = [maker.sound(**shape) for shape in SHAPES]
     ours += [maker.sound(size=n) for n in (1, 3, 100_000)]
     ours += [
         maker.with_prefix_extensions(b"\x11\0\x07\0app" + maker.END),
@@ -59,7 +59,7 @@ def test_the_vendors_reader_reads_ours_as_we_do() -> None:
 
 
 def test_we_read_the_vendors_as_it_does() -> None:
-    options = [
+    options: list[dict[str, object]] = [
         {"productId": product, "productVersion": version, "platformId": platform, "addVectorTable": table, "compress": compress}
         for product, version, platform in [(1000, 7, 6), (65534, 65534, 13), (6, 1, 6), (65535, 65535, 32)]
         for table in (False, True)

@@ -2,6 +2,7 @@
 
 import mmap
 import struct
+import tracemalloc
 import zlib
 
 import pytest
@@ -137,6 +138,10 @@ def test_a_broken_extension_is_not_a_module(broken: bytes) -> None:
         assert refusal(maker.with_prefix_extensions(broken + maker.END)) == "NOT_A_MODULE"
 
 
+def test_suffix_extensions_that_leave_no_room_for_a_product_are_not_a_module() -> None:
+    assert refusal(maker.with_suffix(extension(0x11, b"a longer name"))) == "NOT_A_MODULE"
+
+
 def test_prefix_extensions_without_an_end_are_not_a_module() -> None:
     assert refusal(altered_to_the_end()) == "NOT_A_MODULE"
 
@@ -207,8 +212,21 @@ def test_a_compressed_module_is_read_without_and_with_its_own_info() -> None:
         maker.packed(maker.sound(compressed=True)),
         maker.altered(maker.packed(b"code" * 500), 32, b"\xff\xff"),
         maker.altered(maker.packed(b"code" * 500), 24, b"\x09"),
+        maker.packed(b"code" * 500, ending=b"more"),
+        maker.packed(b"code" * 500, ending=None),
     ],
-    ids=["method", "longer", "shorter", "other product inside", "other version inside", "packed twice", "no deflate data", "header size"],
+    ids=[
+        "method",
+        "longer",
+        "shorter",
+        "other product inside",
+        "other version inside",
+        "packed twice",
+        "no deflate data",
+        "header size",
+        "more behind",
+        "no end",
+    ],
 )
 def test_compression_that_hides_or_lies_is_unsupported(binary: bytes) -> None:
     assert refusal(binary) == "UNSUPPORTED"
@@ -221,11 +239,16 @@ def test_a_compression_bomb_is_never_unpacked() -> None:
     header = struct.pack("<HBBI", 8, 0, 15, 128 << 20)
 
     honest = seal(bomb[:24] + header + data + bomb[-44:])
-    lying = seal(bomb[:24] + struct.pack("<HBBI", 8, 0, 15, 4096) + data + bomb[-44:])
+    lying = [seal(bomb[:24] + struct.pack("<HBBI", 8, 0, 15, stated) + data + bomb[-44:]) for stated in (4096, 0)]
+
+    tracemalloc.start()
+    said = [refusal(binary) for binary in (honest, *lying)]
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
 
     assert len(honest) < 140_000
-    assert refusal(honest) == "TOO_LARGE"
-    assert refusal(lying) == "UNSUPPORTED"
+    assert said == ["TOO_LARGE", "UNSUPPORTED", "UNSUPPORTED"]
+    assert peak_bytes < 1 << 20
 
 
 def test_damage_to_compressed_data_is_told_as_damage() -> None:
