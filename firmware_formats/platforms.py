@@ -93,10 +93,6 @@ def size_cap(platform: str, settings_max: int = DEFAULT_MAX_BYTES) -> int:
     return min(_LARGEST_APPLICATION.get(Platform(platform), settings_max), settings_max)
 
 
-def is_particle(platform: str) -> bool:
-    return Platform(platform) in PARTICLE_ID
-
-
 def particle_name(platform_id: int) -> str:
     """For sentences: "Photon (6)"."""
     return f"{PARTICLE_NAME.get(platform_id, 'unknown')} ({platform_id})"
