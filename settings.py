@@ -28,7 +28,7 @@ class Settings:
     # ── stores ──
     database_url: str = ""  # empty = SQLite under data_dir; postgres://… otherwise
     redis_url: str = ""  # empty = wake-ups in the process (SQLite) or by NOTIFY (PostgreSQL)
-    blob_url: str = ""  # empty = a folder under data_dir; s3://bucket/prefix otherwise
+    blob_url: str = ""  # empty = a folder under data_dir; s3://bucket/prefix?endpoint=…&region=… otherwise; keys as AWS_ACCESS_KEY_ID …
     database_pool_size: int = 10  # connections a process
     database_command_timeout_s: float = 10.0
     database_connect_timeout_s: float = 5.0
