@@ -8,6 +8,8 @@ from pathlib import Path
 
 from starlette.config import Config
 
+VERSION = "0.1.0"
+
 
 class SettingsRefused(Exception):
     """The settings contradict each other or are unsafe; the message says which and what to do."""
@@ -162,7 +164,9 @@ def _refuse_unsafe(settings: Settings) -> None:
     if not settings.is_sqlite and not settings.database_url.startswith(("postgres://", "postgresql://")):
         raise SettingsRefused("DATABASE_URL must begin with postgres:// or be unset for SQLite in FLOTILLA_DATA_DIR.")
     if len(settings.secret_key) < 32:
-        raise SettingsRefused("SECRET_KEY must be at least 32 characters of chance, the same in every process; unset, one is made and kept.")
+        raise SettingsRefused(
+            "SECRET_KEY must be at least 32 characters of chance, the same in every process; unset, one is made and kept."
+        )
     if not 1 <= settings.event_data_max_bytes <= 16384:
         raise SettingsRefused("EVENT_DATA_MAX must be between 1 and 16384 bytes.")
 
