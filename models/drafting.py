@@ -1,5 +1,6 @@
 """Writing the next migration from the difference between the classes and the files, without guesses and without live imports."""
 
+import asyncio
 import copy
 import importlib
 import sys
@@ -94,3 +95,7 @@ def _refuse_imports(text: str) -> None:
             package = line.split()[1].partition(".")[0]
             if package != "tortoise" and package not in sys.stdlib_module_names:
                 raise DraftRefused(f"The migration would say `{line}` and change whenever that does. Write its values out by hand.")
+
+
+if __name__ == "__main__":  # python -m models.drafting "The battery of a device"
+    print(asyncio.run(make(" ".join(sys.argv[1:]))) or "Nothing to write: the files already say what the classes say.")
