@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg  # type: ignore[import-untyped]  # ships no types
+from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext, get_current_context
 from tortoise.warnings import TortoiseLoopSwitchWarning
 
@@ -127,6 +128,7 @@ def _postgres(settings: Settings, migrating: bool) -> dict[str, Any]:
 
 async def _open_connections(context: TortoiseContext, settings: Settings) -> None:
     """Now, so that a wrong address is told at the start and not by the first request."""
+    EXECUTOR_CACHE.clear()  # its INSERTs are kept by connection name, whatever database that last was: tests use both kinds
     try:
         if settings.is_sqlite:
             _make_private_file(sqlite_path(settings))

@@ -1,5 +1,6 @@
 """Writing the next migration from the difference between the classes and the files, without guesses and without live imports."""
 
+import asyncio
 import copy
 import importlib
 import sys
@@ -56,13 +57,23 @@ async def _difference(models: Sequence[str], migrations: str) -> MigrationWriter
 
 
 class _Detector(MigrationAutodetector):
-    """Tortoise's, comparing tables only: what a column means in Python does not belong into a migration."""
+    """Tortoise's, comparing tables only: what a class or a column means in Python does not belong into a migration."""
 
     def _current_state(self) -> State:
-        state = super()._current_state()
+        state = _without_words(super()._current_state())
         for model in state.models.values():
             model.fields = {name: _plain(name, field) for name, field in model.fields.items()}
         return state
+
+    async def _project_state(self) -> State:
+        return _without_words(await super()._project_state())
+
+
+def _without_words(state: State) -> State:
+    """Drop the docstring, and the name of the key, which differs each time where the key is a foreign one."""
+    for model in state.models.values():
+        model.options = {name: value for name, value in model.options.items() if name not in ("table_description", "pk_attr")}
+    return state
 
 
 def _plain(name: str, field: Any) -> Any:
@@ -94,3 +105,7 @@ def _refuse_imports(text: str) -> None:
             package = line.split()[1].partition(".")[0]
             if package != "tortoise" and package not in sys.stdlib_module_names:
                 raise DraftRefused(f"The migration would say `{line}` and change whenever that does. Write its values out by hand.")
+
+
+if __name__ == "__main__":  # python -m models.drafting "The battery of a device"
+    print(asyncio.run(make(" ".join(sys.argv[1:]))) or "Nothing to write: the files already say what the classes say.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # ships no types
 from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.context import TortoiseContext
+from tortoise.context import TortoiseContext, get_current_context
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget, PlanStep
 from tortoise.migrations.graph import MigrationKey
 from tortoise.migrations.recorder import MigrationRecorder
@@ -39,11 +39,13 @@ class MigrationFailed(Exception):
 async def migrate(settings: Settings, target: str | None = None, *, migrations: str = MIGRATIONS) -> list[str]:
     """Run what is missing, or go forward or back to `target` ("zero" undoes all); the names that were run, in order.
 
-    Safe when two start at once: one waits, and then finds nothing to do.
+    Safe when two start at once: one waits, and then finds nothing to do. Call it before connect().
     Raises MigrationFailed; DataFolderTaken when a server holds the SQLite file; DatabaseUnreachable.
     """
     if in_transaction():
         raise RuntimeError("migrate() opens transactions of its own.")
+    if settings.is_sqlite and get_current_context() is not None:
+        raise RuntimeError("migrate() comes before connect(): a failure puts the file back, under whoever has it open.")
     async with _alone(settings), opened(settings, migrating=True) as context:
         apps = _apps(migrations)
         await _Recorder(context.db()).create_table()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import asyncpg  # type: ignore[import-untyped]  # ships no types
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connections
-from tortoise.context import require_context
+from tortoise.context import get_current_context, require_context
 from tortoise.exceptions import TransactionManagementError
 
 from models import asyncpg_engine, sqlite_engine
@@ -140,6 +140,8 @@ def detached(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]
 
 def _leave() -> None:
     _open.set(None)
+    if get_current_context() is None:  # no database, nothing to leave
+        return
     current = connection()
     root = current
     while isinstance(root, asyncpg_engine.Transaction | sqlite_engine.Transaction):

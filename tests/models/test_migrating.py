@@ -202,6 +202,14 @@ async def test_migrating_disturbs_no_open_database(empty_settings: Settings) -> 
         assert await sql.rows("SELECT id FROM sample_parent") == []
 
 
+async def test_migrate_refuses_a_sqlite_file_this_process_has_open(sqlite_settings: Settings) -> None:
+    async with database.database(sqlite_settings, models=SAMPLE):
+        with pytest.raises(RuntimeError, match="comes before connect"):
+            await migrate(sqlite_settings, migrations=STEPS)
+
+    assert await pending(sqlite_settings, migrations=STEPS) == ALL
+
+
 async def test_drift_names_what_is_missing_and_what_is_too_much(empty_settings: Settings) -> None:
     await migrate(empty_settings, migrations=STEPS)
     async with database.opened(empty_settings):

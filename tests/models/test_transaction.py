@@ -228,6 +228,13 @@ async def test_a_detached_task_stands_outside_of_the_callers_transaction(opened:
     assert await texts() == ["apart"]
 
 
+async def test_a_detached_task_needs_no_database() -> None:
+    async def work() -> int:
+        return 7
+
+    assert await detached(work(), name="work") == 7
+
+
 async def test_a_refused_row_takes_the_others_of_its_block_along(opened: Settings) -> None:
     with pytest.raises(IntegrityError):
         async with transaction():
