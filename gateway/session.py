@@ -4,9 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Final, Literal
+from typing import Final
 
 from gateway import protocol
+from gateway.effects import (
+    Answer,
+    Answered,
+    Authenticate,
+    Close,
+    DeviceEvent,
+    Effect,
+    Failure,
+    Nacked,
+    Publish,
+    ReportUpdate,
+    Say,
+    SetUpdatesEnabled,
+)
 from gateway.fields import Json
 from gateway.protocol import ABSENT, Closing
 from settings import Settings
@@ -40,7 +54,7 @@ class Limits:
 class Bucket:
     """`burst` at once, `rate_per_s` in the long run; begins full."""
 
-    __slots__ = ("_rate_per_s", "_burst", "_left", "_at")
+    __slots__ = ("_at", "_burst", "_left", "_rate_per_s")
 
     def __init__(self, rate_per_s: float, burst: float, now: float) -> None:
         self._rate_per_s = rate_per_s
@@ -65,79 +79,6 @@ class Bucket:
         self._at = max(now, self._at)
 
 
-# ── what the conversation wants done ──
-@dataclass(frozen=True, slots=True)
-class Say:
-    word: protocol.ServerWord
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    code: Closing
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Authenticate:
-    hello: protocol.Hello
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceEvent:
-    """A device's event, within every limit. `id` is the device's own; None for vitals it does not follow up."""
-
-    id: str | None
-    name: str
-    data: str | None
-    ttl: int
-    device_time: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Make it durable, then tell the session `acked(event.id)`."""
-
-    event: DeviceEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A publish was answered with a nack: to be counted."""
-
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReportUpdate:
-    status: protocol.UpdateStatus
-
-
-@dataclass(frozen=True, slots=True)
-class SetUpdatesEnabled:
-    enabled: bool
-
-
-Failure = Literal["DEVICE_ERROR", "BAD_ANSWER", "DEVICE_OFFLINE", "DEVICE_TIMEOUT", "TOO_MANY_CALLS"]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How a call or a read ended. `failure` is None and `value` holds, or `failure` says which and `message` how."""
-
-    id: str
-    value: Json = None
-    failure: Failure | None = None
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    answer: Answer
-
-
-Effect = Say | Close | Authenticate | Publish | Refused | ReportUpdate | SetUpdatesEnabled | Answered
-
-
 class Step(Enum):
     CHALLENGED = "the nonce is said, hello is awaited"
     PROVING = "the hello is being checked"
@@ -157,8 +98,21 @@ class Session:
     Every method returns the effects in the order in which they are to happen. Times are seconds of any clock that only goes forward.
     """
 
-    __slots__ = ("_limits", "nonce", "step", "bucket", "quarantined", "heard_at", "_hello_by", "_variables", "_held", "_asks",
-                 "_sequence", "_updates_enabled", "_progress")  # fmt: skip
+    __slots__ = (
+        "_asks",
+        "_held",
+        "_hello_by",
+        "_limits",
+        "_progress",
+        "_sequence",
+        "_updates_enabled",
+        "_variables",
+        "bucket",
+        "heard_at",
+        "nonce",
+        "quarantined",
+        "step",
+    )
 
     def __init__(self, limits: Limits, nonce: str, now: float) -> None:
         self._limits = limits
@@ -172,7 +126,7 @@ class Session:
         self._held: list[Effect] | None = None
         self._asks: dict[str, _Ask] | None = None
         self._sequence = -1
-        self._updates_enabled = True
+        self._updates_enabled: bool | None = None  # not said yet: the first word counts whatever it is
         self._progress: tuple[str, str, float] | None = None  # update, state, when it was reported
 
     # ── the opening ──
@@ -263,7 +217,7 @@ class Session:
 
     def _nack(self, id: str | None, code: str, retry_after: float | None = None) -> list[Effect]:
         wait = None if retry_after is None else round(retry_after + 0.0005, 3)
-        return [Say(protocol.Nack(code, id, wait)), Refused(code)]
+        return [Say(protocol.Nack(code, id, wait)), Nacked(code)]
 
     def _system(self, word: protocol.Publish) -> list[Effect]:
         """What Particle's firmware says of itself: turned into status where we have one, and never stored."""
@@ -309,7 +263,7 @@ class Session:
 
     def offer(self, update: protocol.Update) -> list[Effect]:
         """Say it, unless a newer desired state was said already."""
-        if update.sequence <= self._sequence:
+        if update.sequence < self._sequence:
             return []
         self._sequence = update.sequence
         return self._say(update)
