@@ -312,7 +312,9 @@ class SimulatedDevice:
                 await self._say(protocol.UpdateStatus(update.id, "DOWNLOADING", min(100, percent)))
 
         async with contextlib.AsyncExitStack() as stack:
-            http: httpx.AsyncClient = self._http or await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+            own = httpx.AsyncClient(trust_env=False) if self._http is None else None
+            http = await stack.enter_async_context(own) if own is not None else self._http
+            assert http is not None
             await tell(0)
             await Download(http, self._download_url(update.url), update, self._partial, self.faults, retry_s=0.5 * self.pace).run(tell)
         self._partial = None
