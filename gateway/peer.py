@@ -52,6 +52,10 @@ class PeerProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._end is not None:
             self._end.cancel()
+        if self.handshake_initiated and hasattr(self, "scope"):
+            cast(dict[str, object], self.scope["extensions"]).pop(
+                EXTENSION, None
+            )  # or the two keep each other alive until a full collection
         super().connection_lost(exc)
 
     def limit_messages(self, max_bytes: int) -> None:

@@ -75,8 +75,9 @@ class Download:
             raise _StartAgain
         async with self._http.stream("GET", self._url, headers=headers, follow_redirects=True, timeout=TIMEOUT_S) as response:
             self._accept(response, there)
-            async for chunk in response.aiter_bytes(CHUNK_BYTES):
-                await self._take(chunk, tell)
+            async for piece in response.aiter_raw():  # as it arrives: a piece held back to fill a chunk is lost in a cut
+                for start in range(0, len(piece), CHUNK_BYTES):
+                    await self._take(piece[start : start + CHUNK_BYTES], tell)
         if len(self._partial.received) < self._update.size:
             raise httpx.ReadError("the download ended early")
 
