@@ -69,9 +69,9 @@ def _code_in(error: GraphQLError) -> str | None:
 def _is_ours_to_explain(error: GraphQLError) -> bool:
     if _caller_error(error):
         return False
+    # Only a variable or an argument that does not fit is the caller's; any other message may quote what is stored.
     if error.path is None:
-        return not isinstance(error.original_error, GraphQLError | ValueError | TypeError | None)
-    # With a path, only an argument that does not fit is the caller's; other messages may quote what is stored.
+        return not error.message.startswith("Variable '$")
     return not (isinstance(error.original_error, GraphQLError) and error.message.startswith("Argument '"))
 
 
