@@ -5,6 +5,7 @@
   const PATH = "/graphql";
   const TOKEN_KEY = "flotilla.token";
   const TOKEN_MUTATIONS = ["signUp", "logIn"]; // their answer holds the token the next calls want
+  const KEPT = 25; // messages of a stream that stay on the page
   const FATAL_CLOSES = [1009, 1011, 4400, 4401, 4406, 4409, 4429];
   const byId = (id) => document.getElementById(id);
 
@@ -159,12 +160,31 @@
   }
 
   // ── GraphiQL ──
-  const isSubscription = (params, document) => (document?.definitions || []).some((definition) =>
-    definition.operation === "subscription" && (!params.operationName || definition.name?.value === params.operationName));
+  // Read from the text: without the schema, as before logging in, GraphiQL gives no parsed document.
+  function isSubscription({ query, operationName }) {
+    let text = query.replace(/"""[^]*?"""|"(?:\\.|[^"\\\n])*"|#.*/g, "");
+    for (let before = ""; before !== text;) text = (before = text).replace(/\([^()]*\)|\{[^{}]*\}/g, ";");
+    const operations = [...text.matchAll(/\b(query|mutation|subscription)\b\s*(\w*)/g)];
+    return operations.some(([, kind, name]) => kind === "subscription" && (!operationName || name === operationName));
+  }
+
+  // GraphiQL would show the newest message alone; a stream is read as a list, the newest first.
+  function listed(sink) {
+    let received = 0;
+    const latest = [];
+    return {
+      next(message) {
+        latest.unshift(message.errors ? message : message.data);
+        latest.length = Math.min(latest.length, KEPT);
+        sink.next({ received: ++received, latest: [...latest] });
+      },
+      complete: () => sink.complete(),
+    };
+  }
 
   // A new function for each token: GraphiQL then reads the schema again, as the new viewer may see it.
-  const fetcher = () => (params, { headers, documentAST } = {}) => isSubscription(params, documentAST)
-    ? { subscribe: (sink) => ({ unsubscribe: streams.start(params, sink) }) }
+  const fetcher = () => (params, { headers } = {}) => isSubscription(params)
+    ? { subscribe: (sink) => ({ unsubscribe: streams.start(params, listed(sink)) }) }
     : overHttp(params, headers);
 
   const render = (examples) => ReactDOM.render(React.createElement(GraphiQL, {
