@@ -10,6 +10,7 @@ import strawberry
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
@@ -69,6 +70,10 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         self.sockets = sockets or Sockets()
         self._requests = requests or Buckets(settings.requests_per_window, settings.rate_window_s, what="requests")
         self._streams = streams or Buckets(settings.streams_per_window, settings.rate_window_s, what="sockets opened")
+
+    def routes(self, path: str = "/graphql") -> list[BaseRoute]:
+        """The door's two routes, for requests and for sockets."""
+        return [Route(path, self), WebSocketRoute(path, self)]
 
     @property
     def deadline_s(self) -> float:

@@ -60,6 +60,9 @@ class Sockets:
         leaving = list(self._open)
         pause_s = seconds * min(1.0, len(leaving) / DRAIN_CROWD) / DRAIN_BATCHES
         batch = -(-len(leaving) // DRAIN_BATCHES) or 1
+        goodbyes: list[asyncio.Task[None]] = []
         for start in range(0, len(leaving), batch):
-            await asyncio.gather(*(socket.leave(RESTARTING, "Restarting") for socket in leaving[start : start + batch]))
+            # Not awaited here: a peer that stalls must not hold up the others.
+            goodbyes += [asyncio.create_task(socket.leave(RESTARTING, "Restarting")) for socket in leaving[start : start + batch]]
             await asyncio.sleep(pause_s)
+        await asyncio.gather(*goodbyes)

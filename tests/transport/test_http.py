@@ -241,6 +241,14 @@ async def test_a_stored_value_is_not_quoted_by_graphql_cores_own_message(ask):
     assert "secret" not in response.text
 
 
+async def test_a_door_that_breaks_before_the_operation_is_500_and_internal(ask):
+    response = await ask("{ hello }", headers={"authorization": "Bearer breaks"})
+
+    assert response.status_code == 500
+    assert codes(response) == ["INTERNAL"]
+    assert "secret" not in response.text
+
+
 async def test_a_bad_token_is_unauthenticated(ask):
     old = await ask("{ hello }", headers={"authorization": "Bearer bad"})
     new = await ask("{ hello }", headers={"authorization": "Bearer bad"} | GRAPHQL)

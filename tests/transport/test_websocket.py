@@ -362,6 +362,26 @@ async def test_sockets_beyond_the_rate_of_an_address_are_429(toy):
     assert int(refused.value.response.headers["retry-after"]) > 100
 
 
+async def test_sockets_open_beyond_the_caps_of_a_viewer_and_an_address_are_refused(toy):
+    from settings import Settings
+
+    ann = {"authorization": "Bearer ann"}
+    with toy.serving(Settings(sockets_per_viewer=1, sockets_per_address=2)) as running:
+        first, second = [Peer(await connect(running.ws, subprotocols=[PROTOCOL])) for _ in range(2)]
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(running.ws, subprotocols=[PROTOCOL])
+        assert (await first.init(ann))["type"] == "connection_ack"
+        await second.send({"type": "connection_init", "payload": ann})
+        code = (await second.end())[0]
+        third = Peer(await connect(running.ws, subprotocols=[PROTOCOL]))
+        await third.init()
+        for peer in (first, third):
+            await peer.socket.close()
+
+    assert refused.value.response.status_code == 429
+    assert code == 1013
+
+
 async def _until(condition, seconds: float = 3.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():

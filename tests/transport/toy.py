@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 import strawberry
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
-from starlette.routing import Route
 from strawberry.file_uploads import Upload
 from strawberry.scalars import JSON
 from strawberry.schema.config import StrawberryConfig
@@ -19,7 +18,7 @@ from errors import NotFound, RateLimited, Unauthenticated
 from settings import Settings
 from transport import explorer, health
 from transport.http import GraphQLDoor
-from transport.server import Server, config, listen
+from transport.server import Server, config, listen, run
 
 running: set[str] = set()  # names of operations under way, to see them cancelled
 
@@ -41,6 +40,8 @@ async def context_for(connection: HTTPConnection, authorization: str | None) -> 
         raise Unauthenticated("This token is not known. Log in again.")
     if token == "old":
         raise Unauthenticated("This token has expired.", reason="TOKEN_EXPIRED")
+    if token == "breaks":
+        raise RuntimeError("secret: connection to 10.0.0.1 refused")
     if token == "brief":
         return Context("viewer:brief", expires_at=datetime.now(UTC) + timedelta(seconds=0.5))
     return Context(f"viewer:{token}" if token else None)
@@ -171,19 +172,11 @@ def door(settings: Settings) -> GraphQLDoor:
 def app(settings: Settings) -> tuple[Starlette, GraphQLDoor]:
     graphql = door(settings)
     routes = [
-        Route("/graphql", graphql),
+        *graphql.routes(),
         *explorer.routes(),
         *health.routes({}, is_draining=lambda: graphql.sockets.is_draining),
     ]
-    starlette = Starlette(routes=routes)
-    starlette.router.routes.append(_socket_route(graphql))
-    return starlette, graphql
-
-
-def _socket_route(graphql: GraphQLDoor):  # type: ignore[no-untyped-def]
-    from starlette.routing import WebSocketRoute
-
-    return WebSocketRoute("/graphql", graphql)
+    return Starlette(routes=routes), graphql
 
 
 @dataclass
@@ -224,3 +217,14 @@ def serving(settings: Settings) -> Iterator[Running]:
         server.should_exit = True
         thread.join(15)
         assert not thread.is_alive(), "the server did not end"
+
+
+def main() -> None:
+    """A process of its own, for signals: prints its port once it serves."""
+    settings = Settings(port=0, rate_limits=False)
+    starlette, graphql = app(settings)
+    run(starlette, settings, drain=graphql.sockets.drain, ready=lambda port: print(port, flush=True))
+
+
+if __name__ == "__main__":
+    main()
