@@ -6,10 +6,11 @@ from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
+
+from gateway.peer import PeerProtocol
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ DISCARD_MAX = 32 << 20  # bytes of a refused body that are read away so that the
 FRAGMENTS_MAX = 1024  # of one socket message; empty ones cost memory and no bytes
 
 
-class FiniteWebSocket(WebSocketsSansIOProtocol):
+class FiniteWebSocket(PeerProtocol):
     """A socket that always ends: on a missing pong, a stalled reader or shutdown the connection is aborted, never awaited.
 
     Offers `scope["extensions"]["flotilla.abort"]` to the application.
