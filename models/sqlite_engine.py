@@ -1,0 +1,172 @@
+"""Tortoise's SQLite client with what it lacks: BEGIN IMMEDIATE, safe cancellation, bounded waits, exact counts, UTC text for times."""
+
+import datetime
+import json
+import logging
+import sqlite3
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import aiosqlite
+from tortoise.backends.base.client import ConnectionWrapper, NestedTransactionContext, TransactionalDBClient, TransactionContext
+from tortoise.backends.sqlite import executor  # noqa: F401  # registers Tortoise's adapters, which ours below replace
+from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionContext, SqliteTransactionWrapper
+from tortoise.connection import get_connections
+from tortoise.exceptions import IntegrityError, OperationalError
+
+from models.engine import refuse_if_ended, uninterrupted, within
+
+log = logging.getLogger(__name__)
+
+
+def stored_time(value: datetime.datetime) -> str:
+    """The text under which SQLite keeps a time: UTC, as Tortoise itself writes it, so that text order is time order.
+
+    Raises ValueError for a time without a zone.
+    """
+    if value.tzinfo is None:
+        raise ValueError(f"A time without a zone cannot be stored: {value!r}.")
+    return value.astimezone(datetime.UTC).isoformat(" ")
+
+
+# The driver asks these for every value it does not know, in ORM writes, ORM filters and raw SQL alike: the one place.
+sqlite3.register_adapter(datetime.datetime, stored_time)
+sqlite3.register_adapter(uuid.UUID, str)
+sqlite3.register_adapter(list, json.dumps)  # read back by json_each: see models/sql.py
+sqlite3.register_adapter(tuple, json.dumps)
+
+
+class _Turn(ConnectionWrapper[aiosqlite.Connection]):
+    """A statement's turn on the only connection; a cancelled or failed wait leaves the lock free."""
+
+    def __init__(self, client: "Client") -> None:
+        super().__init__(client._lock, client)
+        self._timeout_s = client.acquire_timeout_s
+
+    async def __aenter__(self) -> aiosqlite.Connection:
+        async with within(self._timeout_s):
+            await self._lock.acquire()
+        try:
+            await self.ensure_connection()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self.connection
+
+
+class _Statements(SqliteClient):
+    """Statements with the errors translated and the count of what they themselves changed.
+
+    Tortoise counts by `total_changes`, which adds the rows a cascade deletes: one deleted parent of 1,000 children was 1,001.
+    """
+
+    async def execute_query(self, query: str, values: list[Any] | None = None) -> tuple[int, Sequence[Any]]:
+        def run(connection: sqlite3.Connection) -> tuple[int, Sequence[Any]]:
+            cursor = connection.execute(query, values or ())
+            found = cursor.fetchall()
+            return (cursor.rowcount if cursor.rowcount >= 0 else len(found)), found
+
+        async with self.acquire_connection() as connection:
+            try:
+                result: tuple[int, Sequence[Any]] = await connection._execute(run, connection._conn)  # one trip to the thread
+            except sqlite3.OperationalError as error:
+                raise OperationalError(error) from error
+            except sqlite3.IntegrityError as error:
+                raise IntegrityError(error) from error
+            return result
+
+    async def affected(self, query: str, values: Sequence[Any]) -> int:
+        return (await self.execute_query(query, list(values)))[0]
+
+
+class Client(_Statements):
+    """The one connection of a SQLite database, shared by all tasks of the process, one at a time."""
+
+    def __init__(self, file_path: str, acquire_timeout_s: float, **pragmas: Any) -> None:
+        super().__init__(file_path, **pragmas)
+        self.acquire_timeout_s = acquire_timeout_s
+
+    def acquire_connection(self) -> _Turn:
+        return _Turn(self)
+
+    def _in_transaction(self) -> "_Transaction":
+        return _Transaction(Transaction(self), self._lock)
+
+    async def execute_many(self, query: str, values: Iterable[Any]) -> None:
+        # Tortoise's own leaves its transaction open on the shared connection when it is cancelled.
+        async with self._in_transaction() as client:
+            await client.execute_many(query, values)  # type: ignore[arg-type]  # any iterable reaches the driver
+
+
+class Transaction(SqliteTransactionWrapper, _Statements):
+    """The connection while a transaction holds it; useless, and loudly so, once that has ended."""
+
+    ended = False
+    committed = False
+
+    def acquire_connection(self) -> ConnectionWrapper[aiosqlite.Connection]:
+        refuse_if_ended(self.ended)
+        return super().acquire_connection()
+
+    def _in_transaction(self) -> TransactionContext:
+        refuse_if_ended(self.ended)
+        return NestedTransactionContext(Transaction(self))
+
+    async def begin(self) -> None:
+        # A plain BEGIN takes the write lock at the first write, and fails at once if another process wrote since its first read.
+        try:
+            await self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise OperationalError(error) from error
+
+    async def finish(self, commit: bool) -> None:
+        async with self._lock:
+            self.ended = True
+            if commit and not self._finalized:
+                try:
+                    await self._connection.commit()
+                except BaseException:
+                    await self._undo()
+                    raise
+                self.committed = True
+            else:
+                await self._undo()
+            self._finalized = True
+
+    async def _undo(self) -> None:
+        try:
+            await self._connection.rollback()  # nothing to do when no transaction is open
+        except (sqlite3.Error, ValueError):  # ValueError: the connection was closed meanwhile
+            log.exception("A transaction could not be rolled back.")
+
+
+class _Transaction(SqliteTransactionContext):
+    """Entering and leaving; whatever happens on the way in, the lock is free and nothing is begun."""
+
+    connection: Transaction
+
+    async def __aenter__(self) -> TransactionalDBClient:
+        async with within(self.connection._parent.acquire_timeout_s):  # type: ignore[attr-defined]  # our Client
+            await self._trxlock.acquire()
+        try:
+            await self.ensure_connection()
+            await uninterrupted(self.connection.begin())
+        except BaseException:
+            try:
+                await uninterrupted(self.connection._undo())
+            finally:
+                self._trxlock.release()
+            raise
+        self.token = get_connections().set(self.connection_name, self.connection)
+        return self.connection
+
+    async def __aexit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        try:
+            await uninterrupted(self.connection.finish(commit=exc_type is None))
+        finally:
+            self._trxlock.release()
+            get_connections().reset(self.token)
+
+
+client_class = Client

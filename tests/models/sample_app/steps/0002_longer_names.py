@@ -1,0 +1,19 @@
+"""Longer names."""
+
+# ruff: noqa: N999, RUF012 - Tortoise's form: the number first, plain lists on the class.
+from tortoise import fields, migrations
+from tortoise.migrations import operations as ops
+
+
+class Migration(migrations.Migration):
+    dependencies = [("models", "0001_parents_and_children")]
+
+    initial = False
+
+    operations = [
+        ops.AlterField(
+            model_name="Parent",
+            name="name",
+            field=fields.CharField(unique=True, max_length=160),
+        ),
+    ]
