@@ -1,0 +1,129 @@
+"""What every test may ask for: settings on a fresh database of each kind, and a real PostgreSQL, Valkey and server process."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from settings import Settings
+from tests import servers
+from tests.processes import SERVE, ServerProcess, environment_of
+
+
+class XdistNode(Protocol):
+    workerinput: dict[str, object]
+
+
+# ── one server of each kind a run: the controller of pytest-xdist starts them for its workers ──
+_shared = contextlib.ExitStack()
+_urls: dict[str, str] = {}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: XdistNode) -> None:
+    if not _urls:
+        _urls["postgres"] = _shared.enter_context(servers.postgres()).url
+        _urls["redis"] = _shared.enter_context(servers.valkey()).url
+    node.workerinput["server_urls"] = _urls
+
+
+def pytest_unconfigure() -> None:
+    _shared.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An administrator's URL of the run's PostgreSQL; tests take a database of their own from `new_postgres_database`."""
+    if shared := _from_controller(request.config, "postgres"):
+        yield shared
+        return
+    with servers.postgres() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The run's Valkey, empty at the start and shared by all tests: they name their keys and channels apart."""
+    if shared := _from_controller(request.config, "redis"):
+        yield shared
+        return
+    with servers.valkey() as server:
+        yield server.url
+
+
+def _from_controller(config: pytest.Config, name: str) -> str | None:
+    urls: dict[str, str] = getattr(config, "workerinput", {}).get("server_urls", {})
+    return urls.get(name)
+
+
+# ── databases ──
+class NewPostgresDatabase(Protocol):
+    def __call__(self, *, template: str | None = None) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def make_postgres_database(postgres_url: str) -> Iterator[NewPostgresDatabase]:
+    """Like `new_postgres_database`, for databases that live as long as the run: templates, above all."""
+    with _databases(postgres_url) as make:
+        yield make
+
+
+@pytest.fixture
+def new_postgres_database(postgres_url: str) -> Iterator[NewPostgresDatabase]:
+    """Call it for the URL of a fresh database, empty or a copy of the one named `template`; dropped after the test."""
+    with _databases(postgres_url) as make:
+        yield make
+
+
+@contextlib.contextmanager
+def _databases(admin_url: str) -> Iterator[NewPostgresDatabase]:
+    made: list[str] = []
+
+    def make(*, template: str | None = None) -> str:
+        made.append(servers.new_database(admin_url, template=template))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for url in made:
+            servers.drop_database(admin_url, url)
+
+
+@pytest.fixture
+def sqlite_settings(tmp_path: Path) -> Settings:
+    """Settings whose SQLite database does not exist yet: nothing is migrated."""
+    return dataclasses.replace(Settings(), data_dir=tmp_path / "data", secret_key="of the tests")
+
+
+@pytest.fixture
+def postgres_settings(sqlite_settings: Settings, new_postgres_database: NewPostgresDatabase) -> Settings:
+    """Settings on a fresh PostgreSQL database: nothing is migrated."""
+    return dataclasses.replace(sqlite_settings, database_url=new_postgres_database())
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """Runs the test twice, on a fresh un-migrated database of each kind; races and faults take `postgres_settings`."""
+    chosen: Settings = request.getfixturevalue(f"{request.param}_settings")
+    return chosen
+
+
+# ── server processes ──
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """`start_server(settings, VARIABLE="value", ...)` returns a ready server process; all are stopped after the test."""
+    with contextlib.ExitStack() as running:
+        count = 0
+
+        def start(settings: Settings, *, command: tuple[str, ...] = SERVE, ready_path: str = "/readyz", **variables: str) -> ServerProcess:
+            nonlocal count
+            count += 1
+            environment = {**environment_of(settings), **variables}
+            server = ServerProcess(environment, log_path=tmp_path / f"server-{count}.log", command=command, ready_path=ready_path)
+            return running.enter_context(server)
+
+        yield start
