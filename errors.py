@@ -167,3 +167,44 @@ class FirmwareInUse(CallerError):
 
 class PlanStale(CallerError):
     code = "PLAN_STALE"
+
+
+# Every code that `errors` of a payload can carry, with its sentence in the schema; some belong to rooms still to come.
+ERROR_CODES = {
+    "INVALID_INPUT": "A value is not of the form its description asks for; `path` names it.",
+    "NOT_FOUND": "There is no such thing, or you may not see it.",
+    "ALREADY_EXISTS": "Something with this name exists already.",
+    "FORBIDDEN": "You may see it but not do this; `reason` names the role or scope that is missing.",
+    "ORGANIZATION_INACTIVE": "The organization's subscription is inactive; re-activate it under billing.",
+    "RATE_LIMITED": "Too many tries; wait and try again.",
+    "NO_SUCH_ACCOUNT": "Nobody has an account with this address; they have to sign up first.",
+    "ALREADY_IN_ORGANIZATION": "The person belongs to an organization already.",
+    "ALREADY_INVITED": "An invitation to this address is open already.",
+    "LAST_OWNER": "An organization keeps at least one owner.",
+    "WRONG_CREDENTIALS": "Address or password is wrong, or the token is no longer good.",
+    "PASSWORD_TOO_WEAK": "Choose a longer or less common password.",
+    "UNANSWERED_QUESTIONS": "Answer the open questions of the configuration first; the message lists their keys.",
+    "WRONG_AUTH_METHOD": "The product signs its customers in another way.",
+    "DEVICE_OFFLINE": "The device is not connected.",
+    "DEVICE_ALREADY_CLAIMED": "Somebody owns the device.",
+    "DEVICE_NOT_CLAIMABLE": "The device cannot be claimed in its present state.",
+    "ACTIVATION_CODE_REQUIRED": "The product is in private beta: give the activation code.",
+    "ACTIVATION_CODE_WRONG": "This is not the customer's activation code.",
+    "ACTIVATION_CODE_USED": "The activation code was spent on another device.",
+    "VERSION_NOT_INCREASING": "A version is greater than every one uploaded before, deleted ones included.",
+    "TITLE_TAKEN": "Another firmware of the product has this title.",
+    "BINARY_MISMATCH": "The binary says something else than the form; `reason` names the rule.",
+    "BINARY_INVALID": "The file is not a binary this product can run; `reason` names the rule.",
+    "FIRMWARE_NOT_PROVEN": "No active device of the product runs this version yet: flash a test device first.",
+    "FIRMWARE_IN_USE": "The firmware was released or is locked to a device.",
+    "PLAN_STALE": "The set of devices changed since the plan was made; make a new plan.",
+    "FUNCTION_UNKNOWN": "The device does not expose this function.",
+    "VARIABLE_UNKNOWN": "The device does not expose this variable.",
+    "DEVICE_TIMEOUT": "The device did not answer in time; nobody repeats the call for you.",
+    "CARD_REQUIRED": "Give a card first.",
+    "CARD_DECLINED": "The card was declined; `reason` holds the bank's code.",
+    "CARD_NUMBER_REFUSED": "Never send a card number here; use createCardSetup.",
+    "ACTION_REQUIRED": "The bank asks for a confirmation.",
+    "ALREADY_ACTIVE": "There is nothing to re-activate.",
+    "NOT_CANCELABLE": "There is no running subscription to cancel.",
+}

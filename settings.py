@@ -28,7 +28,7 @@ class Settings:
     # ── stores ──
     database_url: str = ""  # empty = SQLite under data_dir; postgres://… otherwise
     redis_url: str = ""  # empty = wake-ups in the process (SQLite) or by NOTIFY (PostgreSQL)
-    blob_url: str = ""  # empty = a folder under data_dir; s3://bucket/prefix otherwise
+    blob_url: str = ""  # empty = a folder under data_dir; s3://bucket/prefix?endpoint=…&region=… otherwise; keys as AWS_ACCESS_KEY_ID …
     database_pool_size: int = 10  # connections a process
     database_command_timeout_s: float = 10.0
     database_connect_timeout_s: float = 5.0
@@ -161,6 +161,8 @@ def _refuse_unsafe(settings: Settings) -> None:
         raise SettingsRefused(f"BILLING={settings.billing} is not available in this version: unset it or say BILLING=off.")
     if not settings.is_sqlite and not settings.database_url.startswith(("postgres://", "postgresql://")):
         raise SettingsRefused("DATABASE_URL must begin with postgres:// or be unset for SQLite in FLOTILLA_DATA_DIR.")
+    if len(settings.secret_key) < 32:
+        raise SettingsRefused("SECRET_KEY must be at least 32 characters of chance, the same in every process; unset, one is made and kept.")
     if not 1 <= settings.event_data_max_bytes <= 16384:
         raise SettingsRefused("EVENT_DATA_MAX must be between 1 and 16384 bytes.")
 

@@ -67,11 +67,10 @@ class PasswordReset(Model):
 
 
 class Throttle(Model):
-    """How often something was tried within a window, shared by all server processes."""
+    """When the debt of too many tries will be paid, shared by all server processes (auth/throttle.py)."""
 
-    key = fields.CharField(200, primary_key=True)
-    window_start = fields.DatetimeField()
-    count = fields.IntField()
+    key = fields.CharField(64, primary_key=True)
+    paid_at = fields.DatetimeField(db_index=True)
 
     class Meta:
         table = "throttle"

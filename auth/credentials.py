@@ -1,0 +1,87 @@
+"""Tokens in the database: who stands behind one, and how they are issued and ended."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from auth.tokens import Kind, Minted, digest, mint, well_formed
+from auth.viewer import Viewer, ViewerKind
+from errors import Unauthenticated
+from models.account import ApiUser, Token, User
+from models.customer import Customer
+from models.organization import Member
+
+USE_NOTED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: a write for every request would cost more than it tells
+
+WRONG_TOKEN = "This token is not good any more, or never was: log in again."
+
+
+async def viewer_of(authorization: str | None, *, address: str | None, now: datetime) -> Viewer:
+    """Who is behind the value of an Authorization header; nobody when there is none.
+
+    Raises Unauthenticated for a token that is damaged, unknown, revoked or expired (reason TOKEN_EXPIRED).
+    """
+    if authorization is None:
+        return Viewer(address=address)
+    word, _, text = authorization.partition(" ")
+    if word.lower() != "bearer" or not well_formed(text.strip()):
+        raise Unauthenticated("The Authorization header reads: Bearer, a blank, the whole token.")
+    token = await _good_token(text.strip(), now)
+    await _note_use(token, now)
+    return await _standing_behind(token, address)
+
+
+async def issue(
+    kind: Kind,
+    *,
+    owner: User | ApiUser | Customer,
+    now: datetime,
+    name: str = "",
+    scopes: Sequence[str] = (),
+    expires_at: datetime | None = None,
+) -> tuple[Minted, Token]:
+    """A new token for its owner; its text is in the first of the pair and nowhere else."""
+    minted = mint(kind)
+    token = await Token.create(
+        digest=minted.hash,
+        prefix=minted.shown_prefix,
+        name=name,
+        scopes=list(scopes),
+        user=owner if isinstance(owner, User) else None,
+        api_user=owner if isinstance(owner, ApiUser) else None,
+        customer=owner if isinstance(owner, Customer) else None,
+        created_at=now,
+        expires_at=expires_at,
+    )
+    return minted, token
+
+
+async def revoke(*, now: datetime, except_token_id: int | None = None, **whose: object) -> int:
+    """End every living token that matches, e.g. user_id=3 or id=7; how many there were."""
+    living = Token.filter(revoked_at=None, **whose)
+    if except_token_id is not None:
+        living = living.exclude(id=except_token_id)
+    return int(await living.update(revoked_at=now))
+
+
+async def _good_token(text: str, now: datetime) -> Token:
+    token = await Token.filter(digest=digest(text), revoked_at=None).select_related("user", "api_user", "customer").first()
+    if token is None:
+        raise Unauthenticated(WRONG_TOKEN)
+    if token.expires_at is not None and token.expires_at <= now:
+        raise Unauthenticated("This token has expired: log in again or make a new one.", reason="TOKEN_EXPIRED")
+    return token
+
+
+async def _note_use(token: Token, now: datetime) -> None:
+    if token.last_used_at is None or now - token.last_used_at > USE_NOTED_EVERY:
+        await Token.filter(id=token.id).update(last_used_at=now)
+
+
+async def _standing_behind(token: Token, address: str | None) -> Viewer:
+    if token.api_user is not None:
+        return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address)
+    if token.customer is not None:
+        return Viewer(ViewerKind.CUSTOMER, customer=token.customer, token=token, address=address)
+    seats = await Member.filter(user_id=token.user.id)
+    members = {member.organization_id: member for member in seats}  # type: ignore[attr-defined]  # a Tortoise column
+    return Viewer(ViewerKind.USER, user=token.user, token=token, members=members, address=address)

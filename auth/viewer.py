@@ -1,0 +1,150 @@
+"""Whoever is asking, and the one table of what they may do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from auth.scopes import covers
+from errors import Forbidden, NotFound, Unauthenticated
+from models.account import ApiUser, Token, User
+from models.customer import Customer
+from models.organization import Member, Role
+
+
+class ViewerKind(StrEnum):
+    ANONYMOUS = "ANONYMOUS"
+    USER = "USER"
+    CUSTOMER = "CUSTOMER"
+    API_USER = "API_USER"
+
+
+RANK = {Role.VIEWER: 0, Role.SUPPORT: 1, Role.DEVELOPER: 2, Role.ADMIN: 3, Role.OWNER: 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The weakest role that may, and the scope a token needs; machines=False keeps API users out whatever their scopes."""
+
+    role: Role
+    scope: str
+    machines: bool = True
+
+
+# Every act of a team, weakest role first. Source: vocabulary, "Actors and roles"; a verb without a row here cannot ask.
+MAY: Mapping[str, Rule] = {
+    "organization.read": Rule(Role.VIEWER, "organization:read"),
+    "product.read": Rule(Role.VIEWER, "products:read"),
+    "device.read": Rule(Role.VIEWER, "devices:read"),
+    "firmware.read": Rule(Role.VIEWER, "firmware:read"),
+    "event.read": Rule(Role.VIEWER, "events:read"),
+    "customer.read": Rule(Role.VIEWER, "customers:read"),
+    "device.call": Rule(Role.SUPPORT, "devices:call"),
+    "product.create": Rule(Role.DEVELOPER, "products:write"),
+    "product.update": Rule(Role.DEVELOPER, "products:write"),
+    "product.configure": Rule(Role.DEVELOPER, "products:write"),
+    "product.manufacture": Rule(Role.DEVELOPER, "products:write"),
+    "product.rotate_key": Rule(Role.DEVELOPER, "products:write"),
+    "device.register": Rule(Role.DEVELOPER, "devices:write"),
+    "device.import": Rule(Role.DEVELOPER, "devices:write"),
+    "device.update": Rule(Role.DEVELOPER, "devices:write"),
+    "device.remove": Rule(Role.DEVELOPER, "devices:write"),
+    "device.admit": Rule(Role.DEVELOPER, "devices:write"),
+    "device.assign": Rule(Role.DEVELOPER, "customers:write"),
+    "group.write": Rule(Role.DEVELOPER, "devices:write"),
+    "firmware.write": Rule(Role.DEVELOPER, "firmware:write"),
+    "firmware.release": Rule(Role.DEVELOPER, "firmware:release"),
+    "firmware.flash": Rule(Role.DEVELOPER, "firmware:release"),
+    "customer.write": Rule(Role.DEVELOPER, "customers:write"),
+    "event.publish": Rule(Role.DEVELOPER, "events:publish"),
+    "audit.read": Rule(Role.ADMIN, "audit:read"),
+    "organization.update": Rule(Role.ADMIN, "organization:write", machines=False),
+    "member.write": Rule(Role.ADMIN, "members:write", machines=False),
+    "api_user.write": Rule(Role.ADMIN, "api_users:write", machines=False),
+    "billing.read": Rule(Role.ADMIN, "billing:read", machines=False),
+    "billing.write": Rule(Role.ADMIN, "billing:write", machines=False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Whoever asks: a person, a machine, a customer, nobody; made anew for every request or operation.
+
+    `members` holds the person's seats by organization id. `token_scopes` None means: limited by the role alone.
+    """
+
+    kind: ViewerKind = ViewerKind.ANONYMOUS
+    user: User | None = None
+    api_user: ApiUser | None = None
+    customer: Customer | None = None
+    token: Token | None = None
+    members: Mapping[int, Member] = field(default_factory=dict)
+    address: str | None = None
+    acts_as: str | None = None  # the house itself, e.g. "gateway"; None for everybody outside
+
+    @classmethod
+    def house(cls, part: str, address: str | None = None) -> "Viewer":
+        """The server acting by its own rules, for the audit; it passes no check of MAY."""
+        return cls(acts_as=part, address=address)
+
+    @property
+    def actor(self) -> str:
+        """How the audit names this viewer."""
+        if self.user is not None:
+            return f"user:{self.user.email}"[:120]
+        if self.api_user is not None:
+            return f"api-user:{self.api_user.name}"[:120]
+        if self.customer is not None:
+            return f"customer:{self.customer.username}"[:120]
+        return self.acts_as or "anonymous"
+
+    @property
+    def token_scopes(self) -> tuple[str, ...] | None:
+        if self.api_user is not None:
+            return tuple(self.api_user.scopes)
+        if self.token is None or not self.token.scopes:
+            return None
+        return tuple(self.token.scopes)
+
+    def role_in(self, organization_id: int) -> Role | None:
+        member = self.members.get(organization_id)
+        return Role(member.role) if member else None
+
+    def belongs_to(self, organization_id: int, product_id: int | None = None) -> bool:
+        """Whether the organization (and, for a machine bound to one, the product) is there at all for this viewer."""
+        if self.api_user is not None:
+            bound = self.api_user.product_id  # type: ignore[attr-defined]  # Tortoise makes …_id columns at run time
+            return self.api_user.organization_id == organization_id and bound in (None, product_id)  # type: ignore[attr-defined]
+        return organization_id in self.members
+
+    def may(self, action: str, organization_id: int, product_id: int | None = None) -> bool:
+        rule = MAY[action]
+        if not self.belongs_to(organization_id, product_id) or not covers(self.token_scopes, rule.scope):
+            return False
+        if self.api_user is not None:
+            return rule.machines
+        role = self.role_in(organization_id)
+        return role is not None and RANK[role] >= RANK[rule.role]
+
+    def must(self, action: str, organization_id: int, product_id: int | None = None) -> None:
+        """Refuse unless this viewer may.
+
+        Raises Unauthenticated for nobody, NotFound for a stranger (existence is a secret), Forbidden for the rest.
+        """
+        if self.may(action, organization_id, product_id):
+            return
+        if self.kind is ViewerKind.ANONYMOUS:
+            raise Unauthenticated("Send a token: Authorization: Bearer …, or log in.")
+        if not self.belongs_to(organization_id, product_id):
+            raise NotFound("There is no such thing, or you may not see it.")
+        rule = MAY[action]
+        if not covers(self.token_scopes, rule.scope):
+            raise Forbidden(f"This token lacks the scope {rule.scope}.", reason=rule.scope)
+        raise Forbidden(f"This needs the role {rule.role} or above; ask an owner or admin of the organization.", reason=rule.role)
+
+    def must_be_user(self) -> User:
+        """The person asking. Raises Unauthenticated for nobody, Forbidden for machines and customers."""
+        if self.user is not None:
+            return self.user
+        if self.kind is ViewerKind.ANONYMOUS:
+            raise Unauthenticated("Send a token: Authorization: Bearer …, or log in.")
+        raise Forbidden("Only a person's own account can do this; log in with e-mail and password.")

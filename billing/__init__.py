@@ -1,0 +1,1 @@
+"""How an organization pays, and what it may do while it does not."""

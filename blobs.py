@@ -1,0 +1,264 @@
+"""Keeps firmware files under the SHA-256 of their bytes, in a folder or an S3 bucket, and reads them back in ranges."""
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+from urllib.parse import parse_qs, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from errors import BinaryInvalid
+from settings import Settings, SettingsRefused
+
+CHUNK_BYTES = 64 * 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NETWORK_TIMEOUT_S = 30.0
+_PING_TIMEOUT_S = 3.0
+_SHELF = "firmware"
+# A browser that is sent to the bucket must save the file, never show it.
+_ATTRIBUTES = {"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}
+
+
+class BlobMissing(Exception):
+    """No bytes are kept under this SHA-256."""
+
+
+class BlobsUnreachable(Exception):
+    """The folder can't be written or the bucket does not answer; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """`size` is in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """Bytes received and hashed under a temporary name on this machine, not kept yet."""
+
+    sha256: str
+    size: int
+    path: Path
+
+    async def content(self) -> bytes:
+        """All of it, for the gate: at most the cap it was received under."""
+        return await asyncio.to_thread(self.path.read_bytes)
+
+
+class Blobs:
+    """Content-addressed files. The same bytes are kept once; names from outside never reach a path or a key.
+
+    Every method that takes a `sha256` raises ValueError unless it is 64 lower-case hex digits.
+    """
+
+    def __init__(self, store: LocalStore | S3Store, spool: Path, folder: Path | None) -> None:
+        self._store = store
+        self._spool = spool  # temporary files; on the folder's own disk, so that keeping one is a rename
+        self._folder = folder  # None for a bucket
+
+    @asynccontextmanager
+    async def receive(self, chunks: AsyncIterable[bytes], cap: int) -> AsyncIterator[Incoming]:
+        """Stream `chunks` to a temporary file that is gone when the block ends, unless `keep` took it.
+
+        Reading stops with the first chunk that passes `cap` bytes. Raises BinaryInvalid (TOO_LARGE).
+        """
+        file = await asyncio.to_thread(_temporary_file, self._spool)
+        path = Path(file.name)
+        try:
+            with file:
+                sha256, size = await _copy(chunks, file, cap)
+            yield Incoming(sha256, size, path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def keep(self, incoming: Incoming) -> Stored:
+        """Put received bytes under their hash, whole or not at all. Keeping the same bytes again heals a damaged file."""
+        if self._folder is not None:
+            await asyncio.to_thread(_move_for_good, incoming.path, self._folder / _key(incoming.sha256))
+        else:
+            await self._store.put_async(_key(incoming.sha256), incoming.path, attributes=_ATTRIBUTES)
+        return Stored(incoming.sha256, incoming.size)
+
+    async def put_stream(self, chunks: AsyncIterable[bytes], cap: int) -> Stored:
+        """Receive and keep in one step, for bytes that need no judging in between. Raises BinaryInvalid (TOO_LARGE)."""
+        async with self.receive(chunks, cap) as incoming:
+            return await self.keep(incoming)
+
+    async def size(self, sha256: str) -> int:
+        """In bytes. Raises BlobMissing."""
+        try:
+            return (await self._store.head_async(_key(sha256)))["size"]
+        except FileNotFoundError:
+            raise BlobMissing(sha256) from None
+
+    async def read_range(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` up to but not including `end`, in chunks of 64 KiB. Raises BlobMissing at the first one."""
+        key = _key(sha256)
+        if not 0 <= start <= end:
+            raise ValueError(f"{start}-{end} is no range")
+        if start == end:
+            return
+        try:
+            result = await self._store.get_async(key, options={"range": (start, end)})
+        except FileNotFoundError:
+            raise BlobMissing(sha256) from None
+        async for piece in result.stream(min_chunk_size=CHUNK_BYTES):
+            view = memoryview(piece)
+            for at in range(0, len(view), CHUNK_BYTES):
+                yield bytes(view[at : at + CHUNK_BYTES])
+
+    async def read_all(self, sha256: str) -> bytes:
+        """Raises BlobMissing."""
+        try:
+            result = await self._store.get_async(_key(sha256))
+            return bytes(await result.bytes_async())
+        except FileNotFoundError:
+            raise BlobMissing(sha256) from None
+
+    async def verify(self, sha256: str) -> bool:
+        """Whether the bytes are there and still have this hash: asked before serving begins."""
+        digest = hashlib.sha256()
+        try:
+            async for chunk in self.read_range(sha256, 0, await self.size(sha256)):
+                digest.update(chunk)
+        except BlobMissing:
+            return False
+        return digest.hexdigest() == sha256
+
+    async def delete(self, sha256: str) -> None:
+        """Forget the bytes; nothing happens if they are not there. The caller knows that no firmware uses them any more."""
+        try:
+            await self._store.delete_async(_key(sha256))
+        except FileNotFoundError:
+            pass
+
+    async def presign(self, sha256: str, expires_s: int) -> str | None:
+        """A URL anyone may fetch the bytes from until it expires; None if this store has none and we serve them ourselves."""
+        if not isinstance(self._store, S3Store):
+            return None
+        return await obstore.sign_async(self._store, "GET", _key(sha256), timedelta(seconds=expires_s))
+
+    async def kept(self, older_than_s: float) -> AsyncIterator[str]:
+        """Hashes kept for longer than this; those no firmware names were left by an upload that never committed."""
+        before = time.time() - older_than_s
+        async for page in self._store.list(_SHELF):
+            for found in page:
+                name = found["path"].rsplit("/", 1)[-1]
+                if _SHA256.fullmatch(name) and found["last_modified"].timestamp() < before:
+                    yield name
+
+    async def sweep(self, older_than_s: float) -> int:
+        """Remove temporary files that a stopped process left behind; how many there were."""
+        return await asyncio.to_thread(_remove_older, self._spool, time.time() - older_than_s)
+
+    async def ping(self) -> None:
+        """Raises BlobsUnreachable unless bytes can be kept and found."""
+        try:
+            async with asyncio.timeout(_PING_TIMEOUT_S):
+                await asyncio.to_thread(lambda: _temporary_file(self._spool, delete=True).close())
+                async for _ in self._store.list(_SHELF, chunk_size=1):
+                    break
+        except (OSError, BaseError, TimeoutError) as problem:
+            where = self._folder or "the bucket of BLOB_URL"
+            raise BlobsUnreachable(f"Firmware files can't be kept in {where}: {type(problem).__name__}") from problem
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """The store that `settings.blob_url` names: empty is `data_dir/blobs`, or s3://bucket/prefix?endpoint=…&region=….
+
+    Credentials of S3 come the way all its clients take them: AWS_ACCESS_KEY_ID and so on, or the machine's role.
+    Raises SettingsRefused.
+    """
+    if not settings.blob_url:
+        folder = settings.data_dir / "blobs"
+        (folder / _SHELF).mkdir(parents=True, exist_ok=True)
+        return Blobs(LocalStore(folder), _made(folder / "incoming"), folder)
+    parts = urlsplit(settings.blob_url)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise SettingsRefused("BLOB_URL must be s3://bucket or s3://bucket/prefix, or unset for a folder in FLOTILLA_DATA_DIR.")
+    return Blobs(_bucket(parts.netloc, parts.path.strip("/"), parse_qs(parts.query)), _made(settings.data_dir / "incoming"), None)
+
+
+def _bucket(name: str, prefix: str, options: dict[str, list[str]]) -> S3Store:
+    unknown = options.keys() - {"endpoint", "region"}
+    if unknown:
+        raise SettingsRefused(f"BLOB_URL knows endpoint and region, not {', '.join(sorted(unknown))}.")
+    endpoint = options.get("endpoint", [""])[0]
+    return S3Store(
+        name,
+        prefix=prefix or None,
+        config={
+            **({"endpoint": endpoint} if endpoint else {}),
+            **({"region": options["region"][0]} if "region" in options else {}),
+        },
+        client_options={
+            "timeout": timedelta(seconds=_NETWORK_TIMEOUT_S),
+            "connect_timeout": timedelta(seconds=5),
+            "allow_http": endpoint.startswith("http://"),
+        },
+        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=_NETWORK_TIMEOUT_S)},
+    )
+
+
+def _key(sha256: str) -> str:
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError("Not a SHA-256 in lower-case hex.")
+    return f"{_SHELF}/{sha256}"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _temporary_file(spool: Path, *, delete: bool = False) -> IO[bytes]:
+    return tempfile.NamedTemporaryFile(dir=spool, prefix="upload-", delete=delete)
+
+
+async def _copy(chunks: AsyncIterable[bytes], file: IO[bytes], cap: int) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > cap:
+            raise BinaryInvalid(f"The file has more than the {cap} bytes that are taken here. Make it smaller.", reason="TOO_LARGE")
+        digest.update(chunk)
+        await asyncio.to_thread(file.write, chunk)
+    return digest.hexdigest(), size
+
+
+def _move_for_good(path: Path, target: Path) -> None:
+    """A rename that outlives a power cut: the bytes are on the disk before the name, the name before we say so."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    path.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _remove_older(spool: Path, before: float) -> int:
+    removed = 0
+    for path in spool.glob("upload-*"):
+        try:
+            if path.stat().st_mtime < before:
+                path.unlink()
+                removed += 1
+        except FileNotFoundError:  # its own upload was faster
+            continue
+    return removed

@@ -1,0 +1,1 @@
+"""What the product does: one activity per module, each act a verb."""

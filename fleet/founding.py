@@ -1,0 +1,63 @@
+"""Organizations: founding one, and what can be changed of it."""
+
+import secrets
+from datetime import UTC, datetime
+
+from tortoise.exceptions import IntegrityError
+
+from auth.spelling import require_text, slug_base
+from auth.viewer import Viewer
+from billing.access import require_active, seats_changed
+from errors import AlreadyInOrganization
+from fleet.auditing import record
+from models.account import User
+from models.organization import Member, Organization, Role
+from models.transaction import transaction
+from settings import Settings
+
+
+async def create_organization(name: str, *, settings: Settings, by: Viewer) -> Organization:
+    """Found an organization; whoever asks becomes its owner.
+
+    Raises AlreadyInOrganization where the setting max_organizations_per_user is used up.
+    Source: guide, "Setting up an organization".
+    """
+    user, title, now = by.must_be_user(), require_text(name, path=("name",)), datetime.now(UTC)
+    async with transaction():
+        await require_room_for(user, settings)
+        organization = await _with_free_slug(title, now)
+        await Member.create(organization=organization, user=user, role=Role.OWNER, joined_at=now)
+        await seats_changed(organization)
+        await record(by, "organization.created", f"organization:{organization.slug}", organization_id=organization.id, name=title)
+    return organization
+
+
+async def update_organization(organization: Organization, *, name: str, by: Viewer) -> Organization:
+    """Another name; the slug stays, for addresses depend on it."""
+    by.must("organization.update", organization.id)
+    require_active(organization)
+    before, organization.name = organization.name, require_text(name, path=("name",))
+    async with transaction():
+        await organization.save(update_fields=["name"])
+        subject = f"organization:{organization.slug}"
+        await record(by, "organization.updated", subject, organization_id=organization.id, before=before, after=organization.name)
+    return organization
+
+
+async def require_room_for(user: User, settings: Settings) -> None:
+    """Hold the person's row and refuse one organization too many: of two acceptances at once, one wins.
+
+    Raises AlreadyInOrganization. Source: guide, "Adding team members": only one organization "at this time".
+    """
+    await User.filter(id=user.id).select_for_update().first()
+    limit = settings.max_organizations_per_user
+    if limit and await Member.filter(user_id=user.id).count() >= limit:
+        raise AlreadyInOrganization("This person belongs to an organization already and has to leave it first.")
+
+
+async def _with_free_slug(title: str, now: datetime) -> Organization:
+    base = slug_base(title) or "organization"
+    for slug in (base, *(f"{base}-{secrets.token_hex(2)}" for _ in range(8))):
+        if not await Organization.filter(slug=slug).exists():
+            return await Organization.create(slug=slug, name=title, created_at=now)
+    raise IntegrityError("No free slug was found.")

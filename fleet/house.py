@@ -1,0 +1,30 @@
+"""What a server process holds open, for the verbs that need more than the database."""
+
+from dataclasses import dataclass
+
+from auth.sealing import Sealer
+from auth.signed_urls import UrlSigner
+from auth.throttle import Throttle
+from blobs import Blobs
+from mailer import Mailer
+from realtime.commands import Commands
+from realtime.dispatcher import Dispatcher
+from realtime.flusher import Flusher
+from realtime.presence import Process
+from settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Opened by app.py at start-up and handed down; a verb takes it only when it needs something of it."""
+
+    settings: Settings
+    sealer: Sealer
+    signer: UrlSigner
+    throttle: Throttle
+    mailer: Mailer
+    blobs: Blobs
+    flusher: Flusher
+    dispatcher: Dispatcher
+    commands: Commands
+    process: Process

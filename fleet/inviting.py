@@ -1,0 +1,180 @@
+"""The team: inviting people, their answer, their roles, and their leaving."""
+
+from datetime import UTC, datetime, timedelta
+
+from auth import throttle
+from auth.spelling import require_email, same_name_key
+from auth.viewer import RANK, Viewer
+from billing.access import require_active, seats_changed
+from errors import AlreadyInOrganization, AlreadyInvited, Forbidden, LastOwner, NoSuchAccount, NotFound
+from fleet import jobs, letters
+from fleet.auditing import record
+from fleet.founding import require_room_for
+from fleet.house import House
+from models.account import User
+from models.organization import Invitation, InvitationState, Member, Organization, Role
+from models.transaction import transaction
+from settings import Settings
+
+
+async def invite(organization: Organization, email: str, *, role: Role | None, house: House, by: Viewer) -> Invitation:
+    """Invite a person who has an account; without a role they become an ADMIN, the guide's full access.
+
+    Raises NoSuchAccount, AlreadyInOrganization, AlreadyInvited; Forbidden when an ADMIN makes an OWNER.
+    Source: guide, "Adding team members".
+    """
+    by.must("member.write", organization.id)
+    require_active(organization)
+    given, now = role or Role.ADMIN, datetime.now(UTC)
+    _require_power_over(given, organization, by)
+    address = require_email(email)
+    await house.throttle.take(throttle.invitations_of(by.actor), now=now)
+    async with transaction():
+        await lock(organization)
+        await _require_invitable(organization, address, house.settings, now)
+        invitation = await Invitation.create(
+            organization=organization,
+            email=address,
+            email_key=same_name_key(address),
+            role=given,
+            invited_by=by.user,
+            created_at=now,
+            expires_at=now + timedelta(seconds=house.settings.invitation_ttl_s),
+        )
+        await record(by, "invitation.created", f"invitation:{address}", organization_id=organization.id, role=given)
+        await _mail(invitation, organization, house, by)
+    return invitation
+
+
+async def accept(invitation: Invitation, *, settings: Settings, by: Viewer) -> Member:
+    """Take the seat. Raises NotFound when it is no longer open, AlreadyInOrganization, OrganizationInactive."""
+    user, now = by.must_be_user(), datetime.now(UTC)
+    organization: Organization = invitation.organization
+    require_active(organization)
+    async with transaction():
+        await lock(organization)
+        await require_room_for(user, settings)
+        await _answer(invitation, InvitationState.ACCEPTED, now)
+        member = await Member.create(organization=organization, user=user, role=invitation.role, joined_at=now)
+        await seats_changed(organization)
+        await record(by, "invitation.accepted", f"invitation:{invitation.email}", organization_id=organization.id, role=member.role)
+    return member
+
+
+async def decline(invitation: Invitation, *, by: Viewer) -> Invitation:
+    """Say no; no seat is taken. Raises NotFound when it is no longer open."""
+    by.must_be_user()
+    organization: Organization = invitation.organization
+    async with transaction():
+        await _answer(invitation, InvitationState.DECLINED, datetime.now(UTC))
+        await record(by, "invitation.declined", f"invitation:{invitation.email}", organization_id=organization.id)
+    return invitation
+
+
+async def revoke_invitation(invitation: Invitation, *, by: Viewer) -> Invitation:
+    """Take an open invitation back. Raises NotFound when it is no longer open."""
+    organization: Organization = invitation.organization
+    by.must("member.write", organization.id)
+    require_active(organization)
+    async with transaction():
+        await _answer(invitation, InvitationState.REVOKED, datetime.now(UTC))
+        await record(by, "invitation.revoked", f"invitation:{invitation.email}", organization_id=organization.id)
+    return invitation
+
+
+async def change_role(member: Member, role: Role, *, by: Viewer) -> Member:
+    """Another role. Raises LastOwner, and Forbidden when an ADMIN would make or unmake an OWNER."""
+    organization: Organization = member.organization
+    by.must("member.write", organization.id)
+    require_active(organization)
+    async with transaction():
+        await lock(organization)
+        await _reread(member)
+        _require_power_over(role, organization, by)
+        _require_power_over(Role(member.role), organization, by)
+        before = member.role
+        if before == Role.OWNER and role != Role.OWNER:
+            await _require_another_owner(organization)
+        member.role = role
+        await member.save(update_fields=["role"])
+        await record(by, "member.role_changed", f"user:{member.user.email}", organization_id=organization.id, before=before, after=role)
+    return member
+
+
+async def remove(member: Member, *, by: Viewer) -> Organization:
+    """Take a member out of the team; anybody may leave by themselves. Raises LastOwner, Forbidden."""
+    organization: Organization = member.organization
+    leaves = by.user is not None and member.user.id == by.user.id
+    by.must("organization.read" if leaves else "member.write", organization.id)
+    require_active(organization)
+    async with transaction():
+        await lock(organization)
+        await _reread(member)
+        if not leaves:
+            _require_power_over(Role(member.role), organization, by)
+        if member.role == Role.OWNER:
+            await _require_another_owner(organization)
+        await member.delete()
+        await seats_changed(organization)
+        await record(by, "member.removed", f"user:{member.user.email}", organization_id=organization.id, role=member.role)
+    return organization
+
+
+async def lock(organization: Organization) -> None:
+    """Hold the organization's row: whoever counts members, owners or seats waits here."""
+    await Organization.filter(id=organization.id).select_for_update().first()
+
+
+async def _require_invitable(organization: Organization, address: str, settings: Settings, now: datetime) -> None:
+    key = same_name_key(address)
+    person = await User.filter(email_key=key).first()
+    if person is None:
+        raise NoSuchAccount("Nobody has an account with exactly this address: ask them to sign up first.", path=("email",))
+    if await Member.filter(user_id=person.id, organization_id=organization.id).exists():
+        raise AlreadyInOrganization("This person is a member of the organization.", path=("email",))
+    seats = await Member.filter(user_id=person.id).count()
+    if settings.max_organizations_per_user and seats >= settings.max_organizations_per_user:
+        raise AlreadyInOrganization("This person belongs to another organization and has to leave it first.", path=("email",))
+    open_ones = Invitation.filter(organization_id=organization.id, email_key=key, state=InvitationState.PENDING)
+    await open_ones.filter(expires_at__lte=now).update(state=InvitationState.EXPIRED)
+    if await open_ones.exists():
+        raise AlreadyInvited("An invitation to this address is open: revoke it to send another.", path=("email",))
+
+
+async def _answer(invitation: Invitation, state: InvitationState, now: datetime) -> None:
+    open_one = Invitation.filter(id=invitation.id, state=InvitationState.PENDING, expires_at__gt=now)
+    if not await open_one.update(state=state):
+        raise NotFound("This invitation is no longer open.", path=("id",))
+    invitation.state = state
+
+
+async def _reread(member: Member) -> None:
+    fresh = await Member.filter(id=member.id).first()
+    if fresh is None:
+        raise NotFound("This member has left already.", path=("memberId",))
+    member.role = fresh.role
+
+
+async def _require_another_owner(organization: Organization) -> None:
+    if await Member.filter(organization_id=organization.id, role=Role.OWNER).count() < 2:
+        raise LastOwner("Make somebody else an owner first: an organization keeps at least one.")
+
+
+def _require_power_over(role: Role, organization: Organization, by: Viewer) -> None:
+    mine = by.role_in(organization.id)
+    if mine is None or RANK[role] > RANK[mine]:
+        raise Forbidden(f"Only an {role} can do this with an {role}.", reason=role, path=("role",))
+
+
+async def _mail(invitation: Invitation, organization: Organization, house: House, by: Viewer) -> None:
+    user = by.must_be_user()
+    letter = letters.invitation(
+        invitation.email,
+        organization=organization.name,
+        inviter=user.name,
+        role=invitation.role,
+        invitation_id=invitation_global_id(invitation),
+        expires_at=invitation.expires_at,
+        public_url=house.settings.public_url,
+    )
+    await jobs.mail(letter, house.sealer)

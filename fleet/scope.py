@@ -1,0 +1,104 @@
+"""The rows a viewer can reach: every read on somebody's behalf begins here, and a stranger's row is NotFound."""
+
+import re
+from typing import TypeVar
+
+from tortoise.expressions import Q
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
+
+from auth.viewer import Viewer
+from errors import InvalidInput, NotFound
+from models.customer import Customer
+from models.device import Device, DeviceGroup
+from models.firmware import Firmware
+from models.organization import Organization
+from models.product import Product
+
+Row = TypeVar("Row", bound=Model)
+
+_DEVICE_ID = re.compile(r"[0-9a-fA-F]{24}\Z")
+
+
+async def organization(viewer: Viewer, slug: str) -> Organization:
+    return await _one(organizations(viewer).filter(slug=slug), "There is no organization {} for you.", slug)
+
+
+def organizations(viewer: Viewer) -> QuerySet[Organization]:
+    return Organization.filter(id__in=_organization_ids(viewer))
+
+
+async def product(viewer: Viewer, number: int) -> Product:
+    """The product with this productId, its organization at hand."""
+    return await _one(products(viewer).filter(number=number), "There is no product {} for you.", str(number))
+
+
+async def product_by_slug(viewer: Viewer, slug: str) -> Product:
+    return await _one(products(viewer).filter(slug=slug), "There is no product {} for you.", slug)
+
+
+def products(viewer: Viewer) -> QuerySet[Product]:
+    reachable = Product.filter(organization_id__in=_organization_ids(viewer)).select_related("organization")
+    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
+        reachable = reachable.filter(id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
+    return reachable
+
+
+async def device(viewer: Viewer, device_id: str) -> Device:
+    """The device, with its product and organization at hand."""
+    return await _one(devices(viewer).filter(device_id=device_key(device_id)), "There is no device {} for you.", device_id)
+
+
+def devices(viewer: Viewer) -> QuerySet[Device]:
+    """Devices of the viewer's products, and a person's own kits that are in no product."""
+    mine = Q(product__organization_id__in=_organization_ids(viewer))
+    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
+        mine = Q(product_id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
+    if viewer.user is not None:
+        mine |= Q(product_id=None, user_owner_id=viewer.user.id)
+    if viewer.customer is not None:
+        mine = Q(owner_id=viewer.customer.id, state="ACTIVE")
+    return Device.filter(mine).select_related("product__organization")
+
+
+async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmware:
+    """The product's firmware of this version, product and organization at hand."""
+    found = Firmware.filter(product__in=products(viewer), product__number=product_number, version=version)
+    query = found.select_related("product__organization")
+    return await _one(query, "The product has no firmware version {}.", str(version))
+
+
+async def customer(viewer: Viewer, id: int) -> Customer:
+    query = Customer.filter(id=id, product__in=products(viewer)).select_related("product__organization")
+    return await _one(query, "There is no such customer for you.")
+
+
+async def group(product: Product, path: str) -> DeviceGroup:
+    """The group of an already reached product by its path, or by its name alone while only one group bears it."""
+    found = await DeviceGroup.filter(product_id=product.id, path=path).first()
+    if found is None and "/" not in path:
+        bearing = await DeviceGroup.filter(product_id=product.id, name=path).limit(2)
+        found = bearing[0] if len(bearing) == 1 else None
+    if found is None:
+        raise NotFound(f"The product has no group {path}; give its whole path.", path=("group",))
+    return found
+
+
+def device_key(device_id: str) -> str:
+    """The id in lower case. Raises InvalidInput for anything but 24 hexadecimal digits."""
+    if not _DEVICE_ID.match(device_id):
+        raise InvalidInput("A device id is 24 hexadecimal digits.", path=("deviceId",))
+    return device_id.lower()
+
+
+def _organization_ids(viewer: Viewer) -> list[int]:
+    if viewer.api_user is not None:
+        return [viewer.api_user.organization_id]  # type: ignore[attr-defined]  # a Tortoise column
+    return list(viewer.members)
+
+
+async def _one(query: QuerySet[Row], sentence: str, named: str = "") -> Row:
+    row = await query.first()
+    if row is None:
+        raise NotFound(sentence.format(named))
+    return row

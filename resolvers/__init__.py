@@ -1,0 +1,1 @@
+"""How it is answered: load by scope, call one verb, return the row."""

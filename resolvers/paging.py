@@ -1,0 +1,139 @@
+"""Pages of lists by keyset: cursors that hold the last row's sort keys, never offsets."""
+
+import base64
+import binascii
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from tortoise.expressions import Q
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
+
+from errors import BadRequest, InvalidInput
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound=Model)
+
+DEFAULT_SIZE = 25
+MAX_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PageInfo:
+    has_next_page: bool
+    has_previous_page: bool
+    start_cursor: str | None
+    end_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge(Generic[T]):
+    cursor: str
+    node: T
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """What a Connection is answered with. `count` counts the whole list, and only when it is called."""
+
+    edges: Sequence[Edge[T]]
+    page_info: PageInfo
+    count: Callable[[], Awaitable[int]]
+
+    @property
+    def nodes(self) -> list[T]:
+        return [edge.node for edge in self.edges]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Which part of a list was asked for: `size` rows forward after a cursor, or backward before one."""
+
+    size: int
+    backward: bool
+    cursor: str | None
+
+    @classmethod
+    def of(cls, first: int | None = None, after: str | None = None, last: int | None = None, before: str | None = None) -> "Slice":
+        """Raises BadRequest for sizes outside 1..100, or both directions at once."""
+        if (first is not None or after is not None) and (last is not None or before is not None):
+            raise BadRequest("Page either forward (first, after) or backward (last, before).")
+        backward = last is not None or before is not None
+        size = last if backward else first
+        if size is not None and not 1 <= size <= MAX_SIZE:
+            raise BadRequest(f"first and last are from 1 to {MAX_SIZE}.")
+        return cls(size or DEFAULT_SIZE, backward, before if backward else after)
+
+
+def encode_cursor(list_name: str, keys: Sequence[object]) -> str:
+    """A cursor that is good for the list of this name only (name it with its owner, e.g. "devices:1094:NAME")."""
+    plain = [key.isoformat() if isinstance(key, datetime) else key for key in keys]
+    return base64.urlsafe_b64encode(json.dumps([list_name, *plain], separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def decode_cursor(list_name: str, cursor: str) -> list[object]:
+    """The keys in a cursor. Raises InvalidInput for a damaged one or another list's."""
+    try:
+        name, *keys = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError, TypeError):
+        raise InvalidInput("This cursor is damaged; take endCursor or startCursor of a page.", path=("after",)) from None
+    if name != list_name:
+        raise InvalidInput("This cursor belongs to another list.", path=("after",))
+    return list(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A total order by columns, the last of which is unique; all ascending or all descending."""
+
+    columns: tuple[str, ...] = ("id",)
+    descending: bool = False
+    times: frozenset[str] = field(default_factory=frozenset)  # columns whose keys are moments
+
+
+async def page(query: QuerySet[Row], part: Slice, *, list_name: str, order: Order = Order()) -> Page[Row]:
+    """One page of a query by keyset over non-null columns."""
+    narrowed = query
+    if part.cursor is not None:
+        keys = _keys(order, decode_cursor(list_name, part.cursor))
+        narrowed = query.filter(_beyond(order.columns, keys, descending=order.descending != part.backward))
+    sign = "-" if order.descending != part.backward else ""
+    rows = await narrowed.order_by(*(sign + column for column in order.columns)).limit(part.size + 1)
+    return shape(rows, part, lambda row: encode_cursor(list_name, [getattr(row, c) for c in order.columns]), query.count)
+
+
+def shape(
+    rows: Sequence[T], part: Slice, cursor_of: Callable[[T], str], count: Callable[[], Awaitable[int]]
+) -> Page[T]:
+    """A page out of up to size + 1 rows read in the slice's own direction; the one too many tells that there is more."""
+    more = len(rows) > part.size
+    shown = list(rows[: part.size])
+    if part.backward:
+        shown.reverse()
+    edges = [Edge(cursor_of(row), row) for row in shown]
+    came_from = part.cursor is not None
+    info = PageInfo(
+        has_next_page=came_from if part.backward else more,
+        has_previous_page=more if part.backward else came_from,
+        start_cursor=edges[0].cursor if edges else None,
+        end_cursor=edges[-1].cursor if edges else None,
+    )
+    return Page(edges, info, count)
+
+
+def _keys(order: Order, keys: list[object]) -> list[object]:
+    if len(keys) != len(order.columns):
+        raise InvalidInput("This cursor belongs to another order.", path=("after",))
+    return [datetime.fromisoformat(str(key)) if column in order.times else key for column, key in zip(order.columns, keys, strict=True)]
+
+
+def _beyond(columns: tuple[str, ...], keys: list[object], *, descending: bool) -> Q:
+    """(a, b) beyond (x, y) as a > x, or a = x and b > y: what both databases take."""
+    comparison = "lt" if descending else "gt"
+    beyond = Q(**{f"{columns[-1]}__{comparison}": keys[-1]})
+    for column, key in zip(reversed(columns[:-1]), reversed(keys[:-1]), strict=True):
+        beyond = Q(**{f"{column}__{comparison}": key}) | (Q(**{column: key}) & beyond)
+    return beyond

@@ -1,0 +1,226 @@
+"""The few ways a field of the schema is made: ids, attributes, connections, and mutations that answer with data or errors."""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Generic, NewType, TypeVar
+
+import strawberry
+from strawberry import UNSET
+from strawberry.types import Info
+
+from errors import ERROR_CODES, CallerError, NotFound, RequestRefused
+
+T = TypeVar("T")
+
+# ── scalars ──
+DeviceID = NewType("DeviceID", str)
+Cursor = NewType("Cursor", str)
+URL = NewType("URL", str)
+DateTime = NewType("DateTime", datetime)
+
+
+def _utc_text(value: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds: 2026-11-21T10:00:00.123Z."""
+    moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _utc_time(text: object) -> datetime:
+    if not isinstance(text, str):
+        raise ValueError("A DateTime is a string such as 2026-11-21T10:00:00Z.")
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("A DateTime needs its zone: end it with Z or an offset.")
+    return moment.astimezone(UTC)
+
+
+def _device_id(text: object) -> str:
+    if not isinstance(text, str) or len(text) != 24 or not all(c in "0123456789abcdefABCDEF" for c in text):
+        raise ValueError("A DeviceID is 24 hexadecimal digits.")
+    return text.lower()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("This is a string.")
+    return value
+
+
+SCALARS: dict[object, Any] = {
+    DateTime: strawberry.scalar(
+        name="DateTime", description="A moment, RFC 3339, always UTC: 2026-11-21T10:00:00.123Z.", serialize=_utc_text, parse_value=_utc_time
+    ),
+    DeviceID: strawberry.scalar(
+        name="DeviceID",
+        description="24 hexadecimal digits; any case is accepted, lower case is answered.",
+        serialize=str,
+        parse_value=_device_id,
+    ),
+    Cursor: strawberry.scalar(
+        name="Cursor", description="A place in a list or in a product's log; opaque.", serialize=str, parse_value=_text
+    ),
+    URL: strawberry.scalar(name="URL", description="An absolute URL.", serialize=str, parse_value=_text),
+}
+
+
+# ── fields of rows ──
+def attribute(name: str, description: str) -> Any:
+    """A field answered by the row's attribute `name`, where that is not the field's own name."""
+
+    def read(root: Any) -> Any:
+        return getattr(root, name)
+
+    return strawberry.field(resolver=read, description=description)
+
+
+def resolved_by(door: Callable[..., Any], description: str) -> Any:
+    """A field without arguments answered by `door(row, context)`."""
+
+    def read(root: Any, info: Info) -> Any:
+        return door(root, info.context)
+
+    return strawberry.field(resolver=read, description=description)
+
+
+def described(description: str) -> Any:
+    """A field answered by the row's attribute of the same name."""
+    return strawberry.field(description=description)
+
+
+def rows_of(*classes: type) -> Any:
+    """`is_type_of` for a type whose instances are rows of these classes; interfaces need it to tell types apart."""
+
+    def is_type_of(value: object, _info: object) -> bool:
+        return isinstance(value, classes)
+
+    return is_type_of
+
+
+# ── global ids ──
+def global_id(kind: str, key: object) -> str:
+    """Opaque, stable, unique over the server."""
+    return base64.urlsafe_b64encode(f"{kind}:{key}".encode()).decode().rstrip("=")
+
+
+def id_of(kind: str, attribute_name: str = "pk") -> Any:
+    """The `id` field of a Node whose row's key is the named attribute."""
+
+    def read(root: Any) -> strawberry.ID:
+        return strawberry.ID(global_id(kind, getattr(root, attribute_name)))
+
+    return strawberry.field(resolver=read, description="Opaque, global and stable; `node(id:)` finds it again.")
+
+
+def read_global_id(text: str) -> tuple[str, str]:
+    """Kind and key of a global id. Raises NotFound for what is none: an id nobody gave out names nothing."""
+    try:
+        kind, separator, key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(":")
+    except (binascii.Error, ValueError):
+        raise NotFound("There is no object with this id.") from None
+    if not separator:
+        raise NotFound("There is no object with this id.")
+    return kind, key
+
+
+# ── nodes and connections ──
+@strawberry.interface(description="Anything with a global id.")
+class Node:
+    id: strawberry.ID = strawberry.field(description="Opaque, global and stable.")
+
+
+@strawberry.type(description="Where a page of a list stands in it.")
+class PageInfo:
+    has_next_page: bool = described("Whether more follow this page.")
+    has_previous_page: bool = described("Whether some came before this page.")
+    start_cursor: Cursor | None = described("Cursor of the first edge; null on an empty page.")
+    end_cursor: Cursor | None = described("Cursor of the last edge; null on an empty page. Give it as `after` for the next page.")
+
+
+@strawberry.type(description="One object in a list, with its place.")
+class Edge(Generic[T]):
+    cursor: Cursor = described("Its place: as `after` it continues behind this object.")
+    node: T = described("The object.")
+
+
+@strawberry.type(description="A page of a list.")
+class Connection(Generic[T]):
+    edges: list[Edge[T]] = described("Objects with their cursors.")
+    nodes: list[T] = described("The objects alone.")
+    page_info: PageInfo = described("Where this page stands in the list.")
+
+    @strawberry.field(description="How many there are in the whole list; counted only when asked for.")
+    async def total_count(self) -> int:
+        page: Any = self
+        return int(await page.count())
+
+
+# ── mutations ──
+ErrorCode = strawberry.enum(
+    Enum("ErrorCode", {code: strawberry.enum_value(code, description=sentence) for code, sentence in ERROR_CODES.items()}),
+    description="What the caller can do something about, for programs.",
+)
+
+
+@strawberry.type(description="What the caller can do something about.")
+class UserError:
+    code: ErrorCode = described("What went wrong, for programs.")
+    message: str = described("What went wrong and what to do about it, for people.")
+    reason: str | None = described("The exact rule that refused, where one code covers several; null elsewhere.")
+    path: list[str] | None = described('The input field it is about, e.g. ["input", "deviceIds", "3"]; null when it is about none.')
+
+
+def user_error(refusal: CallerError) -> UserError:
+    path = list(refusal.path)
+    if path and path[0] != "input":
+        path.insert(0, "input")
+    return UserError(code=ErrorCode(refusal.code), message=refusal.message, reason=refusal.reason, path=path or None)
+
+
+@strawberry.type
+class Payload:
+    """What every mutation answers. Subclasses add their object, null whenever `errors` is not empty."""
+
+    errors: list[UserError] = strawberry.field(description="Empty when it was done; else why nothing changed.", default_factory=list)
+    client_mutation_id: str | None = strawberry.field(description="The input's clientMutationId, passed through.", default=None)
+
+
+@strawberry.input
+class Input:
+    client_mutation_id: str | None = strawberry.field(description="Any text; it comes back in the payload.", default=None)
+
+
+Door = Callable[..., Awaitable[Mapping[str, Any] | None]]
+
+
+def mutation(door: Door, asked: type, payload: type[Payload], description: str) -> Any:
+    """A mutation: the input's fields become keyword arguments of `door(context, …)`; its answer fills the payload.
+
+    Fields the client left out are left out of the call, so the door's defaults hold. A CallerError becomes an entry of
+    `errors` in an otherwise empty payload, except those that stop the whole request.
+    """
+
+    async def resolve(info: Info, input: Any) -> Any:
+        given = {name: value for name, value in vars(input).items() if value is not UNSET}
+        mutation_id = given.pop("client_mutation_id", None)
+        try:
+            answer = dict(await door(info.context, **given) or {})
+        except RequestRefused:
+            raise
+        except CallerError as refusal:
+            return payload(errors=[user_error(refusal)], client_mutation_id=mutation_id)
+        answer["errors"] = [user_error(refusal) for refusal in answer.get("errors", ())]
+        return payload(client_mutation_id=mutation_id, **answer)
+
+    resolve.__annotations__ = {"info": Info, "input": asked, "return": payload}
+    return strawberry.mutation(resolver=resolve, description=description)
+
+
+async def or_null(found: Awaitable[T]) -> T | None:
+    """The row, or null where it does not exist or may not be seen (the two look alike)."""
+    try:
+        return await found
+    except NotFound:
+        return None

@@ -1,0 +1,302 @@
+"""Bytes are kept under their hash: streamed, cut at the cap, whole or not at all, in a folder and in an S3 bucket."""
+
+import asyncio
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+import blobs as blobs_module
+from blobs import CHUNK_BYTES, BlobMissing, Blobs, BlobsUnreachable, open_blobs
+from errors import BinaryInvalid
+from settings import Settings, SettingsRefused
+
+ABSENT = hashlib.sha256(b"never kept").hexdigest()
+CONTENT = bytes(range(256)) * 1000 + b"end"
+CAP = 1 << 20
+
+
+async def stream(content: bytes, chunk: int = 10_000) -> AsyncIterator[bytes]:
+    for at in range(0, len(content), chunk):
+        yield content[at : at + chunk]
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real S3 server that checks signatures, on a free port."""
+    pytest.importorskip("nanio", reason="NOT TESTED on S3: nanio is missing.")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "fleet").mkdir()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "nanio", "serve", "--data-dir", str(folder), "--host", "127.0.0.1", "--port", str(port)],
+        env={**os.environ, "NANIO_ACCESS_KEY": "reader", "NANIO_SECRET_KEY": "not-a-secret"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for(port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise TimeoutError("the S3 server did not start")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Blobs:
+    if request.param == "folder":
+        return open_blobs(Settings(data_dir=tmp_path))
+    endpoint = request.getfixturevalue("s3_endpoint")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    return open_blobs(Settings(data_dir=tmp_path, blob_url=f"s3://fleet/{tmp_path.name}?endpoint={endpoint}&region=us-east-1"))
+
+
+def left_behind(tmp_path: Path) -> list[str]:
+    return [path.name for path in tmp_path.rglob("upload-*")]
+
+
+async def kept(blobs: Blobs) -> list[str]:
+    return [sha256 async for sha256 in blobs.kept(-60)]
+
+
+async def test_bytes_kept_are_found_under_their_hash(blobs: Blobs, tmp_path: Path) -> None:
+    stored = await blobs.put_stream(stream(CONTENT), CAP)
+
+    assert (stored.sha256, stored.size) == (hashlib.sha256(CONTENT).hexdigest(), 256_003)
+    assert await blobs.size(stored.sha256) == 256_003
+    assert await blobs.read_all(stored.sha256) == CONTENT
+    assert await blobs.verify(stored.sha256) is True
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 6 << 20])
+async def test_files_of_any_size_are_kept_whole(size: int, blobs: Blobs) -> None:
+    content = os.urandom(size)
+
+    stored = await blobs.put_stream(stream(content, 100_000), 6 << 20)
+
+    assert (stored.size, await blobs.read_all(stored.sha256) == content) == (size, True)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1), (0, 256_003), (65_535, 65_537), (100_000, 250_001), (256_002, 256_003), (7, 7)])
+async def test_a_range_is_read_in_chunks_of_64_kib(start: int, end: int, blobs: Blobs) -> None:
+    stored = await blobs.put_stream(stream(CONTENT), CAP)
+
+    chunks = [chunk async for chunk in blobs.read_range(stored.sha256, start, end)]
+
+    assert b"".join(chunks) == CONTENT[start:end]
+    assert max(map(len, chunks), default=0) <= CHUNK_BYTES
+
+
+async def test_the_same_bytes_are_kept_once(blobs: Blobs) -> None:
+    first = await blobs.put_stream(stream(CONTENT), CAP)
+    second = await blobs.put_stream(stream(CONTENT, 7_777), CAP)
+
+    assert first == second
+    assert await kept(blobs) == [first.sha256]
+
+
+async def test_the_same_bytes_received_at_once_are_kept_whole(blobs: Blobs, tmp_path: Path) -> None:
+    stored = await asyncio.gather(*(blobs.put_stream(stream(CONTENT), CAP) for _ in range(8)))
+
+    assert len(set(stored)) == 1
+    assert await blobs.verify(stored[0].sha256) is True
+    assert left_behind(tmp_path) == []
+
+
+async def test_a_stream_is_cut_at_the_cap_and_leaves_nothing(blobs: Blobs, tmp_path: Path) -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += CHUNK_BYTES
+            yield bytes(CHUNK_BYTES)
+
+    with pytest.raises(BinaryInvalid) as caught:
+        await blobs.put_stream(endless(), 1_000_000)
+
+    assert caught.value.reason == "TOO_LARGE"
+    assert 1_000_000 < taken <= 1_000_000 + CHUNK_BYTES
+    assert left_behind(tmp_path) == []
+    assert await kept(blobs) == []
+
+
+async def test_a_stream_of_exactly_the_cap_is_kept(blobs: Blobs) -> None:
+    assert (await blobs.put_stream(stream(CONTENT), len(CONTENT))).size == len(CONTENT)
+
+
+async def test_what_the_gate_refuses_is_never_kept(blobs: Blobs, tmp_path: Path) -> None:
+    with pytest.raises(BinaryInvalid):
+        async with blobs.receive(stream(CONTENT), CAP) as incoming:
+            assert await incoming.content() == CONTENT
+            raise BinaryInvalid("refused by the gate", reason="BAD_CRC")
+
+    assert left_behind(tmp_path) == []
+    assert await kept(blobs) == []
+
+
+async def test_a_stream_that_breaks_off_or_is_cancelled_leaves_nothing(blobs: Blobs, tmp_path: Path) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield CONTENT
+        raise ConnectionResetError
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield CONTENT
+        await asyncio.sleep(60)
+
+    with pytest.raises(ConnectionResetError):
+        await blobs.put_stream(broken(), CAP)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await blobs.put_stream(stalled(), CAP)
+
+    assert left_behind(tmp_path) == []
+    assert await kept(blobs) == []
+
+
+async def test_deleted_bytes_are_missing_and_deleting_twice_is_no_error(blobs: Blobs) -> None:
+    stored = await blobs.put_stream(stream(CONTENT), CAP)
+
+    await blobs.delete(stored.sha256)
+    await blobs.delete(stored.sha256)
+
+    assert await blobs.verify(stored.sha256) is False
+    assert await kept(blobs) == []
+
+
+async def test_missing_bytes_are_told_by_every_reader(blobs: Blobs) -> None:
+    with pytest.raises(BlobMissing):
+        await blobs.size(ABSENT)
+    with pytest.raises(BlobMissing):
+        await blobs.read_all(ABSENT)
+    with pytest.raises(BlobMissing):
+        await anext(blobs.read_range(ABSENT, 0, 10))
+    assert await blobs.verify(ABSENT) is False
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "a" * 63, "A" * 64, "a" * 64 + "\n", "/" + "a" * 63, "a" * 65])
+async def test_a_name_that_is_no_hash_never_reaches_the_store(name: str, blobs: Blobs) -> None:
+    for use in (blobs.size(name), blobs.read_all(name), blobs.delete(name), blobs.verify(name), anext(blobs.read_range(name, 0, 1))):
+        with pytest.raises(ValueError, match="SHA-256"):
+            await use
+
+
+async def test_bytes_just_kept_are_too_young_to_be_leftovers(blobs: Blobs) -> None:
+    await blobs.put_stream(stream(CONTENT), CAP)
+
+    assert [sha256 async for sha256 in blobs.kept(3600)] == []
+
+
+async def test_the_sweep_takes_old_temporary_files_and_nothing_else(blobs: Blobs, tmp_path: Path) -> None:
+    stored = await blobs.put_stream(stream(CONTENT), CAP)
+    spool = next(path for path in tmp_path.rglob("incoming"))
+    for name, age_s in [("upload-old", 7200), ("upload-new", 60)]:
+        (spool / name).write_bytes(b"left by a stopped process")
+        os.utime(spool / name, (time.time() - age_s,) * 2)
+
+    assert await blobs.sweep(3600) == 1
+
+    assert left_behind(tmp_path) == ["upload-new"]
+    assert await blobs.verify(stored.sha256) is True
+
+
+async def test_a_store_in_order_answers_the_ping(blobs: Blobs, tmp_path: Path) -> None:
+    await blobs.ping()
+
+    assert left_behind(tmp_path) == []
+
+
+async def test_a_changed_file_fails_its_verification_and_is_healed_by_keeping_it_again(tmp_path: Path) -> None:
+    blobs = open_blobs(Settings(data_dir=tmp_path))
+    stored = await blobs.put_stream(stream(CONTENT), CAP)
+    file = tmp_path / "blobs" / "firmware" / stored.sha256
+    file.write_bytes(CONTENT[:-1] + b"!")
+
+    assert await blobs.verify(stored.sha256) is False
+    await blobs.put_stream(stream(CONTENT), CAP)
+
+    assert await blobs.verify(stored.sha256) is True
+
+
+async def test_a_folder_that_is_gone_fails_the_ping(tmp_path: Path) -> None:
+    blobs = open_blobs(Settings(data_dir=tmp_path))
+    (tmp_path / "blobs" / "incoming").rmdir()
+
+    with pytest.raises(BlobsUnreachable, match="blobs"):
+        await blobs.ping()
+
+
+async def test_a_bucket_that_does_not_answer_fails_the_ping_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    monkeypatch.setattr(blobs_module, "_PING_TIMEOUT_S", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        blobs = open_blobs(Settings(data_dir=tmp_path, blob_url=f"s3://fleet?endpoint=http://127.0.0.1:{silent.getsockname()[1]}"))
+
+        began = time.perf_counter()
+        with pytest.raises(BlobsUnreachable, match="bucket"):
+            await blobs.ping()
+
+    assert time.perf_counter() - began < 2
+
+
+async def test_a_wrong_secret_fails_the_ping(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-one")
+
+    with pytest.raises(BlobsUnreachable):
+        await open_blobs(Settings(data_dir=tmp_path, blob_url=f"s3://fleet?endpoint={s3_endpoint}&region=us-east-1")).ping()
+
+
+@pytest.mark.parametrize("blobs", ["s3"], indirect=True)
+async def test_a_bucket_gives_urls_that_anyone_can_fetch_until_they_are_changed(blobs: Blobs) -> None:
+    stored = await blobs.put_stream(stream(CONTENT), CAP)
+
+    url = await blobs.presign(stored.sha256, 60)
+
+    assert url is not None
+    assert await asyncio.to_thread(_fetched, url) == (CONTENT, "application/octet-stream", "attachment")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        await asyncio.to_thread(_fetched, url.replace("X-Amz-Expires=60", "X-Amz-Expires=61"))
+    assert caught.value.code == 403
+
+
+def _fetched(url: str) -> tuple[bytes, str, str]:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.read(), answer.headers["Content-Type"], answer.headers["Content-Disposition"]
+
+
+@pytest.mark.parametrize("blobs", ["folder"], indirect=True)
+async def test_a_folder_gives_no_urls(blobs: Blobs) -> None:
+    assert await blobs.presign(ABSENT, 60) is None
+
+
+@pytest.mark.parametrize("url", ["/srv/files", "file:///srv/files", "s3://", "gs://bucket", "s3://bucket?endpont=http://x"])
+def test_another_kind_of_blob_url_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsRefused, match="BLOB_URL"):
+        open_blobs(Settings(data_dir=tmp_path, blob_url=url))
