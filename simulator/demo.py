@@ -130,7 +130,13 @@ async def _found(api: Api, keepsake: Keepsake, devices: int) -> None:
     for version, title in ((1, "Factory"), (2, "Warm white at dusk"), (3, "Blinks when the door opens")):
         binary = particle_binary(product_id, version, PARTICLE_ID[Platform.PHOTON], size=8192)
         await api.upload(
-            "uploadFirmware", "firmware { version }", binary, f"porch-lamp-{version}.bin", productId=product_id, version=version, title=title
+            "uploadFirmware",
+            "firmware { version }",
+            binary,
+            f"porch-lamp-{version}.bin",
+            productId=product_id,
+            version=version,
+            title=title,
         )
 
 
