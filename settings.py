@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,14 +198,16 @@ def _refuse_unsafe(settings: Settings) -> None:
 
 
 def _kept_secret(data_dir: Path) -> str:
-    """The data folder's own secret, made at the first start; several processes on several machines need SECRET_KEY."""
+    """The data folder's own secret, made at the first start; processes on several machines need a common SECRET_KEY."""
     path = data_dir / "secret_key"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        fresh = data_dir / f".secret_key.{os.getpid()}"
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32))
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):  # another process was faster: its secret counts
+            path.hardlink_to(fresh)
+        fresh.unlink()
     return path.read_text()
 
 
