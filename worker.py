@@ -72,7 +72,7 @@ class Worker:
 
     async def _did_one(self) -> bool:
         try:
-            job = await jobs.take(self._house.process.id, datetime.now(UTC))
+            job = await jobs.take(self._house.process.process, datetime.now(UTC))
         except Exception:  # the database is away: look again later
             log.exception("Jobs could not be looked up.")
             return False
@@ -85,7 +85,7 @@ class Worker:
         return True
 
     async def _do(self, job: jobs.TakenJob) -> None:
-        process = self._house.process.id
+        process = self._house.process.process
         handled = asyncio.ensure_future(self._handlers[job.kind](job.payload, self._house))
         keeping = asyncio.create_task(self._keep_lease(job, handled), name=f"lease of job {job.id}")
         try:
@@ -101,7 +101,7 @@ class Worker:
     async def _keep_lease(self, job: jobs.TakenJob, handled: asyncio.Future[None]) -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
-            if not await jobs.renew(job, self._house.process.id, datetime.now(UTC)):
+            if not await jobs.renew(job, self._house.process.process, datetime.now(UTC)):
                 handled.cancel()  # another process has it now
 
     async def _repeat(self, sweep: Sweep) -> None:
