@@ -246,7 +246,6 @@ class Migration(migrations.Migration):
                 ("external_id", fields.CharField(null=True, max_length=254)),
                 ("password_hash", fields.CharField(null=True, max_length=200)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-                ("last_active_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
             ],
             options={"table": "customer", "app": "models", "unique_together": (("product", "username_key"), ("product", "external_id"))},
             bases=["Model"],
@@ -397,7 +396,12 @@ class Migration(migrations.Migration):
                 ("calls", fields.IntField(default=0)),
                 ("last_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
-            options={"table": "usage_tally", "app": "models", "unique_together": (("product_number", "day", "customer"),)},
+            options={
+                "table": "usage_tally",
+                "app": "models",
+                "unique_together": (("product_number", "day", "customer"),),
+                "indexes": [Index(fields=["customer_id", "day"])],
+            },
             bases=["Model"],
         ),
         ops.CreateModel(
