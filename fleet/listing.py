@@ -170,8 +170,8 @@ class _Reading:
 
     async def _joined(self, filters: Sequence[Filter], word: str, depth: int) -> str:
         """An empty list of alternatives fits nothing; an empty list of demands, or an empty filter, fits everything."""
-        each = [" AND ".join(await self.all_of(filter, depth=depth + 1)) or "TRUE" for filter in filters]
-        return f"({word.join(f'({text})' for text in each) or ('TRUE' if word == ' AND ' else 'FALSE')})"
+        texts = [" AND ".join(await self.all_of(each, depth=depth + 1)) or "TRUE" for each in filters]
+        return f"({word.join(f'({text})' for text in texts) or ('TRUE' if word == ' AND ' else 'FALSE')})"
 
     async def _in_group(self, path: str) -> str:
         """In the group or anywhere below it. Source: vocabulary, "Groups"."""
