@@ -12,16 +12,17 @@ from models.sql import read_time, rows
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The facts, and since when what they say is in force: releases that are not immediate wait for a device's next hello."""
+    """The facts, what the device runs, and which of what was decided for it waits for its next hello."""
 
     facts: DeviceFacts
-    handshake_at: datetime | None  # of the session it has, or had last
-    waiting: frozenset[tuple[str, int]]  # rule and version of releases that began after that hello and do not act at once
+    running_version: int | None  # what it said itself, at an authenticated hello as this product
+    waiting: frozenset[tuple[str, int]]  # rule and version
 
 
 _FACTS = """
     SELECT device.device_id, device.state, device.reported_product_id, device.platform, device.forced, device.development,
-           device.desired_firmware_version, device.lock_waits, product.number, product.platform AS product_platform,
+           device.desired_firmware_version, device.lock_waits, device.firmware_version, device.proven,
+           product.number, product.platform AS product_platform,
            product.allow_generic_firmware, firmware.version AS released, product_release.released_at, product_release.immediate,
            presence.last_handshake_at
       FROM device
@@ -70,7 +71,8 @@ def _found(row: dict[str, Any], group_releases: Sequence[dict[str, Any]]) -> Fou
         product_release=row["released"],
     )
     handshake_at = row["last_handshake_at"] and read_time(row["last_handshake_at"])
-    return Found(facts, handshake_at, frozenset(_waiting(row, group_releases, handshake_at)))
+    running = row["firmware_version"] if row["proven"] else None
+    return Found(facts, running, frozenset(_waiting(row, group_releases, handshake_at)))
 
 
 def _waiting(row: dict[str, Any], group_releases: Sequence[dict[str, Any]], handshake_at: datetime | None) -> list[tuple[str, int]]:
