@@ -98,7 +98,7 @@ async def unlock_devices(product: Product, *, device_ids: Sequence[str] | None, 
         await execute(_SET_LOCK, [keys, None, False])
         heard_of = await cancel_open(keys, now)
         for device in chosen.devices:
-            device.desired_firmware_version = None  # type: ignore[assignment]  # a nullable column
+            device.desired_firmware_version = None
         await record(by, "device.unlocked", _subject(product, keys), organization_id=organization.id, devices=keys, before=before)
         entries = [status(product.number, DeviceChange.UNLOCKED, key, now) for key in keys]
         await _append([*entries, *cancel_orders(product.number, heard_of, now), *consider_orders(product.number, keys, now)])

@@ -69,7 +69,7 @@ async def next_offer(device_id: str, *, updates_enabled: bool, house: House, at_
     if look is None or look.settled:
         return None
     firmware = await _firmware(device_id, look)
-    sound = firmware is not None and await _is_sound(firmware, house)
+    sound = firmware is not None and await is_sound(firmware, house)
     checked = firmware.sha256 if firmware is not None and sound else None
     return await retrying(lambda: _offer(device_id, updates_enabled=updates_enabled, at_hello=at_hello, checked=checked, house=house))
 
@@ -171,7 +171,7 @@ async def _firmware(device_id: str, look: _Look) -> Firmware | None:
     return await Firmware.filter(product_id=product_id, version=look.version).first()
 
 
-async def _is_sound(firmware: Firmware, house: House) -> bool:
+async def is_sound(firmware: Firmware, house: House) -> bool:
     """Whether the stored bytes still have the hash they came with. If not, people are told: once an hour, not once a device."""
     if await house.blobs.is_sound(firmware.sha256):
         return True
