@@ -3,6 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import resolvers.customer
+import resolvers.group
+import resolvers.product
 from errors import BadRequest, NotFound
 from fleet import scope
 from models.global_ids import number_of, read_global_id
@@ -19,7 +22,13 @@ async def _invitation(context: Context, id: str) -> Any:
     return await scope.invitation(context.viewer, number_of("Invitation", id))
 
 
-FINDERS: dict[str, Callable[[Context, str], Awaitable[Any]]] = {"Member": _member, "Invitation": _invitation}
+FINDERS: dict[str, Callable[[Context, str], Awaitable[Any]]] = {
+    "Member": _member,
+    "Invitation": _invitation,
+    "Product": resolvers.product.by_id,
+    "DeviceGroup": resolvers.group.by_id,
+    "Customer": resolvers.customer.by_id,
+}
 
 
 async def node(context: Context, id: str) -> Any:
