@@ -141,6 +141,11 @@ class Viewer:
             raise Forbidden(f"This token lacks the scope {rule.scope}.", reason=rule.scope)
         raise Forbidden(f"This needs the role {rule.role} or above; ask an owner or admin of the organization.", reason=rule.role)
 
+    def must_hold(self, scope: str) -> None:
+        """Refuse a token without this scope, where the thing is the viewer's own and no role decides. Raises Forbidden."""
+        if not covers(self.token_scopes, scope):
+            raise Forbidden(f"This token lacks the scope {scope}.", reason=scope)
+
     def must_be_user(self) -> User:
         """The person asking. Raises Unauthenticated for nobody, Forbidden for machines and customers."""
         if self.user is not None:

@@ -1,7 +1,7 @@
 """The rows a viewer can reach: every read on somebody's behalf begins here, and a stranger's row is NotFound."""
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -12,10 +12,12 @@ from tortoise.queryset import QuerySet
 from auth.spelling import same_name_key
 from auth.viewer import Viewer
 from errors import InvalidInput, NotFound
+from fleet.refusing import Rejected
 from models.account import ApiUser, Token
 from models.customer import Customer
 from models.device import Device, DeviceGroup
 from models.firmware import Firmware
+from models.importing import Import
 from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization
 from models.product import Product
@@ -23,6 +25,7 @@ from models.product import Product
 Row = TypeVar("Row", bound=Model)
 Found = TypeVar("Found")
 
+IDS_MAX = 250  # of one call; more than that come in a file
 _DEVICE_ID = re.compile(r"[0-9a-fA-F]{24}\Z")
 
 
@@ -112,6 +115,19 @@ async def device(viewer: Viewer, device_id: str) -> Device:
     return await _one(devices(viewer).filter(device_id=device_key(device_id)), "There is no device {} for you.", device_id)
 
 
+async def devices_by_id(viewer: Viewer, device_ids: Sequence[str]) -> tuple[list[Device], list[Rejected]]:
+    """Each device once, in the order given, with product and organization at hand; those the viewer cannot reach are rejected.
+
+    Raises InvalidInput for no ids, or more than 250.
+    """
+    if not 1 <= len(device_ids) <= IDS_MAX:
+        raise InvalidInput(f"Name 1 to {IDS_MAX} devices in one call.", path=("deviceIds",))
+    wanted = list(dict.fromkeys(map(device_key, device_ids)))
+    found = {device.device_id: device for device in await devices(viewer).filter(device_id__in=wanted)}
+    missing = [Rejected(each, NotFound("There is no such device for you.")) for each in wanted if each not in found]
+    return [found[each] for each in wanted if each in found], missing
+
+
 def devices(viewer: Viewer) -> QuerySet[Device]:
     """Devices of the viewer's products, and a person's own kits that are in no product."""
     mine = Q(product__organization_id__in=_organization_ids(viewer))
@@ -166,6 +182,12 @@ async def group(product: Product, path: str, *, field: str = "group") -> DeviceG
     if found is None:
         raise NotFound(f"The product has no group {path[:80]!r}; give its whole path.", path=(field,))
     return found
+
+
+async def device_import(viewer: Viewer, id: int) -> Import:
+    """An import into one of the viewer's products, product and organization at hand."""
+    query = Import.filter(id=id, product__in=products(viewer)).select_related("product__organization")
+    return await _one(query, "There is no such import for you.")
 
 
 async def or_null(found: Awaitable[Found]) -> Found | None:
