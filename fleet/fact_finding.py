@@ -1,12 +1,13 @@
 """Reads what the decision about a device's firmware depends on, for any number of devices at once."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fleet.deciding import DeviceFacts, GroupRelease
+from fleet.deciding import DeviceFacts, FirmwareRule, GroupRelease, decide
+from models.firmware import Firmware
 from models.sql import read_time, rows
 
 
@@ -15,14 +16,24 @@ class Found:
     """The facts, what the device runs, and which of what was decided for it waits for its next hello."""
 
     facts: DeviceFacts
+    product_key: int | None  # of its product, not its number
     running_version: int | None  # what it said itself, at an authenticated hello as this product
     waiting: frozenset[tuple[str, int]]  # rule and version
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision, its target named by the product's key and the version."""
+
+    rule: FirmwareRule
+    because: tuple[str, ...]
+    target: tuple[int, int] | None
 
 
 _FACTS = """
     SELECT device.device_id, device.state, device.reported_product_id, device.platform, device.forced, device.development,
            device.desired_firmware_version, device.lock_waits, device.firmware_version, device.proven,
-           product.number, product.platform AS product_platform,
+           device.product_id, product.number, product.platform AS product_platform,
            product.allow_generic_firmware, firmware.version AS released, product_release.released_at, product_release.immediate,
            presence.last_handshake_at
       FROM device
@@ -54,6 +65,23 @@ async def facts_of(device_ids: Sequence[str]) -> dict[str, Found]:
     return {row["device_id"]: _found(row, of_groups[row["device_id"]]) for row in await rows(_FACTS, [ids])}
 
 
+async def decisions(device_ids: Sequence[str]) -> dict[str, Decided]:
+    """What each of these devices should run; ids that name no device are left out."""
+    return {device_id: _decided(found) for device_id, found in (await facts_of(device_ids)).items()}
+
+
+def _decided(found: Found) -> Decided:
+    decision = decide(found.facts)
+    names_one = decision.version is not None and found.product_key is not None
+    return Decided(decision.rule, decision.because, (found.product_key, decision.version) if names_one else None)  # type: ignore[arg-type]  # neither is None then
+
+
+async def versions(of: Collection[tuple[int, int]]) -> dict[tuple[int, int], Firmware]:
+    """Firmware by product (its key, not its number) and version."""
+    found = await Firmware.filter(product_id__in={product for product, _ in of}, version__in={version for _, version in of})
+    return {(firmware.product_id, firmware.version): firmware for firmware in found}  # type: ignore[attr-defined]  # a Tortoise column
+
+
 def _found(row: dict[str, Any], group_releases: Sequence[dict[str, Any]]) -> Found:
     by_path = sorted({(each["path"], each["version"]) for each in group_releases})
     facts = DeviceFacts(
@@ -72,7 +100,7 @@ def _found(row: dict[str, Any], group_releases: Sequence[dict[str, Any]]) -> Fou
     )
     handshake_at = row["last_handshake_at"] and read_time(row["last_handshake_at"])
     running = row["firmware_version"] if row["proven"] else None
-    return Found(facts, running, frozenset(_waiting(row, group_releases, handshake_at)))
+    return Found(facts, row["product_id"], running, frozenset(_waiting(row, group_releases, handshake_at)))
 
 
 def _waiting(row: dict[str, Any], group_releases: Sequence[dict[str, Any]], handshake_at: datetime | None) -> list[tuple[str, int]]:

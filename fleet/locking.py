@@ -31,7 +31,7 @@ PIECE = 500
 _SET_LOCK = "UPDATE device SET desired_firmware_version = $2, lock_waits = $3 WHERE device_id = ANY($1)"
 
 
-class When(StrEnum):
+class FlashWhen(StrEnum):
     NOW = "NOW"
     ON_RESET = "ON_RESET"
 
@@ -45,7 +45,7 @@ class Chosen:
 
 
 async def lock_and_flash(
-    product: Product, version: int, *, when: When, device_ids: Sequence[str] | None, group: DeviceGroup | None, by: Viewer
+    product: Product, version: int, *, when: FlashWhen, device_ids: Sequence[str] | None, group: DeviceGroup | None, by: Viewer
 ) -> Chosen:
     """Fix devices to a version: those online are brought to it now, or each one at its next hello.
 
@@ -65,9 +65,9 @@ async def lock_and_flash(
             return chosen
         keys = [device.device_id for device in chosen.devices]
         before = {device.device_id: device.desired_firmware_version for device in chosen.devices}
-        await execute(_SET_LOCK, [keys, version, when is When.ON_RESET])
+        await execute(_SET_LOCK, [keys, version, when is FlashWhen.ON_RESET])
         heard_of = await cancel_open(keys, now, except_firmware_id=firmware.id)
-        if when is When.NOW:
+        if when is FlashWhen.NOW:
             await _begin_by_hand(chosen.devices, firmware, now)
         for device in chosen.devices:
             device.desired_firmware_version = version
@@ -76,7 +76,7 @@ async def lock_and_flash(
         await record(by, "device.locked", _subject(product, keys), organization_id=organization.id, **detail)
         entries = [status(product.number, DeviceChange.LOCKED, key, now, version=version) for key in keys]
         entries += cancel_orders(product.number, heard_of, now)
-        await _append(entries + (consider_orders(product.number, keys, now) if when is When.NOW else []))
+        await _append(entries + (consider_orders(product.number, keys, now) if when is FlashWhen.NOW else []))
     return chosen
 
 
@@ -182,16 +182,16 @@ def _unknown(device_id: str) -> Rejected:
     return Rejected(device_id, NotFound(f"There is no device {device_id} for you in this product.", path=("deviceIds",)))
 
 
-async def _refuse_unready(chosen: Chosen, version: int, when: When) -> None:
+async def _refuse_unready(chosen: Chosen, version: int, when: FlashWhen) -> None:
     """Move those that cannot take the lock to the rejected."""
     keys = [device.device_id for device in chosen.devices]
-    online = await rows("SELECT device_id FROM presence WHERE device_id = ANY($1) AND online", [keys]) if when is When.NOW else []
+    online = await rows("SELECT device_id FROM presence WHERE device_id = ANY($1) AND online", [keys]) if when is FlashWhen.NOW else []
     connected = {row["device_id"] for row in online}
-    facts = await facts_of(keys) if when is When.NOW else {}
+    facts = await facts_of(keys) if when is FlashWhen.NOW else {}
     ready = []
     for device in chosen.devices:
         refusal = _not_active(device)
-        if refusal is None and when is When.NOW:
+        if refusal is None and when is FlashWhen.NOW:
             decision = decide(facts[device.device_id].facts)
             refusal = _offline(device) if device.device_id not in connected else None
             if refusal is None and decision.rule is FirmwareRule.NOT_ALLOWED:

@@ -31,6 +31,13 @@ async def open_update(device_id: str) -> Update | None:
     return await found.order_by("-id").first()
 
 
+async def last_updates(device_ids: Collection[str]) -> dict[str, Update]:
+    """By device: the one under way, or else the last one."""
+    found = await rows("SELECT max(id) AS id FROM device_update WHERE device_id = ANY($1) GROUP BY device_id", [list(device_ids)])
+    updates = await Update.filter(id__in=[row["id"] for row in found])
+    return {update.device_id: update for update in updates}  # type: ignore[attr-defined]  # a Tortoise column
+
+
 async def product_of(device: Device) -> Product | None:
     number: int | None = device.product_id  # type: ignore[attr-defined]  # a Tortoise column
     return await Product.filter(id=number).first() if number is not None else None

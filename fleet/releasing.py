@@ -95,6 +95,12 @@ async def withdraw_release(product: Product, *, group: DeviceGroup | None, by: V
     return product
 
 
+async def product_releases(product_ids: Collection[int]) -> dict[int, int]:
+    """The firmware released to each of these products (by their keys); one with no release is left out."""
+    found = await rows("SELECT product_id, firmware_id FROM product_release WHERE product_id = ANY($1)", [list(product_ids)])
+    return {row["product_id"]: row["firmware_id"] for row in found}
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """How many devices report a version now, and how many of them prove it to the gate."""
@@ -117,8 +123,8 @@ async def running(of: Collection[tuple[int, int]]) -> dict[tuple[int, int], Runn
 class Released:
     """Where a version is released now."""
 
-    to_product: bool
-    groups: tuple[DeviceGroup, ...]
+    to_product: bool = False
+    groups: tuple[DeviceGroup, ...] = ()
 
 
 async def released(firmware_ids: Collection[int]) -> dict[int, Released]:

@@ -112,9 +112,10 @@ async def settle_at_hello(device: Device, *, previous_version: int | None, now: 
         if product is not None and update.state != UpdateState.PENDING:
             entries.append(progressed(product.number, update, device.device_id, now, version=update.firmware.version))
     succeeded = update is not None and update.state == UpdateState.SUCCEEDED
-    if product is not None and (succeeded or device.firmware_version != previous_version):
-        change = DeviceChange.FIRMWARE_CHANGED
-        entries.append(status(product.number, change, device.device_id, now, version=device.firmware_version))
+    if product is not None and succeeded and device.firmware_version == previous_version:
+        # Another product's 3 became our 3: the number says nothing of it, so connecting has not told the log.
+        version = device.firmware_version
+        entries.append(status(product.number, DeviceChange.FIRMWARE_CHANGED, device.device_id, now, data=str(version), version=version))
     return entries
 
 
