@@ -142,7 +142,7 @@ def devices(viewer: Viewer) -> QuerySet[Device]:
 
 async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmware:
     """The product's firmware of this version, product and organization at hand."""
-    found = Firmware.filter(product__in=products(viewer), product__number=product_number, version=version)
+    found = Firmware.filter(_in_products(viewer), product__number=product_number, version=version)
     query = found.select_related("product__organization")
     return await _one(query, "The product has no firmware version {}.", str(version))
 
@@ -160,7 +160,7 @@ async def update(viewer: Viewer, id: int) -> Update:
 
 async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:
     """A customer of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
-    query = Customer.filter(id=id, product__in=products(viewer)).select_related("product__organization")
+    query = Customer.filter(_in_products(viewer), id=id).select_related("product__organization")
     return await _one(query, "There is no such customer for you.", path=(field,))
 
 
@@ -177,7 +177,7 @@ def customers(product: Product, *, search: str | None = None, has_device: bool |
 
 async def group_by_id(viewer: Viewer, id: int, *, field: str = "id") -> DeviceGroup:
     """A group of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
-    query = DeviceGroup.filter(id=id, product__in=products(viewer)).select_related("product__organization")
+    query = DeviceGroup.filter(_in_products(viewer), id=id).select_related("product__organization")
     return await _one(query, "There is no such group for you.", path=(field,))
 
 
@@ -214,6 +214,13 @@ def device_key(device_id: str) -> str:
     if not _DEVICE_ID.match(device_id):
         raise InvalidInput("A device id is 24 hexadecimal digits.", path=("deviceId",))
     return device_id.lower()
+
+
+def _in_products(viewer: Viewer) -> Q:
+    """The rows of products(viewer), for tables that have a product."""
+    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
+        return Q(product_id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
+    return Q(product__organization_id__in=_organization_ids(viewer))
 
 
 def _organization_ids(viewer: Viewer) -> list[int]:
