@@ -6,7 +6,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
-from models.log import DeviceChange, EntryKind
+from models.log import EntryKind
 from models.sql import execute, rows
 from models.transaction import transaction
 from realtime import lease as leasing
@@ -21,9 +21,7 @@ async def pay(now: datetime) -> None:
     """What the verb in the room above does."""
     async with transaction():
         entries = [
-            NewEntry(
-                each.product_number, EntryKind.STATUS, DeviceChange.ONLINE if each.online else DeviceChange.OFFLINE, now, each.device_id
-            )
+            NewEntry(each.product_number, EntryKind.STATUS, "ONLINE" if each.online else "OFFLINE", now, each.device_id)
             for each in await presence.take_due(now)
             if each.product_number is not None
         ]
