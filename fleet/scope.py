@@ -16,7 +16,7 @@ from fleet.refusing import Rejected
 from models.account import ApiUser, Token
 from models.customer import Customer
 from models.device import Device, DeviceGroup
-from models.firmware import Firmware
+from models.firmware import Firmware, Update
 from models.importing import Import
 from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization
@@ -145,6 +145,17 @@ async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmwar
     found = Firmware.filter(_in_products(viewer), product__number=product_number, version=version)
     query = found.select_related("product__organization")
     return await _one(query, "The product has no firmware version {}.", str(version))
+
+
+async def firmware_by_id(viewer: Viewer, id: int) -> Firmware:
+    query = Firmware.filter(id=id, product__in=products(viewer)).select_related("product__organization")
+    return await _one(query, "There is no such firmware for you.")
+
+
+async def update(viewer: Viewer, id: int) -> Update:
+    """A try to bring a device to a version, its firmware, product and organization at hand."""
+    query = Update.filter(id=id, firmware__product__in=products(viewer)).select_related("firmware__product__organization")
+    return await _one(query, "There is no such update for you.")
 
 
 async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:

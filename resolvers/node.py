@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import resolvers.customer
+import resolvers.firmware
 import resolvers.group
 import resolvers.product
 from errors import BadRequest, NotFound
@@ -28,6 +29,8 @@ FINDERS: dict[str, Callable[[Context, str], Awaitable[Any]]] = {
     "Product": resolvers.product.by_id,
     "DeviceGroup": resolvers.group.by_id,
     "Customer": resolvers.customer.by_id,
+    "Firmware": resolvers.firmware.by_id,
+    "Update": resolvers.firmware.update_by_id,
 }
 
 

@@ -5,6 +5,7 @@ import strawberry
 from models import device as rows
 from models.device import DeviceState
 from schema.fields import DeviceID, Node, described, enumeration, id_of, rows_of
+from schema.firmware import DeviceFirmwareFields
 
 enumeration(
     DeviceState,
@@ -16,7 +17,7 @@ enumeration(
 
 
 @strawberry.type(description="The hardware.")
-class Device(Node):
+class Device(DeviceFirmwareFields, Node):
     is_type_of = rows_of(rows.Device)
     id: strawberry.ID = id_of("Device")
     device_id: DeviceID = described("Its id for life.")

@@ -29,6 +29,7 @@ from schema.fields import (
     resolved_by,
     rows_of,
 )
+from schema.firmware import ProductFirmwareFields
 from schema.group import DeviceGroup
 from schema.lazies import OrganizationRef
 from schema.summary import FleetSummary
@@ -54,7 +55,7 @@ enumeration(
 
 
 @strawberry.type(description="A fleet with one platform.")
-class Product(Node):
+class Product(ProductFirmwareFields, Node):
     is_type_of = rows_of(rows.Product)
     id: strawberry.ID = id_of("Product")
     product_id: int = attribute("number", "The number compiled into firmware; unique over the server.")
