@@ -73,10 +73,13 @@ class Presence(Model):
     last_ip_address = fields.CharField(45, null=True)
     connects_since = fields.DatetimeField()  # the hour being counted
     connects = fields.IntField()  # within that hour; above 10 the device is flapping
+    announced = fields.BooleanField(default=False, db_default=False)  # what the log said last: online or not
+    announced_at = fields.DatetimeField(null=True)
+    announce_at = fields.DatetimeField(null=True)  # when the log must be told, if it is then still wrong; null: nothing is owed
 
     class Meta:
         table = "presence"
-        indexes = (("process", "online"), ("last_heard",))
+        indexes = (("process", "online"), ("last_heard",), ("announce_at",))
 
 
 class DeviceGroup(Model):

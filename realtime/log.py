@@ -1,0 +1,284 @@
+"""The ordered log: appended to under one lock, read after a position; history, replay and live are all this.
+
+Positions come from a sequence that is read while the lock is held, and the lock is held to the commit: whoever sees a position
+sees every lower one. On SQLite the single writer gives the same order.
+Source: reliability, "Order of the log".
+"""
+
+import random
+import secrets
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+from tortoise.exceptions import BaseORMException
+
+from errors import InvalidInput
+from models.sql import execute, is_sqlite, read_time, rows
+from models.transaction import after_commit, in_transaction
+from realtime import wakeup
+from realtime.cursor import Cursor, Gap, GapReason, parse
+
+PAGE = 500  # entries a statement
+LOCK = 0x466C6F67  # "Flog": the advisory lock of the one shard
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, BaseORMException, sqlite3.Error)  # the database is away or refuses
+
+# Tests alone clear it, to prove that they would notice what is lost without the lock.
+taking_turns = True
+
+
+class NewEntry(NamedTuple):
+    """What is about to be appended. Both times are aware."""
+
+    product_number: int
+    kind: str  # an EntryKind
+    name: str  # of an event, or a DeviceChange
+    published_at: datetime  # the server's time
+    device_id: str | None = None
+    data: str | None = None
+    device_time: datetime | None = None
+    ttl: int = 60  # seconds
+    firmware_version: int | None = None
+    event_key: str | None = None  # the device's own id of the event
+
+
+class Entry(NamedTuple):
+    """One row of the log. A named tuple: made five times faster than a frozen dataclass, and made for every row read."""
+
+    position: int
+    product_number: int
+    kind: str  # an EntryKind
+    name: str
+    published_at: datetime
+    device_id: str | None
+    data: str | None
+    device_time: datetime | None
+    ttl: int
+    firmware_version: int | None
+    event_key: str | None
+    tag: int
+    epoch: str
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.epoch, self.position, self.tag)
+
+
+class Written(NamedTuple):
+    entry: Entry
+    fresh: bool  # False: this device had already said this event, and `entry` is what was stored then
+
+
+class Page(NamedTuple):
+    """Entries in order, and how far the log had been purged when they were read: below it some may be missing."""
+
+    entries: list[Entry]
+    purged_through: int
+
+
+class State(NamedTuple):
+    epoch: str
+    purged_through: int
+
+
+# ── writing ──
+async def append(*entries: NewEntry) -> list[Entry]:
+    """Append inside the caller's transaction, as its LAST statement: from here to the commit nobody else can append.
+
+    Readers are woken after the commit. Raises RuntimeError outside of a transaction.
+    """
+    if not in_transaction():
+        raise RuntimeError("append() belongs to the transaction of what it reports.")
+    if not entries:
+        return []
+    written = await write(entries)
+    after_commit(lambda: wakeup.notify(wakeup.LOG))
+    return [each.entry for each in written]
+
+
+async def write(entries: Sequence[NewEntry]) -> list[Written]:
+    """One insert under the log's lock, in the order given; wakes nobody. For append() and the flusher."""
+    for entry in entries:
+        if entry.published_at.tzinfo is None or (entry.device_time is not None and entry.device_time.tzinfo is None):
+            raise ValueError(f"A time without a zone cannot be stored: {entry!r}.")
+    tags = _tags(len(entries))
+    found = await (_insert_sqlite(entries, tags) if is_sqlite() else _insert_postgres(entries, tags))
+    epoch = found[0]["epoch"] if found and found[0]["epoch"] else (await state()).epoch
+    positions = {row["tag"]: row["position"] for row in found}
+    said_before = [entry for entry, tag in zip(entries, tags, strict=True) if tag not in positions]
+    stored = await _stored(said_before) if said_before else {}
+    return [
+        Written(Entry(positions[tag], *entry, tag, epoch), True)
+        if tag in positions
+        else Written(stored[entry.device_id, entry.event_key], False)
+        for entry, tag in zip(entries, tags, strict=True)
+    ]
+
+
+def _tags(count: int) -> list[int]:
+    """Random, never 0, and distinct: they also tell which rows an insert has made."""
+    tags: set[int] = set()
+    while len(tags) < count:
+        tags.add(random.getrandbits(32) - (1 << 31) or 1)
+    return list(tags)
+
+
+_INTO = (
+    "INSERT INTO log_entry (product_number, kind, name, published_at, device_id, data, device_time, ttl, firmware_version, event_key, tag)"
+)
+_ONCE = "ON CONFLICT (device_id, event_key) DO NOTHING RETURNING position, tag, (SELECT epoch FROM log_state) AS epoch"
+
+# The rows are joined to the lock, so none gets its position before the lock is held, and none is sent before that either.
+_POSTGRES = f"""
+    {{turn}}
+    {_INTO}
+    SELECT product_number, kind, name, published_at, device_id, data, device_time, ttl, firmware_version, event_key, tag
+      FROM turn, unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::timestamptz[], $8::int[],
+                        $9::int[], $10::text[], $11::int[])
+           WITH ORDINALITY AS said (product_number, kind, name, published_at, device_id, data, device_time, ttl, firmware_version,
+                                    event_key, tag, place)
+     ORDER BY place
+    {_ONCE}"""
+_LOCKED = _POSTGRES.format(turn=f"WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({LOCK}))")
+_UNLOCKED = _POSTGRES.format(turn="WITH turn AS (SELECT 1)")
+
+
+async def _insert_postgres(entries: Sequence[NewEntry], tags: Sequence[int]) -> list[dict[str, Any]]:
+    return await rows(_LOCKED if taking_turns else _UNLOCKED, [*map(list, zip(*entries, strict=True)), tags])
+
+
+async def _insert_sqlite(entries: Sequence[NewEntry], tags: Sequence[int]) -> list[dict[str, Any]]:
+    row = f"({', '.join('?' * 11)})"
+    values = [value for entry, tag in zip(entries, tags, strict=True) for value in (*entry, tag)]
+    return await rows(f"{_INTO} VALUES {', '.join([row] * len(entries))} {_ONCE}", values)
+
+
+COLUMNS = """position, product_number, kind, name, published_at, device_id, data, device_time, ttl, firmware_version, event_key, tag,
+              (SELECT epoch FROM log_state) AS epoch"""
+
+
+async def _stored(entries: Sequence[NewEntry]) -> dict[tuple[str | None, str | None], Entry]:
+    found = await rows(
+        f"SELECT {COLUMNS} FROM log_entry WHERE device_id = ANY($1) AND event_key = ANY($2)",
+        [[entry.device_id for entry in entries], [entry.event_key for entry in entries]],
+    )
+    return {(entry.device_id, entry.event_key): entry for entry in map(entry_of, found)}
+
+
+# ── reading ──
+async def read_after(
+    position: int,
+    *,
+    product_numbers: Collection[int] = (),
+    device_ids: Collection[str] = (),
+    kinds: Collection[str] = (),
+    name_prefix: str = "",
+    limit: int = PAGE,
+) -> Page:
+    """The next entries after `position`, oldest first: of any of the products or devices, or of all when none is named."""
+    where = Where("position > {}", position)
+    if product_numbers or device_ids:
+        where.any_of(("product_number", list(product_numbers)), ("device_id", list(device_ids)))
+    where.common(kinds, name_prefix)
+    found = await rows(
+        f"SELECT {COLUMNS}, (SELECT purged_through FROM log_state) AS purged_through"
+        f" FROM log_entry WHERE {where} ORDER BY position LIMIT {int(limit)}",
+        where.values,
+    )
+    if not found:
+        return Page([], (await state()).purged_through)
+    purged_through: int = found[0]["purged_through"]
+    return Page([entry_of(row) for row in found], purged_through)
+
+
+async def head(product_number: int | None = None) -> Cursor:
+    """The end of the log, or of one product's part of it: everything committed so far is at it or before it."""
+    where = Where("product_number = {}", product_number) if product_number is not None else Where("1 = 1")
+    found = await rows(
+        f"SELECT position, tag, (SELECT epoch FROM log_state) AS epoch FROM log_entry WHERE {where} ORDER BY position DESC LIMIT 1",
+        where.values,
+    )
+    if found:
+        return Cursor(found[0]["epoch"], found[0]["position"], found[0]["tag"])
+    now = await state()
+    return Cursor(now.epoch, now.purged_through, 0)
+
+
+async def check_cursor(cursor: str | Cursor, *, product_number: int | None = None) -> int | Gap:
+    """The position to go on from, or the gap the stream must begin with.
+
+    Raises InvalidInput for what is no cursor, or one of another product than `product_number`.
+    """
+    at = parse(cursor) if isinstance(cursor, str) else cursor
+    # The entry is read first: one that is purged between the two statements is then a gap of retention, not a restored database.
+    found = await rows("SELECT tag, product_number FROM log_entry WHERE position = $1", [at.position])
+    now = await state()
+    same_life = at.epoch == now.epoch and (found[0]["tag"] == at.tag if found else at.position <= now.purged_through)
+    if not same_life:
+        return Gap(GapReason.RESTORED, at, await head())
+    if found and product_number is not None and found[0]["product_number"] != product_number:
+        raise InvalidInput("This cursor belongs to another product.")
+    if at.position < now.purged_through:
+        return Gap(GapReason.RETENTION, at, Cursor(now.epoch, now.purged_through, 0))
+    return at.position
+
+
+async def state() -> State:
+    """Which life of the database this is, and how far its log is purged; the row is made at first use."""
+    query = "SELECT epoch, purged_through FROM log_state WHERE id = 1"
+    found = await rows(query)
+    if not found:
+        await execute(
+            "INSERT INTO log_state (id, epoch, purged_through) VALUES (1, $1, 0) ON CONFLICT (id) DO NOTHING", [secrets.token_hex(8)]
+        )
+        found = await rows(query)
+    return State(**found[0])
+
+
+async def begin_new_epoch() -> None:
+    """To be called after a database was restored: every cursor of before then gets a gap with RESTORED."""
+    await state()
+    await execute("UPDATE log_state SET epoch = $1 WHERE id = 1", [secrets.token_hex(8)])
+
+
+class Where:
+    """Conditions joined by AND, with `{}` for each value in turn."""
+
+    def __init__(self, condition: str, *values: Any) -> None:
+        self.values: list[Any] = []
+        self._conditions: list[str] = []
+        self.add(condition, *values)
+
+    def add(self, condition: str, *values: Any) -> None:
+        first = len(self.values) + 1
+        self._conditions.append(condition.format(*(f"${first + n}" for n in range(len(values)))))
+        self.values.extend(values)
+
+    def any_of(self, *columns: tuple[str, list[Any]]) -> None:
+        """`=` for a single value: only then an index gives the rows in order."""
+        terms = [
+            (f"{column} = {{}}", values[0]) if len(values) == 1 else (f"{column} = ANY({{}})", values)
+            for column, values in columns
+            if values
+        ]
+        self.add(f"({' OR '.join(term for term, _ in terms)})", *(value for _, value in terms))
+
+    def common(self, kinds: Collection[str], name_prefix: str) -> None:
+        """Both filters of subscriptions and history. The prefix is literal and case-sensitive, which LIKE is not on SQLite."""
+        if kinds:
+            self.any_of(("kind", [str(kind) for kind in kinds]))
+        if name_prefix:
+            self.add("substr(name, 1, {}) = {}", len(name_prefix), name_prefix)
+
+    def __str__(self) -> str:
+        return " AND ".join(self._conditions)
+
+
+def entry_of(row: dict[str, Any]) -> Entry:
+    values = list(row.values())[: len(Entry._fields)]
+    if isinstance(row["published_at"], str):  # SQLite
+        values[4] = read_time(row["published_at"])
+        values[7] = row["device_time"] and read_time(row["device_time"])
+    return Entry(*values)
