@@ -726,8 +726,15 @@ class Migration(migrations.Migration):
                 ("last_ip_address", fields.CharField(null=True, max_length=45)),
                 ("connects_since", fields.DatetimeField(auto_now=False, auto_now_add=False)),
                 ("connects", fields.IntField()),
+                ("announced", fields.BooleanField(default=False, db_default=False)),
+                ("announced_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("announce_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
             ],
-            options={"table": "presence", "app": "models", "indexes": [Index(fields=["process", "online"]), Index(fields=["last_heard"])]},
+            options={
+                "table": "presence",
+                "app": "models",
+                "indexes": [Index(fields=["process", "online"]), Index(fields=["last_heard"]), Index(fields=["announce_at"])],
+            },
             bases=["Model"],
         ),
         ops.CreateModel(
