@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from realtime.commands import Commands
     from realtime.dispatcher import Dispatcher
     from realtime.flusher import Flusher
-    from realtime.presence import Process
+    from realtime.lease import Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +30,4 @@ class House:
     flusher: "Flusher"
     dispatcher: "Dispatcher"
     commands: "Commands"
-    process: "Process"
+    process: "Lease"
