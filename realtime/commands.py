@@ -102,7 +102,7 @@ class Commands:
         assert error is None or error in ERRORS
         answered = await execute(
             "UPDATE command SET answered_at = $2, value = $3, error = $4 WHERE id = $1 AND answered_at IS NULL",
-            [command, datetime.now(UTC), json.dumps(value), error],
+            [command, datetime.now(UTC), json.dumps([value]), error],  # in a list: SQLite makes a number of a JSON text that is one
         )
         if answered:
             self._wakeup.notify(COMMANDS, command)
@@ -120,6 +120,9 @@ class Commands:
                 await self._collect()
             except FAILURES as error:
                 logger.warning("Commands wait for the database: %s: %s", type(error).__name__, error)
+                await asyncio.sleep(LOOK_S)
+            except Exception:  # a defect of ours in one round must not keep every later answer from its asker
+                logger.exception("A round of the commands failed.")
                 await asyncio.sleep(LOOK_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
@@ -177,18 +180,11 @@ async def _insert(
 ) -> None:
     """The time of expiry is the database's: asker and holder may run on machines whose clocks differ."""
     expiry = "$8" if is_sqlite() else "now() + make_interval(secs => $8)"
+    lasts = datetime.now(UTC) + timedelta(seconds=timeout_s) if is_sqlite() else timeout_s
     await execute(
-        f"INSERT INTO command (id, device_id, process, epoch, kind, name, argument, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, {expiry})",
-        [
-            command,
-            device_id,
-            process,
-            epoch,
-            kind,
-            name,
-            argument,
-            datetime.now(UTC) + timedelta(seconds=timeout_s) if is_sqlite() else timeout_s,
-        ],
+        "INSERT INTO command (id, device_id, process, epoch, kind, name, argument, expires_at)"
+        f" VALUES ($1, $2, $3, $4, $5, $6, $7, {expiry})",
+        [command, device_id, process, epoch, kind, name, argument, lasts],
     )
 
 
@@ -202,7 +198,7 @@ async def _withdraw(command: str) -> dict[str, Any]:
 def _result(row: dict[str, Any]) -> Any:
     if row["error"] is not None:
         raise _error(row["error"])
-    return json.loads(row["value"])
+    return json.loads(row["value"])[0]
 
 
 def _error(code: str) -> CallerError:

@@ -142,7 +142,7 @@ async def release(process: str, now: datetime, *, grace_s: float = 0) -> int:
     One that came back elsewhere is on that process, and not touched.
     """
     return await execute(
-        "UPDATE presence SET online = FALSE, announce_at = CASE WHEN announced THEN $2 ELSE NULL END WHERE process = $1 AND online",
+        "UPDATE presence SET online = FALSE, announce_at = $2 WHERE process = $1 AND online",
         [process, now + timedelta(seconds=grace_s)],
     )
 
