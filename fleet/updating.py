@@ -22,8 +22,8 @@ class Offer:
     expires_at: datetime
 
 
-async def next_offer(device_id: str, *, updates_enabled: bool, house: House) -> Offer | None:
-    """What the device should run and does not; None if there is nothing to say."""
+async def next_offer(device_id: str, *, updates_enabled: bool, house: House, at_hello: bool = False) -> Offer | None:
+    """What the device should run and does not; None if there is nothing to say. `at_hello`: a session's first look."""
     return None
 
 

@@ -188,7 +188,10 @@ class LiveFleet:
             return
         if seat.quarantined:
             return
-        offer = await updating.next_offer(seat.device_id, updates_enabled=seat.updates_enabled, house=self._opened())
+        is_first, seat.has_looked = not seat.has_looked, seat.has_looked or seat.updates_enabled
+        offer = await updating.next_offer(
+            seat.device_id, updates_enabled=seat.updates_enabled, at_hello=is_first, house=self._opened()
+        )  # fmt: skip
         if offer is not None:
             seat.connection.offer(
                 protocol.Update(

@@ -28,7 +28,18 @@ MOVES: Final = (DeviceChange.ADDED, DeviceChange.REMOVED, DeviceChange.CLAIMED, 
 class Seat:
     """A device's place in this process, from before its hello is taken in to its goodbye; the admission of its connection."""
 
-    __slots__ = ("connection", "device_id", "epoch", "heard_at", "product_number", "session_id", "standing", "updates_enabled", "waiting")
+    __slots__ = (
+        "connection",
+        "device_id",
+        "epoch",
+        "has_looked",
+        "heard_at",
+        "product_number",
+        "session_id",
+        "standing",
+        "updates_enabled",
+        "waiting",
+    )
 
     def __init__(self, connection: "Connection[Seat]", device_id: str, product_number: int) -> None:
         self.connection = connection
@@ -38,6 +49,7 @@ class Seat:
         self.epoch = 0
         self.standing: Standing | None = None
         self.updates_enabled = True
+        self.has_looked = False  # at what it should run, while it was willing to be told
         self.heard_at = 0.0  # of the event loop's clock, as last noted
         self.waiting: list[Entry] | None = []  # None once the hello is taken in
 

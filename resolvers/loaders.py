@@ -1,13 +1,17 @@
 """Rows by key, gathered into one query for all that an operation asks for at the same moment."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from strawberry.dataloader import DataLoader
 from tortoise.models import Model
 
+from auth.viewer import Viewer
+from fleet.following import fresh_devices
 from models.account import User
 from models.customer import Customer
+from models.device import Device
 from models.firmware import Firmware
 from models.organization import Organization
 from models.product import Product
@@ -37,3 +41,15 @@ class Loaders:
         self.products: ByKey[Product] = ByKey(Product)
         self.firmwares: ByKey[Firmware] = ByKey(Firmware)
         self.customers: ByKey[Customer] = ByKey(Customer)
+        self._in_scope: DataLoader[str, Device | None] | None = None
+
+    def in_scope(self, viewer: Viewer) -> DataLoader[str, Device | None]:
+        """Devices by their ids, of those the viewer may see."""
+        if self._in_scope is None:
+            self._in_scope = DataLoader(load_fn=partial(_in_scope, viewer))
+        return self._in_scope
+
+
+async def _in_scope(viewer: Viewer, device_ids: list[str]) -> list[Device | None]:
+    found = await fresh_devices(viewer, device_ids)
+    return [found.get(device_id) for device_id in device_ids]

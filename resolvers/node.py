@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from errors import BadRequest, NotFound
-from fleet import scope
+from fleet import following, scope
 from models.global_ids import number_of, read_global_id
 from resolvers.context import Context
 
@@ -19,7 +19,15 @@ async def _invitation(context: Context, id: str) -> Any:
     return await scope.invitation(context.viewer, number_of("Invitation", id))
 
 
-FINDERS: dict[str, Callable[[Context, str], Awaitable[Any]]] = {"Member": _member, "Invitation": _invitation}
+async def _device_event(context: Context, id: str) -> Any:
+    return await following.event(context.viewer, number_of("DeviceEvent", id))
+
+
+FINDERS: dict[str, Callable[[Context, str], Awaitable[Any]]] = {
+    "DeviceEvent": _device_event,
+    "Invitation": _invitation,
+    "Member": _member,
+}
 
 
 async def node(context: Context, id: str) -> Any:

@@ -3,9 +3,11 @@
 import strawberry
 
 from schema.account import AccountMutations
+from schema.calling import CallingMutations
+from schema.event import EventMutations
 from schema.organization import OrganizationMutations
 
 
 @strawberry.type(description="Everything that can be done.")
-class Mutation(AccountMutations, OrganizationMutations):
+class Mutation(AccountMutations, CallingMutations, EventMutations, OrganizationMutations):
     pass
