@@ -4,7 +4,7 @@ import strawberry
 
 import resolvers.live as doors
 from models.log import DeviceChange
-from realtime.cursor import GapReason
+from realtime.cursor import Gap, GapReason
 from realtime.log import Entry
 from schema.fields import (
     AFTER,
@@ -20,8 +20,8 @@ from schema.fields import (
     Payload,
     argument,
     asked,
-    attribute,
     described,
+    enumeration,
     id_of,
     mutation,
     optional,
@@ -31,28 +31,29 @@ from schema.fields import (
 )
 from schema.lazies import DeviceRef
 
-_REASONS = {
-    GapReason.RETENTION: "What came after the cursor is older than the log goes back.",
-    GapReason.RESTORED: "The database was put back to an earlier time; the cursor belongs to what was undone.",
-}
-_CHANGES = {
-    DeviceChange.SNAPSHOT: "How the device is as the stream begins.",
-    DeviceChange.ONLINE: "It connected and proved who it is.",
-    DeviceChange.OFFLINE: "It left, or was not heard any more.",
-    DeviceChange.FIRMWARE_CHANGED: "It reports another version than before.",
-    DeviceChange.UPDATE_PROGRESS: "Its update is a step further.",
-    DeviceChange.LOCKED: "It was locked to a version.",
-    DeviceChange.UNLOCKED: "Its lock was taken off.",
-    DeviceChange.CLAIMED: "A customer owns it now.",
-    DeviceChange.UNCLAIMED: "Nobody owns it any more.",
-    DeviceChange.ADDED: "It is a member of the product now.",
-    DeviceChange.REMOVED: "It is not in the product any more.",
-    DeviceChange.QUARANTINED: "It reports this product and is not admitted; its state says whether it waits or is denied.",
-    DeviceChange.GAP: "Something is missing here: `gap` says what.",
-}
-GapReason_ = strawberry.enum(
-    strawberry.enum(GapReason, description="Why a stream cannot give what came after its cursor.")
-)  # fmt: skip
+enumeration(
+    GapReason,
+    "Why a stream cannot give what came after its cursor.",
+    RETENTION="It is older than the log goes back.",
+    RESTORED="The database was put back to an earlier time; the cursor belongs to what was undone.",
+)
+enumeration(
+    DeviceChange,
+    "What changed of a device.",
+    SNAPSHOT="Nothing: how the device is as the stream begins.",
+    ONLINE="It connected and proved who it is.",
+    OFFLINE="It left, or was not heard any more.",
+    FIRMWARE_CHANGED="It reports another version than before.",
+    UPDATE_PROGRESS="Its update is a step further.",
+    LOCKED="It was locked to a version.",
+    UNLOCKED="Its lock was taken off.",
+    CLAIMED="A customer owns it now.",
+    UNCLAIMED="Nobody owns it any more.",
+    ADDED="It is a member of the product now.",
+    REMOVED="It is not in the product any more.",
+    QUARANTINED="It reports this product and is not admitted; its state says whether it waits or is denied.",
+    GAP="Something is missing here: `gap` says what.",
+)
 
 
 @strawberry.type(description="What a device published, or publishEvent.")
@@ -79,9 +80,13 @@ class EventFilter:
     until: DateTime | None = optional("Published before then, exclusive.")
 
 
+def _after(root: Gap) -> Cursor:
+    return Cursor(str(root.after))
+
+
 @strawberry.type(description="A part of the log that a stream cannot give.")
 class StreamGap:
-    from_: Cursor | None = attribute("after", "The cursor after which something is missing.")
+    from_: Cursor | None = strawberry.field(name="from", resolver=_after, description="The cursor after which something is missing.")
     to: Cursor | None = described("The cursor after which the stream goes on.")
     reason: GapReason = described("Why.")
 
