@@ -5,10 +5,11 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from tortoise.expressions import Q
+from tortoise.expressions import Q, Subquery
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
+from auth.spelling import same_name_key
 from auth.viewer import Viewer
 from errors import InvalidInput, NotFound
 from models.account import ApiUser, Token
@@ -95,6 +96,10 @@ async def product_by_slug(viewer: Viewer, slug: str) -> Product:
     return await _one(products(viewer).filter(slug=slug), "There is no product {} for you.", slug)
 
 
+async def product_by_id(viewer: Viewer, id: int) -> Product:
+    return await _one(products(viewer).filter(id=id), "There is no such product for you.")
+
+
 def products(viewer: Viewer) -> QuerySet[Product]:
     reachable = Product.filter(organization_id__in=_organization_ids(viewer)).select_related("organization")
     if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
@@ -121,24 +126,45 @@ def devices(viewer: Viewer) -> QuerySet[Device]:
 
 async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmware:
     """The product's firmware of this version, product and organization at hand."""
-    found = Firmware.filter(product__in=products(viewer), product__number=product_number, version=version)
+    found = Firmware.filter(_in_products(viewer), product__number=product_number, version=version)
     query = found.select_related("product__organization")
     return await _one(query, "The product has no firmware version {}.", str(version))
 
 
-async def customer(viewer: Viewer, id: int) -> Customer:
-    query = Customer.filter(id=id, product__in=products(viewer)).select_related("product__organization")
-    return await _one(query, "There is no such customer for you.")
+async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:
+    """A customer of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
+    query = Customer.filter(_in_products(viewer), id=id).select_related("product__organization")
+    return await _one(query, "There is no such customer for you.", path=(field,))
 
 
-async def group(product: Product, path: str) -> DeviceGroup:
-    """The group of an already reached product by its path, or by its name alone while only one group bears it."""
+def customers(product: Product, *, search: str | None = None, has_device: bool | None = None) -> QuerySet[Customer]:
+    """An already reached product's customers. `search` is found anywhere in user name or external id, in any case, taken literally."""
+    found = Customer.filter(product_id=product.id)
+    if search:
+        found = found.filter(Q(username_key__contains=same_name_key(search)) | Q(external_id__icontains=search))
+    if has_device is not None:
+        owners = Device.filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id")
+        found = found.filter(id__in=Subquery(owners)) if has_device else found.filter(id__not_in=Subquery(owners))
+    return found
+
+
+async def group_by_id(viewer: Viewer, id: int, *, field: str = "id") -> DeviceGroup:
+    """A group of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
+    query = DeviceGroup.filter(_in_products(viewer), id=id).select_related("product__organization")
+    return await _one(query, "There is no such group for you.", path=(field,))
+
+
+async def group(product: Product, path: str, *, field: str = "group") -> DeviceGroup:
+    """The group of an already reached product by its path, or by its name alone while only one group bears it.
+
+    `field` is the input's name for it.
+    """
     found = await DeviceGroup.filter(product_id=product.id, path=path).first()
     if found is None and "/" not in path:
         bearing = await DeviceGroup.filter(product_id=product.id, name=path).limit(2)
         found = bearing[0] if len(bearing) == 1 else None
     if found is None:
-        raise NotFound(f"The product has no group {path}; give its whole path.", path=("group",))
+        raise NotFound(f"The product has no group {path[:80]!r}; give its whole path.", path=(field,))
     return found
 
 
@@ -157,14 +183,21 @@ def device_key(device_id: str) -> str:
     return device_id.lower()
 
 
+def _in_products(viewer: Viewer) -> Q:
+    """The rows of products(viewer), for tables that have a product."""
+    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
+        return Q(product_id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
+    return Q(product__organization_id__in=_organization_ids(viewer))
+
+
 def _organization_ids(viewer: Viewer) -> list[int]:
     if viewer.api_user is not None:
         return [viewer.api_user.organization_id]  # type: ignore[attr-defined]  # a Tortoise column
     return list(viewer.members)
 
 
-async def _one(query: QuerySet[Row], sentence: str, named: str = "") -> Row:
+async def _one(query: QuerySet[Row], sentence: str, named: str = "", *, path: tuple[str, ...] = ()) -> Row:
     row = await query.first()
     if row is None:
-        raise NotFound(sentence.format(named))
+        raise NotFound(sentence.format(named), path=path)
     return row

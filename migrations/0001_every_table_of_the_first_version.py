@@ -397,7 +397,12 @@ class Migration(migrations.Migration):
                 ("calls", fields.IntField(default=0)),
                 ("last_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
-            options={"table": "usage_tally", "app": "models", "unique_together": (("product_number", "day", "customer"),)},
+            options={
+                "table": "usage_tally",
+                "app": "models",
+                "unique_together": (("product_number", "day", "customer"),),
+                "indexes": [Index(fields=["customer_id", "day"])],
+            },
             bases=["Model"],
         ),
         ops.CreateModel(

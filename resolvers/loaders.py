@@ -1,6 +1,8 @@
 """Rows by key, gathered into one query for all that an operation asks for at the same moment."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -8,15 +10,18 @@ from strawberry.dataloader import DataLoader
 from tortoise.models import Model
 
 from auth.viewer import Viewer
+from fleet import grouping, summarizing
 from fleet.following import fresh_devices
 from models.account import User
 from models.customer import Customer
-from models.device import Device
+from models.device import Device, DeviceGroup
 from models.firmware import Firmware
 from models.organization import Organization
 from models.product import Product
 
 Row = TypeVar("Row", bound=Model)
+Key = TypeVar("Key")
+Found = TypeVar("Found")
 
 
 class ByKey(Generic[Row]):
@@ -34,14 +39,33 @@ class ByKey(Generic[Row]):
         return [found.get(key) for key in keys]
 
 
+class Gathered(Generic[Key, Found]):
+    """Loads what belongs to a key by `find`, which answers for all keys at once; for a key it leaves out, `missing()`."""
+
+    def __init__(self, find: Callable[[list[Key]], Awaitable[Mapping[Key, Found]]], missing: Callable[[], Found]) -> None:
+        self._find, self._missing = find, missing
+        self._loader: DataLoader[Key, Found] = DataLoader(load_fn=self._load)
+
+    async def load(self, key: Key) -> Found:
+        return await self._loader.load(key)
+
+    async def _load(self, keys: list[Key]) -> list[Found]:
+        found = await self._find(keys)
+        return [found[key] if key in found else self._missing() for key in keys]
+
+
+@dataclass(slots=True)
 class Loaders:
-    def __init__(self) -> None:
-        self.users: ByKey[User] = ByKey(User)
-        self.organizations: ByKey[Organization] = ByKey(Organization)
-        self.products: ByKey[Product] = ByKey(Product)
-        self.firmwares: ByKey[Firmware] = ByKey(Firmware)
-        self.customers: ByKey[Customer] = ByKey(Customer)
-        self._in_scope: DataLoader[str, Device | None] | None = None
+    users: ByKey[User] = field(default_factory=lambda: ByKey(User))
+    organizations: ByKey[Organization] = field(default_factory=lambda: ByKey(Organization))
+    products: ByKey[Product] = field(default_factory=lambda: ByKey(Product))
+    firmwares: ByKey[Firmware] = field(default_factory=lambda: ByKey(Firmware))
+    customers: ByKey[Customer] = field(default_factory=lambda: ByKey(Customer))
+    groups: ByKey[DeviceGroup] = field(default_factory=lambda: ByKey(DeviceGroup))
+    groups_inside: Gathered[int, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_inside, list))
+    group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
+    last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
+    _in_scope: DataLoader[str, Device | None] | None = None
 
     def in_scope(self, viewer: Viewer) -> DataLoader[str, Device | None]:
         """Devices by their ids, of those the viewer may see."""
@@ -53,3 +77,7 @@ class Loaders:
 async def _in_scope(viewer: Viewer, device_ids: list[str]) -> list[Device | None]:
     found = await fresh_devices(viewer, device_ids)
     return [found.get(device_id) for device_id in device_ids]
+
+
+def _nothing() -> None:
+    return None

@@ -3,6 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import resolvers.customer
+import resolvers.group
+import resolvers.product
 from errors import BadRequest, NotFound
 from fleet import following, scope
 from models.global_ids import number_of, read_global_id
@@ -24,9 +27,12 @@ async def _device_event(context: Context, id: str) -> Any:
 
 
 FINDERS: dict[str, Callable[[Context, str], Awaitable[Any]]] = {
-    "DeviceEvent": _device_event,
-    "Invitation": _invitation,
     "Member": _member,
+    "Invitation": _invitation,
+    "Product": resolvers.product.by_id,
+    "DeviceGroup": resolvers.group.by_id,
+    "Customer": resolvers.customer.by_id,
+    "DeviceEvent": _device_event,
 }
 
 

@@ -4,10 +4,15 @@ import strawberry
 
 from schema.account import AccountMutations
 from schema.calling import CallingMutations
+from schema.customer import CustomerMutations
 from schema.event import EventMutations
+from schema.group import GroupMutations
 from schema.organization import OrganizationMutations
+from schema.product import ProductMutations
 
 
 @strawberry.type(description="Everything that can be done.")
-class Mutation(AccountMutations, CallingMutations, EventMutations, OrganizationMutations):
+class Mutation(
+    AccountMutations, CallingMutations, CustomerMutations, EventMutations, GroupMutations, OrganizationMutations, ProductMutations
+):
     pass

@@ -5,10 +5,12 @@ import strawberry
 import resolvers.account
 import resolvers.node
 import resolvers.organization
+import resolvers.product
 import resolvers.server
 from schema.account import Viewer
 from schema.fields import Node, argument, asked
 from schema.organization import Organization
+from schema.product import Product
 from schema.server import RateLimit, Server
 
 
@@ -24,5 +26,11 @@ class Query:
     )
     organization: Organization | None = asked(
         resolvers.organization.organization_or_null, "An organization you belong to; null for any other.", slug=argument(str, "Its slug.")
+    )
+    product: Product | None = asked(
+        resolvers.product.product_or_null,
+        "A product you may see, by exactly one of its two names; null for any other.",
+        product_id=argument(int | None, "Its number."),
+        slug=argument(str | None, "Its slug."),
     )
     rate_limit: RateLimit = asked(resolvers.server.rate_limit, "What this request cost, and what is left.")
