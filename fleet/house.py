@@ -1,12 +1,13 @@
 """What a server process holds open, for the verbs that need more than the database."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import Blobs
+from fleet.authority import Authorities
 from mailer import Mailer
 from settings import Settings
 
@@ -31,3 +32,4 @@ class House:
     dispatcher: "Dispatcher"
     commands: "Commands"
     process: "Lease"
+    authorities: Authorities[Any] = field(default_factory=Authorities)

@@ -23,6 +23,11 @@ class Context:
     rate_remaining: int = 0
     rate_resets_at: datetime | None = None
 
+    def renew(self, viewer: Viewer) -> None:
+        """For the next message of a subscription: whoever asks as they are now, and no row from before."""
+        self.viewer = viewer
+        self.loaders = Loaders()
+
     @property
     def viewer_key(self) -> str | None:
         """Names whoever asks: all sockets of one token carry the same."""

@@ -8,7 +8,7 @@ import resolvers.firmware
 import resolvers.group
 import resolvers.product
 from errors import BadRequest, NotFound
-from fleet import scope
+from fleet import following, scope
 from models.global_ids import number_of, read_global_id
 from resolvers.context import Context
 
@@ -23,6 +23,10 @@ async def _invitation(context: Context, id: str) -> Any:
     return await scope.invitation(context.viewer, number_of("Invitation", id))
 
 
+async def _device_event(context: Context, id: str) -> Any:
+    return await following.event(context.viewer, number_of("DeviceEvent", id))
+
+
 FINDERS: dict[str, Callable[[Context, str], Awaitable[Any]]] = {
     "Member": _member,
     "Invitation": _invitation,
@@ -31,6 +35,7 @@ FINDERS: dict[str, Callable[[Context, str], Awaitable[Any]]] = {
     "Customer": resolvers.customer.by_id,
     "Firmware": resolvers.firmware.by_id,
     "Update": resolvers.firmware.update_by_id,
+    "DeviceEvent": _device_event,
 }
 
 

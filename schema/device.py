@@ -4,6 +4,7 @@ import strawberry
 
 from models import device as rows
 from models.device import DeviceState
+from schema.event import DeviceEventFields
 from schema.fields import DeviceID, Node, described, enumeration, id_of, rows_of
 from schema.firmware import DeviceFirmwareFields
 
@@ -17,8 +18,9 @@ enumeration(
 
 
 @strawberry.type(description="The hardware.")
-class Device(DeviceFirmwareFields, Node):
+class Device(DeviceEventFields, DeviceFirmwareFields, Node):
     is_type_of = rows_of(rows.Device)
     id: strawberry.ID = id_of("Device")
     device_id: DeviceID = described("Its id for life.")
     state: DeviceState = described("How it stands to its product.")
+    firmware_version: int | None = described("What it reports now.")

@@ -3,7 +3,9 @@
 import strawberry
 
 from schema.account import AccountMutations
+from schema.calling import CallingMutations
 from schema.customer import CustomerMutations
+from schema.event import EventMutations
 from schema.firmware import FirmwareMutations
 from schema.group import GroupMutations
 from schema.organization import OrganizationMutations
@@ -11,5 +13,14 @@ from schema.product import ProductMutations
 
 
 @strawberry.type(description="Everything that can be done.")
-class Mutation(AccountMutations, CustomerMutations, FirmwareMutations, GroupMutations, OrganizationMutations, ProductMutations):
+class Mutation(
+    AccountMutations,
+    CallingMutations,
+    CustomerMutations,
+    EventMutations,
+    FirmwareMutations,
+    GroupMutations,
+    OrganizationMutations,
+    ProductMutations,
+):
     pass

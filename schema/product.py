@@ -9,6 +9,7 @@ from firmware_formats.platforms import Platform
 from models import product as rows
 from schema.configuration import Configuration
 from schema.customer import Customer, CustomerFilter
+from schema.event import ProductEventFields
 from schema.fields import (
     AFTER,
     FIRST,
@@ -55,7 +56,7 @@ enumeration(
 
 
 @strawberry.type(description="A fleet with one platform.")
-class Product(ProductFirmwareFields, Node):
+class Product(ProductEventFields, ProductFirmwareFields, Node):
     is_type_of = rows_of(rows.Product)
     id: strawberry.ID = id_of("Product")
     product_id: int = attribute("number", "The number compiled into firmware; unique over the server.")

@@ -12,11 +12,18 @@ from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import open_blobs
+from fleet.connecting import tell
 from fleet.house import House
 from fleet.jobs import MAIL, letter_of
+from gateway.live import LiveFleet
 from mailer import Mail, open_mailer
 from models.database import database
 from models.operations import AuditEntry, Job
+from realtime.commands import Commands
+from realtime.dispatcher import Dispatcher
+from realtime.flusher import Flusher
+from realtime.lease import Lease
+from realtime.wakeup import open_wakeup
 from resolvers.context import Context
 from schema.build import build_schema
 from settings import Settings
@@ -39,6 +46,7 @@ class HouseTester:
 
     house: House
     schema: Any = dataclasses.field(default_factory=build_schema)
+    live: LiveFleet = dataclasses.field(default_factory=LiveFleet)  # what its house hands commands to
 
     async def ask(self, operation: str, token: str | None = None, **variables: Any) -> dict[str, Any]:
         """The data of one query or mutation. Raises GraphQLFailed for top-level errors."""
@@ -101,9 +109,17 @@ class HouseTester:
 
 
 @asynccontextmanager
-async def open_house(settings: Settings) -> AsyncIterator[House]:
-    """The house on an already migrated database."""
-    async with database(settings):
+async def open_house(settings: Settings, live: LiveFleet | None = None, *, process: str = "p1") -> AsyncIterator[House]:
+    """The house on an already migrated database, with all that a server process runs; `live` answers calls once it serves."""
+    live = live or LiveFleet()
+    async with (
+        database(settings),
+        open_wakeup(settings) as wakeup,
+        Lease(process, settings, tell=tell, lost=live.lost) as lease,
+        Flusher(wakeup) as flusher,
+        Dispatcher(wakeup) as dispatcher,
+        Commands(process, wakeup, deliver=live.deliver) as commands,
+    ):
         yield House(
             settings=settings,
             sealer=Sealer(settings.secret_key),
@@ -111,8 +127,8 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
             throttle=Throttle(TableLedger(), lifted=not settings.rate_limits),
             mailer=open_mailer(settings),
             blobs=open_blobs(settings),
-            flusher=None,  # type: ignore[arg-type]  # comes with realtime
-            dispatcher=None,  # type: ignore[arg-type]  # comes with realtime
-            commands=None,  # type: ignore[arg-type]  # comes with realtime
-            process=None,  # type: ignore[arg-type]  # comes with realtime
+            flusher=flusher,
+            dispatcher=dispatcher,
+            commands=commands,
+            process=lease,
         )
