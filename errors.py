@@ -30,7 +30,20 @@ class BadRequest(RequestRefused):
 
 
 class QueryTooComplex(RequestRefused):
+    """`found` is what the document asks for, `limit` what one document may ask for; both count the thing the message names."""
+
     code = "QUERY_TOO_COMPLEX"
+
+    def __init__(self, message: str, *, found: int, limit: int) -> None:
+        super().__init__(message)
+        self.found = found
+        self.limit = limit
+
+
+class DeadlinePassed(RequestRefused):
+    """The operation took longer than it may and was stopped; what it had not committed did not happen."""
+
+    code = "TIMEOUT"
 
 
 class NotFound(CallerError):

@@ -1,17 +1,20 @@
 """What a server process holds open, for the verbs that need more than the database."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import Blobs
 from mailer import Mailer
-from realtime.commands import Commands
-from realtime.dispatcher import Dispatcher
-from realtime.flusher import Flusher
-from realtime.presence import Process
 from settings import Settings
+
+if TYPE_CHECKING:
+    from realtime.commands import Commands
+    from realtime.dispatcher import Dispatcher
+    from realtime.flusher import Flusher
+    from realtime.lease import Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class House:
     throttle: Throttle
     mailer: Mailer
     blobs: Blobs
-    flusher: Flusher
-    dispatcher: Dispatcher
-    commands: Commands
-    process: Process
+    flusher: "Flusher"
+    dispatcher: "Dispatcher"
+    commands: "Commands"
+    process: "Lease"

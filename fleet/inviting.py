@@ -12,6 +12,7 @@ from fleet.auditing import record
 from fleet.founding import require_room_for
 from fleet.house import House
 from models.account import User
+from models.global_ids import global_id
 from models.organization import Invitation, InvitationState, Member, Organization, Role
 from models.transaction import transaction
 from settings import Settings
@@ -173,7 +174,7 @@ async def _mail(invitation: Invitation, organization: Organization, house: House
         organization=organization.name,
         inviter=user.name,
         role=invitation.role,
-        invitation_id=invitation_global_id(invitation),
+        invitation_id=global_id("Invitation", invitation.id),
         expires_at=invitation.expires_at,
         public_url=house.settings.public_url,
     )

@@ -1,6 +1,8 @@
 """The rows a viewer can reach: every read on somebody's behalf begins here, and a stranger's row is NotFound."""
 
 import re
+from collections.abc import Awaitable
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from tortoise.expressions import Q
@@ -9,13 +11,16 @@ from tortoise.queryset import QuerySet
 
 from auth.viewer import Viewer
 from errors import InvalidInput, NotFound
+from models.account import ApiUser, Token
 from models.customer import Customer
 from models.device import Device, DeviceGroup
 from models.firmware import Firmware
-from models.organization import Organization
+from models.operations import AuditEntry
+from models.organization import Invitation, InvitationState, Member, Organization
 from models.product import Product
 
 Row = TypeVar("Row", bound=Model)
+Found = TypeVar("Found")
 
 _DEVICE_ID = re.compile(r"[0-9a-fA-F]{24}\Z")
 
@@ -26,6 +31,59 @@ async def organization(viewer: Viewer, slug: str) -> Organization:
 
 def organizations(viewer: Viewer) -> QuerySet[Organization]:
     return Organization.filter(id__in=_organization_ids(viewer))
+
+
+async def member(viewer: Viewer, id: int) -> Member:
+    """A seat in one of the viewer's organizations, user and organization at hand."""
+    query = Member.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization", "user")
+    return await _one(query, "There is no such member for you.")
+
+
+async def invitation(viewer: Viewer, id: int) -> Invitation:
+    """An invitation of one of the viewer's organizations."""
+    query = Invitation.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
+    return await _one(query, "There is no such invitation for you.")
+
+
+async def own_invitation(viewer: Viewer, id: int) -> Invitation:
+    """An invitation addressed to the viewer's own e-mail address."""
+    user = viewer.must_be_user()
+    query = Invitation.filter(id=id, email_key=user.email_key).select_related("organization")
+    return await _one(query, "There is no such invitation for you.")
+
+
+async def own_invitations(viewer: Viewer) -> list[Invitation]:
+    """What the viewer may still accept or decline, oldest first; none for machines and customers."""
+    if viewer.user is None:
+        return []
+    now = datetime.now(UTC)
+    return await Invitation.filter(email_key=viewer.user.email_key, state=InvitationState.PENDING, expires_at__gt=now).order_by("id")
+
+
+async def own_tokens(viewer: Viewer) -> list[Token]:
+    """The viewer's living tokens, log-in sessions among them, oldest first."""
+    user = viewer.must_be_user()
+    living = Q(expires_at=None) | Q(expires_at__gt=datetime.now(UTC))
+    return await Token.filter(living, user_id=user.id, revoked_at=None).order_by("id")
+
+
+async def api_user(viewer: Viewer, id: int) -> ApiUser:
+    query = ApiUser.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
+    return await _one(query, "There is no such API user for you.")
+
+
+def audit_entries(
+    organization: Organization,
+    *,
+    action: str | None = None,
+    actor: str | None = None,
+    subject: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> QuerySet[AuditEntry]:
+    """An already reached organization's acts; since is inclusive, until exclusive."""
+    asked = {"action": action, "actor": actor, "subject": subject, "at__gte": since, "at__lt": until}
+    return AuditEntry.filter(organization_id=organization.id, **{name: value for name, value in asked.items() if value is not None})
 
 
 async def product(viewer: Viewer, number: int) -> Product:
@@ -82,6 +140,14 @@ async def group(product: Product, path: str) -> DeviceGroup:
     if found is None:
         raise NotFound(f"The product has no group {path}; give its whole path.", path=("group",))
     return found
+
+
+async def or_null(found: Awaitable[Found]) -> Found | None:
+    """The row, or None where it does not exist or may not be seen: the two look alike."""
+    try:
+        return await found
+    except NotFound:
+        return None
 
 
 def device_key(device_id: str) -> str:

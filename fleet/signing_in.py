@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+from tortoise.exceptions import IntegrityError
+
 from auth import throttle
 from auth.credentials import issue, revoke
 from auth.password_strength import require_strong
@@ -15,7 +17,6 @@ from fleet.auditing import record
 from fleet.house import House
 from models.account import PasswordReset, Token, User
 from models.transaction import transaction
-from tortoise.exceptions import IntegrityError
 
 WRONG = "The address or the password is wrong."
 
@@ -32,9 +33,7 @@ async def sign_up(email: str, password: str, name: str, *, house: House, by: Vie
     stored = await hash_password(password)
     try:
         async with transaction():
-            user = await User.create(
-                email=address, email_key=same_name_key(address), name=shown_name, password_hash=stored, created_at=now
-            )
+            user = await User.create(email=address, email_key=same_name_key(address), name=shown_name, password_hash=stored, created_at=now)
             minted, _ = await _session(user, house, now)
             await record(_as(user, by), "account.signed_up", f"user:{address}", organization_id=None)
     except IntegrityError:
@@ -119,9 +118,7 @@ async def _open_reset(reset_token: str, now: datetime) -> PasswordReset:
     return reset
 
 
-async def _set_password(
-    user: User, new: str, *, house: House, by: Viewer, keep: int | None, reset: PasswordReset | None = None
-) -> None:
+async def _set_password(user: User, new: str, *, house: House, by: Viewer, keep: int | None, reset: PasswordReset | None = None) -> None:
     stored, now = await hash_password(new), datetime.now(UTC)
     letter = letters.password_changed(user.email, changed_at=now, public_url=house.settings.public_url)
     async with transaction():

@@ -57,13 +57,23 @@ async def _difference(models: Sequence[str], migrations: str) -> MigrationWriter
 
 
 class _Detector(MigrationAutodetector):
-    """Tortoise's, comparing tables only: what a column means in Python does not belong into a migration."""
+    """Tortoise's, comparing tables only: what a class or a column means in Python does not belong into a migration."""
 
     def _current_state(self) -> State:
-        state = super()._current_state()
+        state = _without_words(super()._current_state())
         for model in state.models.values():
             model.fields = {name: _plain(name, field) for name, field in model.fields.items()}
         return state
+
+    async def _project_state(self) -> State:
+        return _without_words(await super()._project_state())
+
+
+def _without_words(state: State) -> State:
+    """Drop the docstring, and the name of the key, which differs each time where the key is a foreign one."""
+    for model in state.models.values():
+        model.options = {name: value for name, value in model.options.items() if name not in ("table_description", "pk_attr")}
+    return state
 
 
 def _plain(name: str, field: Any) -> Any:

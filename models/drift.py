@@ -105,7 +105,8 @@ async def _type_names(kinds: set[str]) -> dict[str, str]:
     async with transaction():
         await sql.execute(f"CREATE TEMP TABLE kinds ({', '.join(f'c{n} {kind}' for n, kind in enumerate(ordered))}) ON COMMIT DROP")
         found = await sql.rows(
-            "SELECT format_type(atttypid, atttypmod) AS name FROM pg_attribute WHERE attrelid = 'kinds'::regclass AND attnum > 0 ORDER BY attnum"
+            "SELECT format_type(atttypid, atttypmod) AS name FROM pg_attribute "
+            "WHERE attrelid = 'kinds'::regclass AND attnum > 0 ORDER BY attnum"
         )
     return {kind: row["name"] for kind, row in zip(ordered, found, strict=True)}
 

@@ -1,5 +1,6 @@
 """Organizations, the people in them, and the invitations that bring people in."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from tortoise import fields
@@ -74,3 +75,9 @@ class Invitation(Model):
 
     class Meta:
         table = "invitation"
+
+    def state_at(self, now: datetime) -> InvitationState:
+        """PENDING turns into EXPIRED by the clock alone; the row follows when somebody next touches it."""
+        if self.state == InvitationState.PENDING and self.expires_at <= now:
+            return InvitationState.EXPIRED
+        return InvitationState(self.state)

@@ -6,8 +6,9 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from strawberry import UNSET
 from tortoise.expressions import Q
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
@@ -85,6 +86,11 @@ def decode_cursor(list_name: str, cursor: str) -> list[object]:
     return list(keys)
 
 
+def given(filter: object) -> dict[str, Any]:
+    """The fields of a filter input that the client set; none for a filter left out. null counts as not set."""
+    return {name: value for name, value in vars(filter).items() if value is not None and value is not UNSET} if filter else {}
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A total order by columns, the last of which is unique; all ascending or all descending."""
@@ -105,9 +111,7 @@ async def page(query: QuerySet[Row], part: Slice, *, list_name: str, order: Orde
     return shape(rows, part, lambda row: encode_cursor(list_name, [getattr(row, c) for c in order.columns]), query.count)
 
 
-def shape(
-    rows: Sequence[T], part: Slice, cursor_of: Callable[[T], str], count: Callable[[], Awaitable[int]]
-) -> Page[T]:
+def shape(rows: Sequence[T], part: Slice, cursor_of: Callable[[T], str], count: Callable[[], Awaitable[int]]) -> Page[T]:
     """A page out of up to size + 1 rows read in the slice's own direction; the one too many tells that there is more."""
     more = len(rows) > part.size
     shown = list(rows[: part.size])

@@ -1,17 +1,17 @@
 """The few ways a field of the schema is made: ids, attributes, connections, and mutations that answer with data or errors."""
 
-import base64
-import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Generic, NewType, TypeVar
+from inspect import Parameter, Signature, isawaitable
+from typing import Annotated, Any, Generic, NewType, TypeVar, get_args, get_origin
 
 import strawberry
 from strawberry import UNSET
 from strawberry.types import Info
 
-from errors import ERROR_CODES, CallerError, NotFound, RequestRefused
+from errors import ERROR_CODES, CallerError, RequestRefused
+from models.global_ids import global_id
 
 T = TypeVar("T")
 
@@ -73,6 +73,7 @@ def attribute(name: str, description: str) -> Any:
     def read(root: Any) -> Any:
         return getattr(root, name)
 
+    del read.__annotations__["return"]
     return strawberry.field(resolver=read, description=description)
 
 
@@ -82,12 +83,59 @@ def resolved_by(door: Callable[..., Any], description: str) -> Any:
     def read(root: Any, info: Info) -> Any:
         return door(root, info.context)
 
+    del read.__annotations__["return"]  # the field's own annotation is its type
     return strawberry.field(resolver=read, description=description)
+
+
+def asked(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
+    """A field answered by `door(row, context, **arguments)`; each argument is given as its type and is absent by default.
+
+    A root field's door gets `door(context, **arguments)`. An argument that must be given is a type that does not allow None.
+    """
+
+    async def read(root: Any, info: Info, **given: Any) -> Any:
+        named = {name: None if value is UNSET else value for name, value in given.items()}
+        found = door(info.context, **named) if root is None else door(root, info.context, **named)
+        return await found if isawaitable(found) else found
+
+    read.__signature__ = _signature(arguments)  # type: ignore[attr-defined]  # inspect's own protocol
+    read.__annotations__ = {"root": Any, "info": Info, **{name: _type(argument) for name, argument in arguments.items()}}
+    return strawberry.field(resolver=read, description=description)
+
+
+def _signature(arguments: Mapping[str, Any]) -> Signature:
+    kind = Parameter.KEYWORD_ONLY
+    named = [
+        Parameter(name, kind, default=UNSET if type(None) in get_args(_type(argument)) else Parameter.empty, annotation=argument)
+        for name, argument in arguments.items()
+    ]
+    first = [Parameter("root", Parameter.POSITIONAL_OR_KEYWORD, annotation=Any), Parameter("info", kind, annotation=Info)]
+    return Signature([*first, *named])
+
+
+def _type(argument: Any) -> Any:
+    """The type under the description of an Annotated one."""
+    return get_args(argument)[0] if get_origin(argument) is Annotated else argument
 
 
 def described(description: str) -> Any:
     """A field answered by the row's attribute of the same name."""
     return strawberry.field(description=description)
+
+
+def optional(description: str) -> Any:
+    """An input's field that may be left out; the door then is called without it."""
+    return strawberry.field(description=description, default=UNSET)
+
+
+def outcome(description: str) -> Any:
+    """A payload's field: null whenever `errors` is not empty."""
+    return strawberry.field(description=description, default=None)
+
+
+def argument(kind: Any, description: str) -> Any:
+    """An argument for `asked`, with its sentence."""
+    return Annotated[kind, strawberry.argument(description=description)]
 
 
 def rows_of(*classes: type) -> Any:
@@ -100,11 +148,6 @@ def rows_of(*classes: type) -> Any:
 
 
 # ── global ids ──
-def global_id(kind: str, key: object) -> str:
-    """Opaque, stable, unique over the server."""
-    return base64.urlsafe_b64encode(f"{kind}:{key}".encode()).decode().rstrip("=")
-
-
 def id_of(kind: str, attribute_name: str = "pk") -> Any:
     """The `id` field of a Node whose row's key is the named attribute."""
 
@@ -114,18 +157,13 @@ def id_of(kind: str, attribute_name: str = "pk") -> Any:
     return strawberry.field(resolver=read, description="Opaque, global and stable; `node(id:)` finds it again.")
 
 
-def read_global_id(text: str) -> tuple[str, str]:
-    """Kind and key of a global id. Raises NotFound for what is none: an id nobody gave out names nothing."""
-    try:
-        kind, separator, key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(":")
-    except (binascii.Error, ValueError):
-        raise NotFound("There is no object with this id.") from None
-    if not separator:
-        raise NotFound("There is no object with this id.")
-    return kind, key
-
-
 # ── nodes and connections ──
+FIRST = argument(int | None, "How many from the start of the list, 1 to 100; 25 when neither first nor last is given.")
+AFTER = argument(Cursor | None, "Go on behind this cursor.")
+LAST = argument(int | None, "How many from the end of the list, 1 to 100.")
+BEFORE = argument(Cursor | None, "Go back from this cursor.")
+
+
 @strawberry.interface(description="Anything with a global id.")
 class Node:
     id: strawberry.ID = strawberry.field(description="Opaque, global and stable.")
@@ -184,12 +222,12 @@ class Payload:
     """What every mutation answers. Subclasses add their object, null whenever `errors` is not empty."""
 
     errors: list[UserError] = strawberry.field(description="Empty when it was done; else why nothing changed.", default_factory=list)
-    client_mutation_id: str | None = strawberry.field(description="The input's clientMutationId, passed through.", default=None)
+    client_mutation_id: str | None = outcome("The input's clientMutationId, passed through.")
 
 
 @strawberry.input
 class Input:
-    client_mutation_id: str | None = strawberry.field(description="Any text; it comes back in the payload.", default=None)
+    client_mutation_id: str | None = optional("Any text; it comes back in the payload.")
 
 
 Door = Callable[..., Awaitable[Mapping[str, Any] | None]]
@@ -216,11 +254,3 @@ def mutation(door: Door, asked: type, payload: type[Payload], description: str) 
 
     resolve.__annotations__ = {"info": Info, "input": asked, "return": payload}
     return strawberry.mutation(resolver=resolve, description=description)
-
-
-async def or_null(found: Awaitable[T]) -> T | None:
-    """The row, or null where it does not exist or may not be seen (the two look alike)."""
-    try:
-        return await found
-    except NotFound:
-        return None

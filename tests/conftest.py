@@ -1,15 +1,21 @@
 """What every test may ask for: settings on a fresh database of each kind, and a real PostgreSQL, Valkey and server process."""
 
+import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from models.database import sqlite_path
+from models.migrating import migrate
 from settings import Settings
 from tests import servers
+from tests.house import HouseTester, open_house
 from tests.processes import SERVE, ServerProcess, environment_of
 
 
@@ -127,3 +133,59 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
             return running.enter_context(server)
 
         yield start
+
+
+# ── a house without sockets ──
+HOUSE = {"secret_key": "of the tests, thirty-two characters long", "rate_limits": False}
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy: migrating once a run, not once a test."""
+    settings = dataclasses.replace(Settings(), data_dir=tmp_path_factory.mktemp("template"))
+    _migrate(settings)
+    return sqlite_path(settings)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(tmp_path_factory: pytest.TempPathFactory, make_postgres_database: NewPostgresDatabase) -> str:
+    """The name of a migrated PostgreSQL database to copy."""
+    url = make_postgres_database()
+    _migrate(dataclasses.replace(Settings(), data_dir=tmp_path_factory.mktemp("template"), database_url=url))
+    return servers.database_name(url)
+
+
+def _migrate(settings: Settings) -> None:
+    with ThreadPoolExecutor(1) as elsewhere:  # an async test's loop may be running in this thread
+        elsewhere.submit(lambda: asyncio.run(migrate(settings))).result()
+
+
+@pytest.fixture
+def migrated_sqlite(tmp_path: Path, sqlite_template: Path) -> Settings:
+    settings = dataclasses.replace(Settings(), data_dir=tmp_path / "data", **HOUSE)
+    settings.data_dir.mkdir()
+    shutil.copy(sqlite_template, sqlite_path(settings))
+    return settings
+
+
+@pytest.fixture
+def migrated_postgres(tmp_path: Path, postgres_template: str, new_postgres_database: NewPostgresDatabase) -> Settings:
+    settings = dataclasses.replace(
+        Settings(), data_dir=tmp_path / "data", database_url=new_postgres_database(template=postgres_template), **HOUSE
+    )
+    settings.data_dir.mkdir()
+    return settings
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def tester(request: pytest.FixtureRequest) -> AsyncIterator[HouseTester]:
+    """A house on each kind of database; see tests/house.py."""
+    async with open_house(request.getfixturevalue(f"migrated_{request.param}")) as house:
+        yield HouseTester(house)
+
+
+@pytest.fixture
+async def postgres_tester(migrated_postgres: Settings) -> AsyncIterator[HouseTester]:
+    """For races: SQLite has one writer and hides them."""
+    async with open_house(migrated_postgres) as house:
+        yield HouseTester(house)

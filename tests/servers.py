@@ -77,7 +77,8 @@ def postgres(*, fsync: bool = False) -> Iterator[Server]:
 def new_database(admin_url: str, *, template: str | None = None) -> str:
     """Make an empty database, or a copy of the one named `template` (nobody may be connected to it); returns its URL."""
     name = f"flotilla_test_{uuid.uuid4().hex}"
-    _execute(admin_url, f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+    # Copying files takes half the time of the default, which writes the copy to the log block by block.
+    _execute(admin_url, f'CREATE DATABASE "{name}" TEMPLATE "{template or "template1"}" STRATEGY file_copy')
     return urlunsplit(urlsplit(admin_url)._replace(path=f"/{name}"))
 
 

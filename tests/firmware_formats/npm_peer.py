@@ -77,3 +77,27 @@ def _modules() -> Path | None:
         if (folder / _PACKAGE).is_dir():
             return folder
     return None
+
+
+_RESTAMP = """
+const { HalModuleParser, updateModuleSuffix, updateModuleSha256, updateModuleCrc32 } = require('binary-version-reader');
+(async () => {
+  const stamped = [];
+  for (const { binary, productId, productVersion } of JSON.parse(require('fs').readFileSync(0))) {
+    const data = Buffer.from(binary, 'base64');
+    const { suffixInfo } = await new HalModuleParser().parseBuffer({ fileBuffer: data });
+    updateModuleSuffix(data, { suffixSize: suffixInfo.suffixSize, productId, productVersion });
+    updateModuleSha256(data);
+    updateModuleCrc32(data);
+    stamped.push(data.toString('base64'));
+  }
+  console.log(JSON.stringify(stamped));
+})();
+"""
+
+
+def restamped(binary: bytes, product_id: int, version: int) -> bytes:
+    """A module with another product and version, its hash and checksum made right by the vendor's own code."""
+    given = {"binary": base64.b64encode(binary).decode(), "productId": product_id, "productVersion": version}
+    (text,) = _node(_RESTAMP, [given])
+    return base64.b64decode(text)

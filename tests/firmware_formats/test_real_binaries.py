@@ -1,20 +1,14 @@
 """Real firmware from two public packages of the vendor (Apache-2.0, fetched, never committed): we read it as its reader does."""
 
 import hashlib
-import shutil
-import subprocess
-import tarfile
-from pathlib import Path
 
 import pytest
 
 from firmware_formats.building import restamp
 from firmware_formats.particle import Unreadable, read
+from tests import real_binaries
 from tests.firmware_formats import npm_peer
 from tests.firmware_formats.test_building import as_the_vendor_says_it
-
-CACHE = Path(__file__).parents[1] / ".cache" / "firmware"
-PACKAGES = ("particle-cli@3.51.0", "binary-version-reader@0.4.0")
 
 # name: function, platform, product id, version, suffix bytes, prefix offset (None: nothing said)
 SAID = {
@@ -53,28 +47,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def binaries() -> dict[str, bytes]:
-    """Every .bin of both packages by its name; fetched once into an ignored folder."""
-    found = {}
-    for package in PACKAGES:
-        with tarfile.open(_archive(package)) as archive:
-            for member in archive.getmembers():
-                content = archive.extractfile(member) if member.isfile() and member.name.endswith(".bin") else None
-                if content is not None:
-                    found[Path(member.name).name] = content.read()
-    return found
-
-
-def _archive(package: str) -> Path:
-    path = CACHE / f"{package.replace('@', '-')}.tgz"
-    npm = shutil.which("npm")
-    if not path.exists():
-        if npm is None:
-            pytest.skip(f"NOT COMPARED with real binaries: npm is missing, so {package} can't be fetched.")
-        CACHE.mkdir(parents=True, exist_ok=True)
-        run = subprocess.run([npm, "pack", "--silent", package], check=False, cwd=CACHE, capture_output=True, text=True, timeout=100)
-        if run.returncode != 0:
-            pytest.skip(f"NOT COMPARED with real binaries: {package} could not be fetched.")
-    return path
+    return real_binaries.read_all()
 
 
 def test_every_real_module_says_what_was_measured(binaries: dict[str, bytes]) -> None:

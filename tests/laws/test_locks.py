@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass
 
 import pytest
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -19,19 +20,22 @@ LEFT_OUT = ("orjson", "aioredis")  # Tortoise writes `import orjson` into migrat
 
 
 def read_lock(text: str) -> dict[str, str]:
-    """Package → version. Raises AssertionError for a line without an exact version, without a hash, or with an address."""
+    """Package → version on this platform. Raises AssertionError for a line without an exact version, without a hash, or with an address."""
     versions: dict[str, str] = {}
     for entry in re.split(r"\n(?=[A-Za-z0-9-])", re.sub(r"(?m)^\s*#.*\n?", "", text).strip()):
         head = re.match(r"([A-Za-z0-9._-]+)==([^\s;\\]+)", entry)
         assert head, f"not pinned: {entry.splitlines()[0]}"
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), f"no hash: {head[0]}"
         assert "://" not in entry, f"an address: {head[0]}"
-        versions[canonicalize_name(head[1])] = head[2]
+        marker = re.search(r";([^\\]+)", entry)
+        if marker is None or Marker(marker[1]).evaluate():
+            versions[canonicalize_name(head[1])] = head[2]
     return versions
 
 
 def unmet(requirements: list[str], versions: dict[str, str]) -> list[str]:
-    wanted = [Requirement(text) for text in requirements]
+    """The requirements of this platform that `versions` does not satisfy."""
+    wanted = [want for want in map(Requirement, requirements) if want.marker is None or want.marker.evaluate()]
     return [str(want) for want in wanted if not want.specifier.contains(versions.get(canonicalize_name(want.name), "0"), prereleases=True)]
 
 

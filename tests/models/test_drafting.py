@@ -17,6 +17,11 @@ class Thing(Model):
     extra = fields.JSONField(default=dict)
     class Meta:
         table = "thing"
+class Wing(Model):
+    'What a thing flies with.'
+    thing = fields.OneToOneField("models.Thing", primary_key=True)
+    class Meta:
+        table = "wing"
 """
 
 
@@ -52,6 +57,7 @@ async def test_nothing_is_written_when_nothing_changed(package: Path) -> None:
     await draft(package, BEFORE, "Things")
 
     assert await draft(package, BEFORE, "Again") is None
+    assert await draft(package, BEFORE.replace("flies", "soars"), "Other words") is None
     assert len(list((package / "steps").glob("0*.py"))) == 1
 
 

@@ -50,7 +50,8 @@ async def test_the_first_row_is_claimed_with_one_text_on_both(opened: Settings) 
     first, _ = await parent("a"), await parent("b")
 
     taken = await sql.rows(
-        "UPDATE sample_parent SET note = $1 WHERE id = (SELECT id FROM sample_parent ORDER BY name LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id",
+        "UPDATE sample_parent SET note = $1 "
+        "WHERE id = (SELECT id FROM sample_parent ORDER BY name LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id",
         ["mine"],
     )
 

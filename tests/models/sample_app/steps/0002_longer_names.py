@@ -1,6 +1,6 @@
 """Longer names."""
 
-# ruff: noqa: N999, RUF012 - Tortoise's form: the number first, plain lists on the class.
+# ruff: noqa: N999 - Tortoise's form: the number first, plain lists on the class.
 from tortoise import fields, migrations
 from tortoise.migrations import operations as ops
 

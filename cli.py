@@ -1,0 +1,111 @@
+"""The `flotilla` command: serve, demo, migrate, device, simulate, print-schema."""
+
+import asyncio
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import click
+
+from blobs import BlobsUnreachable
+from models.database import DatabaseUnreachable
+from models.migrating import MigrationFailed
+from models.migrating import migrate as run_migrations
+from models.one_process import DataFolderTaken
+from settings import Settings, SettingsRefused, from_environment
+from simulator import commands as simulator
+from simulator import demo as company
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OPERATOR_ERRORS = (SettingsRefused, DataFolderTaken, DatabaseUnreachable, MigrationFailed, BlobsUnreachable, OSError)
+
+
+@click.group(help="Flotilla: a device-fleet server with one GraphQL schema.")
+def main() -> None:
+    """The group of all commands."""
+
+
+def _told(command: Callable[P, R]) -> Callable[P, R]:
+    """What an operator can put right is one sentence and exit code 2, never a trace."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except OPERATOR_ERRORS as problem:
+            click.echo(f"flotilla: {problem}", err=True)
+            sys.exit(2)
+
+    return run
+
+
+@main.command()
+@_told
+def serve() -> None:
+    """Migrate the database, open the doors, and serve until SIGTERM."""
+    import app  # the whole server: not needed by the smaller commands
+
+    app.serve(_settings())
+
+
+@main.command()
+@_told
+def migrate() -> None:
+    """Bring the database to this version's tables."""
+    done = asyncio.run(run_migrations(_settings()))
+    click.echo("\n".join(f"migrated: {name}" for name in done) or "Nothing to migrate.")
+
+
+@main.command()
+@click.option("--devices", default=25, show_default=True, help="How many simulated devices.")
+@_told
+def demo(devices: int) -> None:
+    """Serve with an organization, a product, firmware and a simulated fleet, and print the log-in."""
+    settings = _settings()
+    server = subprocess.Popen([sys.executable, "-m", "cli", "serve"])
+    try:
+        asyncio.run(_demo(settings, devices, server))
+    finally:
+        server.terminate()
+        server.wait()
+
+
+async def _demo(settings: Settings, devices: int, server: "subprocess.Popen[bytes]") -> None:
+    story = asyncio.create_task(company.run(settings.public_url, settings.data_dir / "demo.json", devices, click.echo))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, story.cancel)
+    while not story.done() and server.poll() is None:
+        await asyncio.wait([story], timeout=0.5)
+    story.cancel()
+    with suppress(asyncio.CancelledError):
+        await story
+
+
+@main.command("print-schema")
+def print_schema() -> None:
+    """Print the GraphQL schema as SDL."""
+    from schema.build import build_schema
+
+    click.echo(build_schema().as_str())
+
+
+main.add_command(simulator.device)
+main.add_command(simulator.simulate)
+
+
+def _settings() -> Settings:
+    settings = from_environment()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return settings
+
+
+if __name__ == "__main__":
+    main()

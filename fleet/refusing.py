@@ -1,0 +1,29 @@
+"""What a bulk act refused, as a value: the rest of it is done."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from errors import CallerError
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One device of a bulk call that was left as it was, and why."""
+
+    device_id: str
+    refusal: CallerError
+
+    @property
+    def code(self) -> str:
+        return self.refusal.code
+
+    @property
+    def message(self) -> str:
+        return self.refusal.message
+
+
+def errors_if_nothing_done(done: Sequence[object], rejected: Sequence[Rejected]) -> list[CallerError]:
+    """The refusals as errors of the payload, each once, where not one device could be served; else none."""
+    if done:
+        return []
+    return list({(each.code, each.message): each.refusal for each in rejected}.values())

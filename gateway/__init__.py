@@ -1,0 +1,1 @@
+"""Where devices talk: the words on the wire, one device's conversation, and the socket under it."""

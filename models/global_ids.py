@@ -1,0 +1,29 @@
+"""Global ids: opaque, stable names of rows over the whole server."""
+
+import base64
+import binascii
+
+from errors import NotFound
+
+
+def global_id(kind: str, key: object) -> str:
+    return base64.urlsafe_b64encode(f"{kind}:{key}".encode()).decode().rstrip("=")
+
+
+def read_global_id(text: str) -> tuple[str, str]:
+    """Kind and key. Raises NotFound for what is no id: what nobody gave out names nothing."""
+    try:
+        kind, separator, key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(":")
+    except (binascii.Error, ValueError):
+        raise NotFound("There is no object with this id.", path=("id",)) from None
+    if not separator:
+        raise NotFound("There is no object with this id.", path=("id",))
+    return kind, key
+
+
+def number_of(kind: str, text: str, *, path: tuple[str, ...] = ("id",)) -> int:
+    """The key of a global id that must be of this kind. Raises NotFound for another kind's or a damaged one."""
+    found, key = read_global_id(text)
+    if found != kind or not key.isascii() or not key.isdigit() or len(key) > 18:
+        raise NotFound("There is no object with this id.", path=path)
+    return int(key)

@@ -1,0 +1,39 @@
+"""What every door is handed: who asks, the open house, and loaders that live as long as one operation."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from starlette.requests import HTTPConnection
+
+from auth.credentials import viewer_of
+from auth.viewer import Viewer
+from fleet.house import House
+from resolvers.loaders import Loaders
+
+
+@dataclass(slots=True)
+class Context:
+    """Made new for each operation; `cost` and the rate fields are filled by the transport and shown by `rateLimit`."""
+
+    viewer: Viewer
+    house: House
+    loaders: Loaders = field(default_factory=Loaders)
+    cost: int = 0
+    rate_limit: int = 0
+    rate_remaining: int = 0
+    rate_resets_at: datetime | None = None
+
+    @property
+    def viewer_key(self) -> str | None:
+        """Names whoever asks: all sockets of one token carry the same."""
+        return str(self.viewer.token.id) if self.viewer.token else None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return self.viewer.token.expires_at if self.viewer.token else None
+
+
+async def context_for(house: House, connection: HTTPConnection, authorization: str | None) -> Context:
+    """Raises Unauthenticated for a token that is no good."""
+    address = connection.client.host if connection.client else None
+    return Context(await viewer_of(authorization, address=address, now=datetime.now(UTC)), house)

@@ -1,0 +1,105 @@
+"""Doors of organizations and their teams."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from fleet import founding, inviting, scope
+from models.account import ApiUser, User
+from models.global_ids import number_of
+from models.operations import AuditEntry
+from models.organization import Invitation, Member, Organization, Role
+from models.product import Product
+from resolvers.context import Context
+from resolvers.paging import Order, Page, Slice, given, page
+
+Answer = Mapping[str, Any]
+
+
+async def create_organization(context: Context, *, name: str) -> Answer:
+    return {"organization": await founding.create_organization(name, settings=context.house.settings, by=context.viewer)}
+
+
+async def update_organization(context: Context, *, slug: str, name: str) -> Answer:
+    organization = await scope.organization(context.viewer, slug)
+    return {"organization": await founding.update_organization(organization, name=name, by=context.viewer)}
+
+
+async def invite_member(context: Context, *, organization: str, email: str, role: Role | None = None) -> Answer:
+    team = await scope.organization(context.viewer, organization)
+    return {"invitation": await inviting.invite(team, email, role=role, house=context.house, by=context.viewer)}
+
+
+async def accept_invitation(context: Context, *, id: str) -> Answer:
+    invitation = await scope.own_invitation(context.viewer, number_of("Invitation", id))
+    return {"member": await inviting.accept(invitation, settings=context.house.settings, by=context.viewer)}
+
+
+async def decline_invitation(context: Context, *, id: str) -> Answer:
+    invitation = await scope.own_invitation(context.viewer, number_of("Invitation", id))
+    return {"invitation": await inviting.decline(invitation, by=context.viewer)}
+
+
+async def revoke_invitation(context: Context, *, id: str) -> Answer:
+    invitation = await scope.invitation(context.viewer, number_of("Invitation", id))
+    return {"invitation": await inviting.revoke_invitation(invitation, by=context.viewer)}
+
+
+async def change_member_role(context: Context, *, member_id: str, role: Role) -> Answer:
+    member = await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)))
+    return {"member": await inviting.change_role(member, role, by=context.viewer)}
+
+
+async def remove_member(context: Context, *, member_id: str) -> Answer:
+    member = await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)))
+    return {"organization": await inviting.remove(member, by=context.viewer)}
+
+
+# ── reading ──
+async def organization_or_null(context: Context, slug: str) -> Organization | None:
+    found = await scope.or_null(scope.organization(context.viewer, slug))
+    if found is not None:
+        context.viewer.must("organization.read", found.id)
+    return found
+
+
+async def members(organization: Organization, context: Context) -> list[Member]:
+    context.viewer.must("organization.read", organization.id)
+    return await Member.filter(organization_id=organization.id).order_by("id")
+
+
+async def invitations(organization: Organization, context: Context) -> list[Invitation]:
+    context.viewer.must("organization.read", organization.id)
+    return await Invitation.filter(organization_id=organization.id).order_by("id")
+
+
+async def api_users(organization: Organization, context: Context) -> list[ApiUser]:
+    context.viewer.must("organization.read", organization.id)
+    return await ApiUser.filter(organization_id=organization.id).order_by("id")
+
+
+async def products(organization: Organization, context: Context, first: int | None, after: str | None) -> Page[Product]:
+    found = scope.products(context.viewer).filter(organization_id=organization.id)
+    return await page(found, Slice.of(first, after), list_name=f"products:{organization.id}")
+
+
+async def audit_log(organization: Organization, context: Context, first: int | None, after: str | None, filter: object) -> Page[AuditEntry]:
+    context.viewer.must("audit.read", organization.id)
+    found = scope.audit_entries(organization, **given(filter))
+    return await page(found, Slice.of(first, after), list_name=f"audit:{organization.id}", order=Order(descending=True))
+
+
+async def user_of(member: Member, context: Context) -> User | None:
+    return await context.loaders.users.load(member.user_id)  # type: ignore[attr-defined]  # a Tortoise column
+
+
+async def organization_of(row: Any, context: Context) -> Organization | None:
+    return await context.loaders.organizations.load(row.organization_id)
+
+
+async def invited_by(invitation: Invitation, context: Context) -> User | None:
+    return await context.loaders.users.load(invitation.invited_by_id)  # type: ignore[attr-defined]  # a Tortoise column
+
+
+def invitation_state(invitation: Invitation, context: Context) -> str:
+    return invitation.state_at(datetime.now(invitation.expires_at.tzinfo))

@@ -1,0 +1,20 @@
+"""The schema itself, out of its roots; `python -m cli print-schema` prints it into schema.graphql."""
+
+from collections.abc import Sequence
+
+import strawberry
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.config import StrawberryConfig
+
+from schema.fields import SCALARS
+from schema.mutation import Mutation
+from schema.query import Query
+
+
+def build_schema(extensions: Sequence[type[SchemaExtension] | SchemaExtension] = ()) -> strawberry.Schema:
+    return strawberry.Schema(
+        query=Query,
+        mutation=Mutation,
+        config=StrawberryConfig(scalar_map=SCALARS),
+        extensions=list(extensions),
+    )

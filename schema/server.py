@@ -1,0 +1,34 @@
+"""What the server says of itself, and what this request costs."""
+
+import strawberry
+from strawberry.scalars import JSON
+
+import resolvers.server as doors
+from schema.fields import DateTime, described
+
+
+@strawberry.type(description="A permission a token can have.")
+class Scope:
+    name: str = described("As it is given when a token is made.")
+    description: str = described("What it allows.")
+
+
+@strawberry.type(description="What the server says of itself.")
+class Server:
+    name: str = described("Flotilla.")
+    version: str = described("Which release runs.")
+    time: DateTime = described("Its clock.")
+    limits: JSON = described("Every limit a client can run into, its unit in its name.")
+    scopes: list[Scope] = described("All scopes, with a sentence each.")
+
+
+@strawberry.type(description="What this request cost, and what is left to the caller.")
+class RateLimit:
+    cost: int = described("Fields of this operation, page sizes multiplied.")
+    limit: int = described("Requests within the window; 0 where limits are lifted.")
+    remaining: int = described("Requests left in the window.")
+    reset_at: DateTime = described("When all of them are there again.")
+
+
+server = doors.server
+rate_limit = doors.rate_limit

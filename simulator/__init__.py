@@ -1,0 +1,1 @@
+"""The reference device: what the demo, the tests and the benchmarks connect."""

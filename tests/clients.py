@@ -1,0 +1,104 @@
+"""Clients for tests that talk to a real server: GraphQL over HTTP, and subscriptions through the unmodified npm client."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+
+NPM = Path(__file__).parent / "npm"
+
+
+class Refused(AssertionError):
+    """A mutation's payload had errors, or the answer did."""
+
+
+class Client:
+    """One caller of the GraphQL endpoint; `token` is sent once it is set."""
+
+    def __init__(self, url: str, token: str = "") -> None:
+        self.url = url
+        self.token = token
+        self.http = httpx.AsyncClient(timeout=60, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.http.aclose()
+
+    async def ask(self, query: str, **variables: Any) -> Any:
+        response = await self.http.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, headers=self._headers())
+        answer = response.json()
+        if answer.get("errors"):
+            raise Refused(answer["errors"])
+        return answer["data"]
+
+    async def do(self, mutation: str, answer: str, **input: Any) -> Any:
+        data = await self.ask(_text(mutation, answer), input=input)
+        if data[mutation]["errors"]:
+            raise Refused(data[mutation]["errors"])
+        return data[mutation]
+
+    async def upload(self, mutation: str, answer: str, field: str, file_name: str, content: bytes, **input: Any) -> Any:
+        """The GraphQL multipart request: `field` of the input is the file."""
+        operations = {"query": _text(mutation, answer), "variables": {"input": {**input, field: None}}}
+        form = {"operations": json.dumps(operations), "map": json.dumps({"0": [f"variables.input.{field}"]})}
+        headers = {**self._headers(), "GraphQL-Preflight": "1"}
+        response = await self.http.post(f"{self.url}/graphql", data=form, files={"0": (file_name, content)}, headers=headers)
+        payload = response.json()
+        if payload.get("errors") or payload["data"][mutation]["errors"]:
+            raise Refused(payload)
+        return payload["data"][mutation]
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+def _text(mutation: str, answer: str) -> str:
+    kind = f"{mutation[0].upper()}{mutation[1:]}Input!"
+    return f"mutation ($input: {kind}) {{ {mutation}(input: $input) {{ {answer} errors {{ code message path reason }} }} }}"
+
+
+class Watcher:
+    """A subscription held by npm's graphql-ws in a process of its own; what it says is in `messages`, oldest first."""
+
+    def __init__(self, url: str, token: str, query: str, variables: dict[str, Any] | None = None) -> None:
+        node = shutil.which("node")
+        if node is None or not (NPM / "node_modules" / "graphql-ws").is_dir():
+            pytest.skip("NOT TRIED with the npm client: node or tests/npm/node_modules is missing; ./dev test prepares them.")
+        socket = f"ws{url.removeprefix('http')}/graphql"
+        self._command = [node, str(NPM / "watch.mjs"), socket, token, query, json.dumps(variables or {})]
+        self.messages: list[dict[str, Any]] = []
+        self._heard = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(*self._command, stdout=asyncio.subprocess.PIPE)
+        self._reading = asyncio.create_task(self._read())
+        await self.until(lambda: bool(self.messages))
+        assert self.messages.pop(0) == {"connected": True}
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        await self._reading
+
+    async def until(self, reached: Callable[[], bool], timeout_s: float = 60) -> None:
+        """Wait until what was heard is enough."""
+        async with asyncio.timeout(timeout_s):
+            while not reached():
+                self._heard.clear()
+                await self._heard.wait()
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self.messages.append(json.loads(line))
+            self._heard.set()

@@ -1,0 +1,118 @@
+"""A whole house on a fresh migrated database, without sockets: verbs and GraphQL operations run in the test's own loop."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from auth.credentials import viewer_of
+from auth.ledger import TableLedger
+from auth.sealing import Sealer
+from auth.signed_urls import UrlSigner
+from auth.throttle import Throttle
+from blobs import open_blobs
+from fleet.house import House
+from fleet.jobs import MAIL, letter_of
+from mailer import Mail, open_mailer
+from models.database import database
+from models.operations import AuditEntry, Job
+from resolvers.context import Context
+from schema.build import build_schema
+from settings import Settings
+
+PASSWORD = "a correct horse for the tests"
+
+
+class GraphQLFailed(AssertionError):
+    """The operation had top-level errors; `codes` are their extensions.code."""
+
+    def __init__(self, errors: list[Any]) -> None:
+        super().__init__([error.message for error in errors])
+        self.errors = errors
+        self.codes = [getattr(error.original_error, "code", None) for error in errors]
+
+
+@dataclasses.dataclass
+class HouseTester:
+    """Runs operations as whoever holds a token, and makes the people and things most tests begin with."""
+
+    house: House
+    schema: Any = dataclasses.field(default_factory=build_schema)
+
+    async def ask(self, operation: str, token: str | None = None, **variables: Any) -> dict[str, Any]:
+        """The data of one query or mutation. Raises GraphQLFailed for top-level errors."""
+        context = await self.context(token)
+        result = await self.schema.execute(operation, variable_values=variables, context_value=context)
+        if result.errors:
+            raise GraphQLFailed(result.errors)
+        data: dict[str, Any] = result.data
+        return data
+
+    async def do(self, mutation: str, answer: str, token: str | None = None, **input: Any) -> dict[str, Any]:
+        """One mutation by its name and the fields wanted of its payload; `errors { code message path reason }` comes with it."""
+        kind = f"{mutation[0].upper()}{mutation[1:]}Input"
+        text = f"mutation ($input: {kind}!) {{ {mutation}(input: $input) {{ {answer} errors {{ code message path reason }} }} }}"
+        payload: dict[str, Any] = (await self.ask(text, token, input=input))[mutation]
+        return payload
+
+    async def context(self, token: str | None = None) -> Context:
+        authorization = f"Bearer {token}" if token else None
+        viewer = await viewer_of(authorization, address="127.0.0.1", now=datetime.now(UTC))
+        return Context(viewer, self.house)
+
+    async def person(self, name: str = "ann") -> str:
+        """The token of a new account `name@example.com`."""
+        payload = await self.do("signUp", "token", email=f"{name}@example.com", password=PASSWORD, name=name.title())
+        assert payload["errors"] == []
+        return str(payload["token"])
+
+    async def owner(self, name: str = "ann", organization: str = "Acme") -> str:
+        """The token of a new account that has founded `organization` (slug: its lower-case name)."""
+        token = await self.person(name)
+        payload = await self.do("createOrganization", "organization { slug }", token, name=organization)
+        assert payload["errors"] == []
+        return token
+
+    async def member(self, owner: str, name: str, role: str, organization: str = "acme") -> str:
+        """The token of a new account that has joined with this role."""
+        token = await self.person(name)
+        invited = await self.do(
+            "inviteMember", "invitation { id }", owner, organization=organization, email=f"{name}@example.com", role=role
+        )
+        accepted = await self.do("acceptInvitation", "member { role }", token, id=invited["invitation"]["id"])
+        assert accepted["member"] == {"role": role}
+        return token
+
+    async def product(self, token: str, name: str = "Lamp", platform: str = "PHOTON", organization: str = "acme") -> int:
+        """The productId of a new product."""
+        payload = await self.do("createProduct", "product { productId }", token, organization=organization, name=name, platform=platform)
+        assert payload["errors"] == []
+        return int(payload["product"]["productId"])
+
+    async def letters(self) -> list[Mail]:
+        """Every mail promised so far, oldest first."""
+        jobs = await Job.filter(kind=MAIL).order_by("id")
+        return [letter_of(job.payload, self.house.sealer) for job in jobs]
+
+    async def audited(self) -> list[str]:
+        """The actions of all audit entries, oldest first: compare before and after to see that nothing was recorded."""
+        return [entry.action for entry in await AuditEntry.all().order_by("id")]
+
+
+@asynccontextmanager
+async def open_house(settings: Settings) -> AsyncIterator[House]:
+    """The house on an already migrated database."""
+    async with database(settings):
+        yield House(
+            settings=settings,
+            sealer=Sealer(settings.secret_key),
+            signer=UrlSigner(settings.secret_key),
+            throttle=Throttle(TableLedger(), lifted=not settings.rate_limits),
+            mailer=open_mailer(settings),
+            blobs=open_blobs(settings),
+            flusher=None,  # type: ignore[arg-type]  # comes with realtime
+            dispatcher=None,  # type: ignore[arg-type]  # comes with realtime
+            commands=None,  # type: ignore[arg-type]  # comes with realtime
+            process=None,  # type: ignore[arg-type]  # comes with realtime
+        )

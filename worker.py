@@ -1,0 +1,117 @@
+"""Due jobs and periodic sweeps, run beside the doors in every server process."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from fleet.house import House
+from mailer import MailRefused
+from realtime import jobs
+from realtime.wakeup import JOBS, Wakeup
+
+log = logging.getLogger(__name__)
+
+HANDS = 2  # jobs at once in one process: a long import does not hold up a mail
+LOOK_EVERY_S = 1.0  # for jobs that fall due by the clock, and for wake-ups that got lost
+RENEW_EVERY_S = 20.0
+END_WITHIN_S = 3.0  # a job still running then is given up; its lease runs out and another process goes on
+
+Handler = Callable[[Mapping[str, object], House], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Something every process does now and then; harmless when several do it at once."""
+
+    name: str
+    every_s: float
+    act: Callable[[House, datetime], Awaitable[object]]
+
+
+class Worker:
+    """Use it as a context manager around the time the doors are open."""
+
+    def __init__(self, house: House, wakeup: Wakeup, *, handlers: Mapping[str, Handler], sweeps: tuple[Sweep, ...]) -> None:
+        self._house = house
+        self._handlers = handlers
+        self._sweeps = sweeps
+        self._wakeup = wakeup
+        self._woken = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stop_listening: Callable[[], None] = lambda: None
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        self._stop_listening = self._wakeup.listen(JOBS, lambda _: self._woken.set())
+        self._tasks = [asyncio.create_task(self._work(), name=f"worker-{hand}") for hand in range(HANDS)]
+        self._tasks += [asyncio.create_task(self._repeat(sweep), name=f"sweep {sweep.name}") for sweep in self._sweeps]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Takes no more jobs; those under way have three seconds."""
+        self._closing = True
+        self._stop_listening()
+        self._woken.set()
+        for task in self._tasks[HANDS:]:
+            task.cancel()
+        _, late = await asyncio.wait(self._tasks, timeout=END_WITHIN_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work(self) -> None:
+        while not self._closing:
+            self._woken.clear()
+            if not await self._did_one():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), LOOK_EVERY_S)
+
+    async def _did_one(self) -> bool:
+        try:
+            job = await jobs.take(self._house.process.process, datetime.now(UTC))
+        except Exception:  # the database is away: look again later
+            log.exception("Jobs could not be looked up.")
+            return False
+        if job is None:
+            return False
+        try:
+            await self._do(job)
+        except Exception:
+            log.exception("The outcome of job %s could not be stored; its lease will run out.", job.id)
+        return True
+
+    async def _do(self, job: jobs.TakenJob) -> None:
+        process = self._house.process.process
+        handled = asyncio.ensure_future(self._handlers[job.kind](job.payload, self._house))
+        keeping = asyncio.create_task(self._keep_lease(job, handled), name=f"lease of job {job.id}")
+        try:
+            await handled
+        except Exception as error:
+            log.warning("Job %s (%s), try %s, failed.", job.id, job.kind, job.attempt, exc_info=True)
+            await jobs.failed(job, process, datetime.now(UTC), str(error), is_final=isinstance(error, MailRefused))
+        else:
+            await jobs.done(job, process, datetime.now(UTC))
+        finally:
+            keeping.cancel()
+
+    async def _keep_lease(self, job: jobs.TakenJob, handled: asyncio.Future[None]) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            if not await jobs.renew(job, self._house.process.process, datetime.now(UTC)):
+                handled.cancel()  # another process has it now
+
+    async def _repeat(self, sweep: Sweep) -> None:
+        while True:
+            await asyncio.sleep(sweep.every_s)
+            try:
+                await sweep.act(self._house, datetime.now(UTC))
+            except Exception:  # one bad round does not end the sweeping
+                log.exception("Sweep %s failed.", sweep.name)
+
+
+async def forget_done_jobs(house: House, now: datetime) -> None:
+    await jobs.forget_done(now - timedelta(days=7))
