@@ -94,7 +94,7 @@ def asked(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
     """
 
     async def read(root: Any, info: Info, **given: Any) -> Any:
-        named = {name: None if value is UNSET else value for name, value in given.items()}
+        named = {name: None if given.get(name, UNSET) is UNSET else given[name] for name in arguments}
         found = door(info.context, **named) if root is None else door(root, info.context, **named)
         return await found if isawaitable(found) else found
 
@@ -136,6 +136,14 @@ def outcome(description: str) -> Any:
 def argument(kind: Any, description: str) -> Any:
     """An argument for `asked`, with its sentence."""
     return Annotated[kind, strawberry.argument(description=description)]
+
+
+def enumeration(kind: type[Enum], description: str, **sentences: str) -> None:
+    """Make an enum of a lower room known to the schema, with a sentence for each of its values."""
+    strawberry.enum(kind, description=description)
+    for value in kind.__strawberry_definition__.values:  # type: ignore[attr-defined]  # what strawberry.enum leaves on it
+        value.description = sentences.pop(value.name)
+    assert not sentences, sentences
 
 
 def rows_of(*classes: type) -> Any:
