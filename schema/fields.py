@@ -258,5 +258,5 @@ def mutation(door: Door, asked: type, payload: type[Payload], description: str) 
         answer["errors"] = [user_error(refusal) for refusal in answer.get("errors", ())]
         return payload(client_mutation_id=mutation_id, **answer)
 
-    resolve.__annotations__ = {"info": Info, "input": asked, "return": payload}
+    resolve.__annotations__ = {"info": Info, "input": argument(asked, "What it takes."), "return": payload}
     return strawberry.mutation(resolver=resolve, description=description)
