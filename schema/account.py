@@ -5,10 +5,17 @@ import strawberry
 import resolvers.account as doors
 from auth.viewer import ViewerKind
 from models import account as rows
-from schema.fields import DateTime, Input, Node, Payload, described, id_of, mutation, optional, outcome, resolved_by, rows_of
+from schema.fields import DateTime, Input, Node, Payload, described, enumeration, id_of, mutation, optional, outcome, resolved_by, rows_of
 from schema.lazies import InvitationRef, OrganizationRef, ProductRef
 
-strawberry.enum(ViewerKind, description="Who asks.")
+enumeration(
+    ViewerKind,
+    "Who asks.",
+    ANONYMOUS="Nobody: no token was sent.",
+    USER="A person, or a program with a token of theirs.",
+    CUSTOMER="An end user of a product.",
+    API_USER="A machine account.",
+)
 
 
 @strawberry.type(description="A token of a person: a log-in session, or an access token made for a program.")
