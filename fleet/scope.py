@@ -128,10 +128,6 @@ async def product(viewer: Viewer, number: int) -> Product:
     return await _one(products(viewer).filter(number=number), "There is no product {} for you.", str(number))
 
 
-async def product_by_id(viewer: Viewer, id: int) -> Product:
-    return await _one(products(viewer).filter(id=id), "There is no such product for you.")
-
-
 async def product_by_slug(viewer: Viewer, slug: str) -> Product:
     return await _one(products(viewer).filter(slug=slug), "There is no product {} for you.", slug)
 
@@ -185,13 +181,13 @@ async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmwar
 
 
 async def firmware_by_id(viewer: Viewer, id: int) -> Firmware:
-    query = Firmware.filter(id=id, product__in=products(viewer)).select_related("product__organization")
+    query = Firmware.filter(_in_products(viewer), id=id).select_related("product__organization")
     return await _one(query, "There is no such firmware for you.")
 
 
 async def update(viewer: Viewer, id: int) -> Update:
     """A try to bring a device to a version, its firmware, product and organization at hand."""
-    query = Update.filter(id=id, firmware__product__in=products(viewer)).select_related("firmware__product__organization")
+    query = Update.filter(_in_products(viewer, "firmware__product"), id=id).select_related("firmware__product__organization")
     return await _one(query, "There is no such update for you.")
 
 
@@ -234,7 +230,7 @@ async def group(product: Product, path: str, *, field: str = "group") -> DeviceG
 
 async def device_import(viewer: Viewer, id: int) -> Import:
     """An import into one of the viewer's products, product and organization at hand."""
-    query = Import.filter(id=id, product__in=products(viewer)).select_related("product__organization")
+    query = Import.filter(_in_products(viewer), id=id).select_related("product__organization")
     return await _one(query, "There is no such import for you.")
 
 
@@ -253,10 +249,12 @@ def device_key(device_id: str) -> str:
     return device_id.lower()
 
 
-def _in_products(viewer: Viewer) -> Q:
-    """The rows of products(viewer), for tables that have a product."""
+def _in_products(viewer: Viewer, product: str = "product") -> Q:
+    """The rows of products(viewer), for tables that have a product, or reach one by this path."""
     bound = viewer.bound_product_id
-    return Q(product_id=bound) if bound else Q(product__organization_id__in=_organization_ids(viewer))
+    if bound:
+        return Q(**{f"{product}_id": bound})
+    return Q(**{f"{product}__organization_id__in": _organization_ids(viewer)})
 
 
 def _organization_ids(viewer: Viewer) -> list[int]:
