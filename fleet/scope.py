@@ -129,15 +129,20 @@ async def devices_by_id(viewer: Viewer, device_ids: Sequence[str]) -> tuple[list
 
 
 def devices(viewer: Viewer) -> QuerySet[Device]:
-    """Devices of the viewer's products, and a person's own kits that are in no product."""
+    """Devices of the viewer's products; a person's own kits that are in no product, or kept out of one; a customer's ACTIVE ones."""
     mine = Q(product__organization_id__in=_organization_ids(viewer))
     if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
         mine = Q(product_id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
     if viewer.user is not None:
-        mine |= Q(product_id=None, user_owner_id=viewer.user.id)
+        mine |= Q(user_owner_id=viewer.user.id) & (Q(product_id=None) | ~Q(state="ACTIVE"))
     if viewer.customer is not None:
         mine = Q(owner_id=viewer.customer.id, state="ACTIVE")
     return Device.filter(mine).select_related("product__organization")
+
+
+def own_devices(viewer: Viewer) -> QuerySet[Device]:
+    """What is the viewer's: a customer's devices, a person's own kits; for a machine, all it can reach."""
+    return devices(viewer) if viewer.user is None else devices(viewer).filter(user_owner_id=viewer.user.id)
 
 
 async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmware:
@@ -186,7 +191,7 @@ async def group(product: Product, path: str, *, field: str = "group") -> DeviceG
 
 async def device_import(viewer: Viewer, id: int) -> Import:
     """An import into one of the viewer's products, product and organization at hand."""
-    query = Import.filter(id=id, product__in=products(viewer)).select_related("product__organization")
+    query = Import.filter(_in_products(viewer), id=id).select_related("product__organization")
     return await _one(query, "There is no such import for you.")
 
 

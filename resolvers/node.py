@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import resolvers.customer
+import resolvers.device
 import resolvers.group
+import resolvers.importing
 import resolvers.product
 from errors import BadRequest, NotFound
 from fleet import scope
@@ -28,6 +30,8 @@ FINDERS: dict[str, Callable[[Context, str], Awaitable[Any]]] = {
     "Product": resolvers.product.by_id,
     "DeviceGroup": resolvers.group.by_id,
     "Customer": resolvers.customer.by_id,
+    "Device": resolvers.device.by_id,
+    "Import": resolvers.importing.by_id,
 }
 
 

@@ -4,11 +4,15 @@ import strawberry
 
 from schema.account import AccountMutations
 from schema.customer import CustomerMutations
+from schema.device import DeviceMutations
 from schema.group import GroupMutations
+from schema.importing import ImportMutations
 from schema.organization import OrganizationMutations
 from schema.product import ProductMutations
 
 
 @strawberry.type(description="Everything that can be done.")
-class Mutation(AccountMutations, CustomerMutations, GroupMutations, OrganizationMutations, ProductMutations):
+class Mutation(
+    AccountMutations, CustomerMutations, DeviceMutations, GroupMutations, ImportMutations, OrganizationMutations, ProductMutations
+):
     pass
