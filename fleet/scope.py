@@ -162,15 +162,20 @@ async def devices_by_id(viewer: Viewer, device_ids: Sequence[str]) -> tuple[list
 
 
 def devices(viewer: Viewer) -> QuerySet[Device]:
-    """Devices of the viewer's products, and a person's own kits that are in no product."""
+    """Devices of the viewer's products; a person's own kits that are in no product, or kept out of one; a customer's ACTIVE ones."""
     mine = Q(product__organization_id__in=_organization_ids(viewer))
     if viewer.bound_product_id:
         mine = Q(product_id=viewer.bound_product_id)
     if viewer.user is not None:
-        mine |= Q(product_id=None, user_owner_id=viewer.user.id)
+        mine |= Q(user_owner_id=viewer.user.id) & (Q(product_id=None) | ~Q(state="ACTIVE"))
     if viewer.customer is not None:
         mine = Q(owner_id=viewer.customer.id, state="ACTIVE")
     return Device.filter(mine).select_related("product__organization")
+
+
+def own_devices(viewer: Viewer) -> QuerySet[Device]:
+    """What is the viewer's: a customer's devices, a person's own kits; for a machine, all it can reach."""
+    return devices(viewer) if viewer.user is None else devices(viewer).filter(user_owner_id=viewer.user.id)
 
 
 async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmware:

@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import resolvers.customer
+import resolvers.device
 import resolvers.firmware
 import resolvers.group
+import resolvers.importing
 import resolvers.product
 from errors import BadRequest
 from fleet import following, scope
@@ -84,9 +86,11 @@ FINDERS: dict[str, Finder] = {
     "ApiUser": _api_user,
     "AuditEntry": _audit_entry,
     "Customer": resolvers.customer.by_id,
+    "Device": resolvers.device.by_id,
     "DeviceEvent": _device_event,
     "DeviceGroup": resolvers.group.by_id,
     "Firmware": resolvers.firmware.by_id,
+    "Import": resolvers.importing.by_id,
     "Invitation": _invitation,
     "Member": _member,
     "Organization": _organization,
