@@ -148,14 +148,15 @@ async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmwar
 
 
 async def firmware_by_id(viewer: Viewer, id: int) -> Firmware:
-    query = Firmware.filter(id=id, product__in=products(viewer)).select_related("product__organization")
+    query = Firmware.filter(_in_products(viewer), id=id).select_related("product__organization")
     return await _one(query, "There is no such firmware for you.")
 
 
 async def update(viewer: Viewer, id: int) -> Update:
     """A try to bring a device to a version, its firmware, product and organization at hand."""
-    query = Update.filter(id=id, firmware__product__in=products(viewer)).select_related("firmware__product__organization")
-    return await _one(query, "There is no such update for you.")
+    found = await _one(Update.filter(id=id).select_related("firmware"), "There is no such update for you.")
+    found.firmware = await firmware_by_id(viewer, found.firmware.id)
+    return found
 
 
 async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:
