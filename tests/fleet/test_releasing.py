@@ -1,9 +1,11 @@
 """Releasing: the gate, what it is evaluated with, whom it moves, and taking it back."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from fleet import releasing
 from models.device import Device, DeviceGroup
 from models.firmware import Firmware, GroupRelease, ProductRelease
 from models.product import Product
@@ -100,36 +102,49 @@ async def test_releasing_an_older_version_is_a_downgrade_and_recorded_as_one(tes
     assert (first["action"], first["detail"]["before"], first["detail"]["downgrade"]) == ("firmware.released", 2, True)
 
 
-async def test_a_version_is_never_released_after_its_last_proving_device_is_gone(postgres_tester: HouseTester) -> None:
-    """R11: fifty tasks take the only proving device away while one releases; whoever takes it first has to have seen no release."""
-    tester = postgres_tester
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_version_is_never_released_after_its_last_proving_device_is_gone(
+    postgres_tester: HouseTester, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """R11: fifty tasks take the only proving device away while one releases; the one that does has to have seen no failed promise.
+
+    `late`: they come between the guard and the commit of the release, where a guard without a lock would let them through.
+    """
+    tester, judged = postgres_tester, asyncio.Event()
     owner = await tester.owner()
     product_id = await tester.product(owner)
-    product = await Product.get(number=product_id)
-    outcomes = set()
-    for version in range(1, 21):
+    recorded = releasing.record
+
+    async def slowly(*args: Any, **detail: Any) -> None:
+        judged.set()
+        await asyncio.sleep(0.03)
+        await recorded(*args, **detail)
+
+    monkeypatch.setattr(releasing, "record", slowly)
+    for version in range(1, 11):
         await uploaded(tester, owner, product_id, version)
         proof = await device(product_id, version, version=version)
-        seen_by_the_first: list[bool] = []
+        judged.clear()
+        released_before: list[bool] = []
+        takers = [_take_away(proof, number, released_before, judged if late else None) for number in range(50)]
 
-        async def take_away(number: int, *, device_id: str = proof.device_id, seen: list[bool] = seen_by_the_first) -> None:
-            change = ("state = 'DENIED'", "firmware_version = 0", "product_id = NULL")[number % 3]
-            await asyncio.sleep(0.0005 * number)
-            async with transaction():
-                if await execute(f"UPDATE device SET {change} WHERE device_id = $1 AND state = 'ACTIVE' AND firmware_version > 0"
-                                 " AND product_id IS NOT NULL", [device_id]):  # fmt: skip
-                    release = "SELECT 1 FROM product_release JOIN firmware ON firmware.id = firmware_id WHERE firmware.version = $1"
-                    seen.append(bool(await rows(release, [int(device_id, 16)])))
+        release, *_ = await asyncio.gather(tester.do("releaseFirmware", RELEASED, owner, productId=product_id, version=version), *takers)
 
-        released, *_ = await asyncio.gather(
-            tester.do("releaseFirmware", RELEASED, owner, productId=product_id, version=version), *map(take_away, range(50))
-        )
+        assert released_before == [release["errors"] == []]
+        assert late is (release["errors"] == [])
+        await Device.filter(device_id=proof.device_id).delete()
 
-        assert len(seen_by_the_first) == 1
-        assert seen_by_the_first[0] == (released["errors"] == [])
-        outcomes.add(seen_by_the_first[0])
-        await Device.filter(product_id=product.id).delete()
-    assert outcomes, "either order may win"
+
+async def _take_away(proof: Device, number: int, released_before: list[bool], after: asyncio.Event | None) -> None:
+    """Deny, downgrade or remove it; whoever did says whether the release was there first."""
+    change = ("state = 'DENIED'", "firmware_version = 0", "product_id = NULL")[number % 3]
+    if after is not None:
+        await after.wait()
+    async with transaction():
+        still_there = "state = 'ACTIVE' AND firmware_version > 0 AND product_id IS NOT NULL"
+        if await execute(f"UPDATE device SET {change} WHERE device_id = $1 AND {still_there}", [proof.device_id]):
+            release = "SELECT 1 FROM product_release JOIN firmware ON firmware.id = firmware_id WHERE firmware.version = $1"
+            released_before.append(bool(await rows(release, [int(proof.device_id, 16)])))
 
 
 async def test_of_releases_at_once_all_agree_on_the_last(postgres_tester: HouseTester) -> None:
