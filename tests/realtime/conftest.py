@@ -1,20 +1,18 @@
-"""The tables on a fresh database of each kind, opened for this process."""
+"""The tables on a fresh database of each kind, made by the migrations and opened for this process."""
 
 import dataclasses
 from collections.abc import AsyncIterator
 
 import pytest
-from tortoise.context import get_current_context
 
 from models import database
+from models.migrating import migrate
 from settings import Settings
 
 
 async def _open(settings: Settings) -> AsyncIterator[Settings]:
+    await migrate(settings)
     async with database.database(settings):
-        context = get_current_context()
-        assert context is not None
-        await context.generate_schemas()
         yield settings
 
 
