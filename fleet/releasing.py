@@ -22,9 +22,9 @@ from realtime import log
 # The gate: a device of the product that authenticated and reported the version itself. Test, locked, development and offline ones count.
 # The proving device's row is held to the commit: whoever removes or moves it comes before, and is seen, or after the release.
 _RELEASE = """
+    INSERT INTO {table} ({key}, firmware_id, released_at, immediate)
     WITH proof AS (SELECT device_id FROM device WHERE product_id = $1 AND state = 'ACTIVE' AND firmware_version = $2 AND proven
                     LIMIT 1 FOR NO KEY UPDATE)
-    INSERT INTO {table} ({key}, firmware_id, released_at, immediate)
     SELECT $3, $4, $5, $6 FROM proof WHERE TRUE
     ON CONFLICT ({key}) DO UPDATE
        SET firmware_id = excluded.firmware_id, released_at = excluded.released_at, immediate = excluded.immediate"""

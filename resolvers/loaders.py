@@ -16,7 +16,7 @@ from fleet.following import fresh_devices
 from fleet.releasing import Released, Running
 from models.account import User
 from models.customer import Customer
-from models.device import Device, DeviceGroup
+from models.device import Device, DeviceGroup, Presence
 from models.firmware import Firmware, Update
 from models.organization import Organization
 from models.product import Product
@@ -65,6 +65,8 @@ class Loaders:
     customers: ByKey[Customer] = field(default_factory=lambda: ByKey(Customer))
     groups: ByKey[DeviceGroup] = field(default_factory=lambda: ByKey(DeviceGroup))
     groups_inside: Gathered[int, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_inside, list))
+    groups_of: Gathered[str, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_of, list))
+    presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence))
     group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
     last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
     devices: ByKey[Device] = field(default_factory=lambda: ByKey(Device))

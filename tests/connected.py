@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from realtime import log
 from realtime.log import NewEntry
 from simulator.device import SimulatedDevice
 from simulator.flash import Flash
-from tests.house import HouseTester
+from tests.house import GraphQLFailed, HouseTester
 
 ID = "55ff6d04498b49aabbccdd01"
 PROVISIONING_KEY = "a provisioning key"
@@ -131,3 +132,41 @@ async def serving(tester: HouseTester) -> AsyncIterator[Served]:
             await gateway.close_all(over_s=0)
             server.should_exit = True
             await task
+
+
+class Stream:
+    """A subscription, executed without a socket."""
+
+    def __init__(self, results: Any, name: str) -> None:
+        self._results, self._name = results, name
+
+    async def next(self, *, within_s: float = 5.0) -> Any:
+        """The next message. Raises GraphQLFailed for an error, StopAsyncIteration at the end."""
+        result = await asyncio.wait_for(anext(self._results), within_s)
+        if result.errors:
+            raise GraphQLFailed(result.errors)
+        return result.data[self._name]
+
+    async def take(self, count: int) -> list[Any]:
+        return [await self.next() for _ in range(count)]
+
+    async def is_silent(self, for_s: float = 0.3) -> bool:
+        """Nothing comes. Ends the stream: what was waited for is cancelled."""
+        try:
+            message = await self.next(within_s=for_s)
+        except TimeoutError:
+            return True
+        raise AssertionError(message)
+
+
+@contextlib.asynccontextmanager
+async def subscribed(tester: HouseTester, operation: str, token: str | None = None, **variables: Any) -> AsyncIterator[Stream]:
+    """Follow while the block runs. Raises GraphQLFailed for what is refused before it begins."""
+    context = await tester.context(token)
+    results = await tester.schema.subscribe(operation, variable_values=variables, context_value=context)
+    if not hasattr(results, "__anext__"):
+        raise GraphQLFailed(results.errors)
+    try:
+        yield Stream(results, re.findall(r"(\w+)\(", operation)[1])
+    finally:
+        await results.aclose()
