@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.device import Device, GroupMembership
+from models.device import Device, DeviceGroup, GroupMembership
 from models.firmware import Update
 from tests.firmware_house import device, entries, uploaded
 from tests.house import HouseTester
@@ -122,7 +122,7 @@ async def test_a_group_locks_its_devices_and_those_of_groups_inside_it_once_each
     for name, parent in (("a_b", None), ("axb", None), ("in", "a_b")):
         given = {"parent": parent} if parent else {}
         await tester.do("createDeviceGroup", "group { id }", owner, productId=product_id, name=name, **given)
-    groups = {row["path"]: row["id"] for row in await _groups()}
+    groups = {group.path: group.id for group in await DeviceGroup.all()}
     for path, number in (("a_b", 0), ("a_b/in", 0), ("a_b/in", 1), ("axb", 2)):
         await GroupMembership.create(group_id=groups[path], device_id=rows[number].device_id)
 
@@ -130,12 +130,6 @@ async def test_a_group_locks_its_devices_and_those_of_groups_inside_it_once_each
 
     assert [each["deviceId"] for each in payload["devices"]] == [rows[0].device_id, rows[1].device_id]
     assert await Device.filter(desired_firmware_version=2).count() == 2
-
-
-async def _groups() -> list[dict[str, object]]:
-    from models.sql import rows
-
-    return await rows("SELECT id, path FROM device_group")
 
 
 async def test_another_lock_cancels_the_update_to_the_first_version(tester: HouseTester) -> None:
