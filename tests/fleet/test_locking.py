@@ -210,3 +210,19 @@ async def test_locks_set_at_once_leave_one_version_and_one_open_update(postgres_
     for row in await Device.all():
         (update,) = await Update.filter(device_id=row.device_id, state="PENDING").select_related("firmware")
         assert update.firmware.version == row.desired_firmware_version
+
+
+async def test_locking_again_to_the_same_version_leaves_what_is_on_its_way(tester: HouseTester) -> None:
+    owner = await tester.owner()
+    product_id = await tester.product(owner)
+    await uploaded(tester, owner, product_id, 2)
+    row = await device(product_id, 1, online=True)
+    same = {"productId": product_id, "deviceIds": [row.device_id], "when": "NOW", "firmwareVersion": 2}
+    await tester.do("lockAndFlash", ANSWER, owner, **same)
+    await Update.all().update(state="DOWNLOADING", by_hand=False)
+
+    await tester.do("lockAndFlash", ANSWER, owner, **same)
+
+    update = await Update.get()
+    assert (update.state, update.by_hand) == ("DOWNLOADING", True)
+    assert [name for name, _ in await entries(kind="order")] == ["consider", "consider"]
