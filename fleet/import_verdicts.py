@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from firmware_formats.platforms import same_platform
 from fleet.import_pieces import WELCOME, Former
 from models.device import DeviceState
 from models.firmware import OPEN_UPDATE_STATES
@@ -65,7 +66,7 @@ def verdict_of(known: Known, terms: Terms) -> ImportVerdict:
         return ImportVerdict.CLAIMED_BY_OUTSIDER
     if known.product_id not in (None, terms.product_id) and known.state == DeviceState.ACTIVE:
         return ImportVerdict.IN_OTHER_PRODUCT
-    if known.platform not in (None, terms.platform):
+    if known.platform is not None and not same_platform(known.platform, terms.platform):
         return ImportVerdict.WRONG_PLATFORM
     return ImportVerdict.ADDED
 

@@ -38,17 +38,17 @@ class _Key:
     """What an order sorts by; equal ones, and those without it, by device id."""
 
     column: str | None
+    kind: type = str  # of the key in a cursor
     descending: bool = False
     may_be_missing: bool = False
-    is_time: bool = False
 
 
 _KEYS = {
-    DeviceOrder.LAST_HEARD: _Key("p.last_heard", descending=True, may_be_missing=True, is_time=True),
+    DeviceOrder.LAST_HEARD: _Key("p.last_heard", datetime, descending=True, may_be_missing=True),
     DeviceOrder.DEVICE_ID: _Key(None),
     DeviceOrder.NAME: _Key("d.name", may_be_missing=True),
-    DeviceOrder.FIRMWARE_VERSION: _Key("d.firmware_version", descending=True, may_be_missing=True),
-    DeviceOrder.CREATED_AT: _Key("d.created_at", descending=True, is_time=True),
+    DeviceOrder.FIRMWARE_VERSION: _Key("d.firmware_version", int, descending=True, may_be_missing=True),
+    DeviceOrder.CREATED_AT: _Key("d.created_at", datetime, descending=True),
 }
 
 
@@ -87,6 +87,21 @@ class DeviceList:
         listed += await _Reading(product, where).all_of(filter, depth=0)
         where.text = " AND ".join(listed)
         return cls(where, order)
+
+    def place(self, keys: Sequence[object]) -> Place:
+        """What a cursor of this order holds. Raises InvalidInput for anything else."""
+        try:
+            key, device_id = keys
+            if key is not None and self._key.kind is datetime:
+                key = datetime.fromisoformat(str(key)).astimezone(UTC)
+            fits = (
+                key is None if self._key.column is None else isinstance(key, self._key.kind) or (key is None and self._key.may_be_missing)
+            )
+            if fits and isinstance(device_id, str) and not (isinstance(key, int) and abs(key) >= 1 << 31):
+                return Place(key, device_id)
+        except (TypeError, ValueError):
+            pass
+        raise InvalidInput("This cursor belongs to another order.", path=("after",))
 
     async def read(self, count: int, *, beyond: Place | None, backward: bool) -> list[tuple[Place, Device]]:
         """Up to `count` devices from the start, or behind a place; backward from the end, or before it, the last one first."""
@@ -128,16 +143,9 @@ class DeviceList:
         next_id = f"d.device_id {'<' if backward else '>'} {where.put(place.device_id)}"
         if column is None:
             return next_id
-        key = where.put(self._readable(place.key))
+        key = where.put(place.key)
         comparison = "<" if self._key.descending != backward else ">"
         return f"({column} {comparison} {key} OR ({column} = {key} AND {next_id}))"
-
-    def _readable(self, key: Any) -> Any:
-        """A key as it came back in a cursor. Raises InvalidInput for one that no cursor of ours holds."""
-        try:
-            return datetime.fromisoformat(key).astimezone(UTC) if self._key.is_time else key
-        except (TypeError, ValueError):
-            raise InvalidInput("This cursor belongs to another order.", path=("after",)) from None
 
 
 _TABLES = "device d LEFT JOIN presence p ON p.device_id = d.device_id"
@@ -175,7 +183,7 @@ class _Reading:
 
     async def _in_group(self, path: str) -> str:
         """In the group or anywhere below it. Source: vocabulary, "Groups"."""
-        group = await scope.group(self._product, path)
+        group = await scope.group(self._product, _storable(path), field="filter")
         below = await rows(
             "SELECT id FROM device_group WHERE product_id = $1 AND (id = $2 OR substr(path, 1, $3) = $4)",
             [self._product.id, group.id, len(group.path) + 1, f"{group.path}/"],

@@ -2,8 +2,9 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any
 
 from auth.spelling import require_text
 from auth.tokens import Kind, mint
@@ -26,14 +27,6 @@ NOTES_MAX = 10_000  # characters
 KEY_BYTES = 32
 NO_PRODUCT = 0  # in the log, for orders to a device that is in none
 KEY_CHANGED = "4401"  # the close code a session ends with
-
-
-class Changes(TypedDict, total=False):
-    """What updateDevice may change; null empties a text, what is absent stays."""
-
-    name: str | None
-    notes: str | None
-    development: bool | None
 
 
 async def register_device(
@@ -67,8 +60,8 @@ async def register_device(
     return device, secret
 
 
-async def update_device(device: Device, changes: Changes, *, by: Viewer) -> Device:
-    """Name it, write notes, mark it as a development device. Source: vocabulary, "Device states and identity"."""
+async def update_device(device: Device, changes: Mapping[str, Any], *, by: Viewer) -> Device:
+    """Change name, notes or the development mark: None empties a text, what is absent stays. Source: vocabulary, section 3."""
     must_write(device, "device.update", by)
     wanted = _checked(changes)
     before = {name: getattr(device, name) for name, value in wanted.items() if getattr(device, name) != value}
@@ -97,6 +90,20 @@ def must_write(device: Device, action: str, by: Viewer) -> None:
     organization: Organization = product.organization
     by.must(action, organization.id, product.id)
     require_active(organization)
+
+
+def must_read(device: Device, *, by: Viewer) -> None:
+    """Refuse a token that may not read devices, for one that scope.device has found. Raises Forbidden."""
+    product: Any = device.product
+    if product is not None and is_known_to(product, by):
+        by.must("device.read", product.organization_id, product.id)
+    else:
+        by.must_hold("devices:read")  # a customer's device, or a person's own kit
+
+
+def is_known_to(product: Any, viewer: Viewer) -> bool:
+    """Whether the viewer is of the product's team: a kit that was kept out of a product tells its owner nothing of it."""
+    return viewer.belongs_to(product.organization_id, product.id)
 
 
 async def _taken_in_hand(device_id: str, by: Viewer) -> Device:
@@ -164,7 +171,7 @@ def _checked_key(public_key: str | None) -> str | None:
     return public_key
 
 
-def _checked(changes: Changes) -> dict[str, str | bool | None]:
+def _checked(changes: Mapping[str, Any]) -> dict[str, str | bool | None]:
     wanted: dict[str, str | bool | None] = {}
     if "name" in changes:
         wanted["name"] = None if changes["name"] is None else require_text(changes["name"], path=("name",))

@@ -104,6 +104,7 @@ class Gateway(Generic[A]):
         under: peer.Peer | None = scope.get("extensions", {}).get(peer.EXTENSION)
         if under is not None:
             under.limit_messages(protocol.HELLO_FRAME_MAX_BYTES)
+            under.keep_alive(self.limits.keep_alive_s)
         client = scope.get("client")
         session = Session(self.limits, new_nonce(), loop.time())
         connection: Connection[A] = Connection(self, session, send, address=client[0] if client else None, peer=under)

@@ -246,7 +246,6 @@ class Migration(migrations.Migration):
                 ("external_id", fields.CharField(null=True, max_length=254)),
                 ("password_hash", fields.CharField(null=True, max_length=200)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
-                ("last_active_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
             ],
             options={"table": "customer", "app": "models", "unique_together": (("product", "username_key"), ("product", "external_id"))},
             bases=["Model"],

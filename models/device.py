@@ -1,9 +1,12 @@
 """Devices, what is known of their presence, and the groups they are in."""
 
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from tortoise import fields
 from tortoise.models import Model
+
+FLAPPING = 10  # connects within an hour; with more, the device is flapping
 
 
 class DeviceState(StrEnum):
@@ -83,6 +86,10 @@ class Presence(Model):
     class Meta:
         table = "presence"
         indexes = (("process", "online"), ("last_heard",), ("announce_at",))
+
+    def flapping_at(self, now: datetime) -> bool:
+        """Whether it connects so often that the log is told of it more seldom. Source: reliability, rule 14 of "OTA safety rules"."""
+        return self.connects > FLAPPING and now - self.connects_since < timedelta(hours=1)
 
 
 class DeviceGroup(Model):
