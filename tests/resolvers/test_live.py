@@ -89,7 +89,7 @@ async def test_replay_goes_on_live_without_loss_or_repeat_under_concurrent_publi
         return found
 
     await fleet.publish("start")
-    start = str((await log.head(1094)))
+    start = str(await log.head(1094))
     publishing_ = [asyncio.create_task(publish(publisher)) for publisher in range(8)]
     followers = []
     for _ in range(6):
