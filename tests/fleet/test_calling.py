@@ -13,7 +13,7 @@ from models.device import Device, Presence
 from models.log import UsageTally
 from models.operations import AuditEntry, Command
 from simulator.device import SimulatedDevice
-from tests.connected import ID, Served, a_device, a_product, serving
+from tests.connected import ID, Served, a_device, a_product, online, serving, until
 from tests.house import HouseTester
 
 
@@ -102,9 +102,7 @@ async def test_a_device_that_fails_is_told_in_its_own_words(world: World) -> Non
 
 
 async def test_a_device_that_does_not_answer_costs_the_time_given_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    await world.served.stop(world.device)
-    mute = await world.served.connected(functions={"led": int}, faults=None)
-    monkeypatch.setattr(mute, "_answer", _answer_another)
+    monkeypatch.setattr(world.device, "_answer", _answer_another)
     started = asyncio.get_running_loop().time()
 
     answer = await world.call(timeoutSeconds=1)
@@ -121,7 +119,7 @@ def _answer_another(word: Any) -> protocol.Result:
 async def test_a_device_that_is_offline_is_told_at_once_and_nothing_is_written(world: World) -> None:
     before = await world.ping()
     await world.served.stop(world.device)
-    await _offline()
+    await until(_offline)
 
     assert before == (True, [])
     assert await world.ping() == (False, [])
@@ -130,9 +128,8 @@ async def test_a_device_that_is_offline_is_told_at_once_and_nothing_is_written(w
     assert await world.left_behind() == ([], 0)
 
 
-async def _offline() -> None:
-    while (await Presence.get(device_id=ID)).online:
-        await asyncio.sleep(0.02)
+async def _offline() -> bool:
+    return await online() is False
 
 
 async def test_a_session_that_was_replaced_gets_no_command(world: World) -> None:
