@@ -125,6 +125,14 @@ def devices_in(group: DeviceGroup) -> QuerySet[Device]:
     return Device.filter(device_id__in=Subquery(GroupMembership.filter(inside).values("device_id")))
 
 
+async def groups_of(device_ids: list[str]) -> dict[str, list[DeviceGroup]]:
+    """The groups each of these devices was put into, by path; a device in none is left out."""
+    found: dict[str, list[DeviceGroup]] = {}
+    for membership in await GroupMembership.filter(device_id__in=device_ids).select_related("group").order_by("group__path"):
+        found.setdefault(membership.device_id, []).append(membership.group)  # type: ignore[attr-defined]  # a Tortoise column
+    return found
+
+
 async def groups_inside(parent_ids: list[int]) -> dict[int, list[DeviceGroup]]:
     """The groups right inside each of these, by name; a group without any is left out."""
     found: dict[int, list[DeviceGroup]] = {}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from realtime.dispatcher import Dispatcher
     from realtime.flusher import Flusher
     from realtime.lease import Lease
+    from realtime.wakeup import Wakeup
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class House:
     throttle: Throttle
     mailer: Mailer
     blobs: Blobs
+    wakeup: "Wakeup"
     flusher: "Flusher"
     dispatcher: "Dispatcher"
     commands: "Commands"

@@ -10,12 +10,14 @@ from strawberry.dataloader import DataLoader
 from tortoise.models import Model
 
 from auth.viewer import Viewer
-from fleet import grouping, summarizing
+from fleet import fact_finding, grouping, offering, releasing, summarizing
+from fleet.fact_finding import Decided
 from fleet.following import fresh_devices
+from fleet.releasing import Released, Running
 from models.account import User
 from models.customer import Customer
-from models.device import Device, DeviceGroup
-from models.firmware import Firmware
+from models.device import Device, DeviceGroup, Presence
+from models.firmware import Firmware, Update
 from models.organization import Organization
 from models.product import Product
 
@@ -63,8 +65,17 @@ class Loaders:
     customers: ByKey[Customer] = field(default_factory=lambda: ByKey(Customer))
     groups: ByKey[DeviceGroup] = field(default_factory=lambda: ByKey(DeviceGroup))
     groups_inside: Gathered[int, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_inside, list))
+    groups_of: Gathered[str, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_of, list))
+    presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence))
     group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
     last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
+    devices: ByKey[Device] = field(default_factory=lambda: ByKey(Device))
+    product_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(releasing.product_releases, _nothing))
+    decisions: Gathered[str, Decided | None] = field(default_factory=lambda: Gathered(fact_finding.decisions, _nothing))
+    last_updates: Gathered[str, Update | None] = field(default_factory=lambda: Gathered(offering.last_updates, _nothing))
+    versions: Gathered[tuple[int, int], Firmware | None] = field(default_factory=lambda: Gathered(fact_finding.versions, _nothing))
+    running: Gathered[tuple[int, int], Running] = field(default_factory=lambda: Gathered(releasing.running, Running))
+    released: Gathered[int, Released] = field(default_factory=lambda: Gathered(releasing.released, Released))
     _in_scope: DataLoader[str, Device | None] | None = None
 
     def in_scope(self, viewer: Viewer) -> DataLoader[str, Device | None]:

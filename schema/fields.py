@@ -234,10 +234,8 @@ class UserError:
 
 
 def user_error(refusal: CallerError) -> UserError:
-    path = list(refusal.path)
-    if path and path[0] != "input":
-        path.insert(0, "input")
-    return UserError(code=ErrorCode(refusal.code), message=refusal.message, reason=refusal.reason, path=path or None)
+    path = ["input", *refusal.path] if refusal.path else None
+    return UserError(code=ErrorCode(refusal.code), message=refusal.message, reason=refusal.reason, path=path)
 
 
 @strawberry.type
@@ -275,5 +273,5 @@ def mutation(door: Door, asked: type, payload: type[Payload], description: str) 
         answer["errors"] = [user_error(refusal) for refusal in answer.get("errors", ())]
         return payload(client_mutation_id=mutation_id, **answer)
 
-    resolve.__annotations__ = {"info": Info, "input": asked, "return": payload}
+    resolve.__annotations__ = {"info": Info, "input": argument(asked, "What it takes."), "return": payload}
     return strawberry.mutation(resolver=resolve, description=description)

@@ -3,18 +3,24 @@
 import strawberry
 
 import resolvers.customer
+import resolvers.device
 import resolvers.group
+import resolvers.importing
 import resolvers.product as doors
-from firmware_formats.platforms import Platform
+from fleet.listing import DeviceOrder
 from models import product as rows
 from schema.configuration import Configuration
 from schema.customer import Customer, CustomerFilter
+from schema.device import DeviceFilter
 from schema.event import ProductEventFields
 from schema.fields import (
     AFTER,
+    BEFORE,
     FIRST,
+    LAST,
     Connection,
     DateTime,
+    DeviceID,
     Input,
     Node,
     Payload,
@@ -22,7 +28,6 @@ from schema.fields import (
     asked,
     attribute,
     described,
-    enumeration,
     id_of,
     mutation,
     optional,
@@ -30,32 +35,15 @@ from schema.fields import (
     resolved_by,
     rows_of,
 )
+from schema.firmware import ProductFirmwareFields
 from schema.group import DeviceGroup
-from schema.lazies import OrganizationRef
+from schema.lazies import DeviceRef, ImportRef, OrganizationRef
+from schema.platform import Platform
 from schema.summary import FleetSummary
-
-enumeration(
-    Platform,
-    "The hardware of a product; it decides which firmware can run on it, and never changes.",
-    CORE="Spark Core.",
-    PHOTON="Photon.",
-    P1="P1, the module.",
-    P0="P0, the Wi-Fi module of a Photon.",
-    ELECTRON="Electron.",
-    ARGON="Argon.",
-    BORON="Boron.",
-    XENON="Xenon.",
-    P2="P2 and Photon 2.",
-    MSOM="M SoM.",
-    TRACKER="Tracker.",
-    ESP32="Any chip of the ESP32 family; firmware is an ESP-IDF application image.",
-    MCUBOOT="Anything that boots with MCUboot; firmware is an MCUboot image.",
-    OTHER="Anything else; firmware is taken as it is.",
-)
 
 
 @strawberry.type(description="A fleet with one platform.")
-class Product(ProductEventFields, Node):
+class Product(ProductEventFields, ProductFirmwareFields, Node):
     is_type_of = rows_of(rows.Product)
     id: strawberry.ID = id_of("Product")
     product_id: int = attribute("number", "The number compiled into firmware; unique over the server.")
@@ -82,7 +70,20 @@ class Product(ProductEventFields, Node):
         after=AFTER,
         filter=argument(CustomerFilter | None, "Which customers; absent: all."),
     )
-    # fields of other rooms
+    device: DeviceRef | None = asked(
+        resolvers.device.device_of, "One device; null if there is none.", device_id=argument(DeviceID, "Its id.")
+    )
+    devices: Connection[DeviceRef] = asked(
+        resolvers.device.devices,
+        "Its devices, quarantined and denied ones too.",
+        first=FIRST,
+        after=AFTER,
+        last=LAST,
+        before=BEFORE,
+        filter=argument(DeviceFilter | None, "Which devices; absent: all."),
+        order_by=argument(DeviceOrder | None, "In which order; absent: LAST_HEARD."),
+    )
+    imports: Connection[ImportRef] = asked(resolvers.importing.imports, "Imports into it, newest first.", first=FIRST, after=AFTER)
 
 
 # ── inputs and payloads ──

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -137,7 +137,7 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 
 
 # ── a house without sockets ──
-HOUSE = {"secret_key": "of the tests, thirty-two characters long", "rate_limits": False}
+HOUSE: dict[str, Any] = {"secret_key": "of the tests, thirty-two characters long", "rate_limits": False}
 
 
 @pytest.fixture(scope="session")

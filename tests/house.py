@@ -6,24 +6,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import app
 from auth.credentials import viewer_of
-from auth.ledger import TableLedger
-from auth.sealing import Sealer
-from auth.signed_urls import UrlSigner
-from auth.throttle import Throttle
-from blobs import open_blobs
-from fleet.connecting import tell
 from fleet.house import House
 from fleet.jobs import MAIL, letter_of
 from gateway.live import LiveFleet
-from mailer import Mail, open_mailer
-from models.database import database
+from mailer import Mail
 from models.operations import AuditEntry, Job
-from realtime.commands import Commands
-from realtime.dispatcher import Dispatcher
-from realtime.flusher import Flusher
-from realtime.lease import Lease
-from realtime.wakeup import open_wakeup
 from resolvers.context import Context
 from schema.build import build_schema
 from settings import Settings
@@ -110,25 +99,6 @@ class HouseTester:
 
 @asynccontextmanager
 async def open_house(settings: Settings, live: LiveFleet | None = None, *, process: str = "p1") -> AsyncIterator[House]:
-    """The house on an already migrated database, with all that a server process runs; `live` answers calls once it serves."""
-    live = live or LiveFleet()
-    async with (
-        database(settings),
-        open_wakeup(settings) as wakeup,
-        Lease(process, settings, tell=tell, lost=live.lost) as lease,
-        Flusher(wakeup) as flusher,
-        Dispatcher(wakeup) as dispatcher,
-        Commands(process, wakeup, deliver=live.deliver) as commands,
-    ):
-        yield House(
-            settings=settings,
-            sealer=Sealer(settings.secret_key),
-            signer=UrlSigner(settings.secret_key),
-            throttle=Throttle(TableLedger(), lifted=not settings.rate_limits),
-            mailer=open_mailer(settings),
-            blobs=open_blobs(settings),
-            flusher=flusher,
-            dispatcher=dispatcher,
-            commands=commands,
-            process=lease,
-        )
+    """What a server process holds open, on an already migrated database; `live` answers calls once it serves."""
+    async with app.open_house(settings, live or LiveFleet(), process=process) as house:
+        yield house

@@ -13,6 +13,9 @@ from models.log import ErrorTally, UsageTally
 from models.product import Product
 from tests.house import GraphQLFailed, HouseTester
 
+Uses = list[tuple[str, dict[str, Any]]]
+Errors = list[dict[str, Any]]
+
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
@@ -24,6 +27,62 @@ async def fleet(tester: HouseTester, token: str, fields: str, **variables: Any) 
     head = "query ($since: DateTime)" if variables else "query"
     found = await tester.ask(f"{head} {{ product(productId: 1000) {{ fleet {{ {fields} }} }} }}", token, **variables)
     return found["product"]["fleet"]
+
+
+async def tallied(mine: Product) -> tuple[Uses, Errors]:
+    """Twelve customers, of whom some were active on some days, and errors of five devices; what was stored comes back."""
+    drawn = random.Random(11)
+    customers = [await Customer.create(product=mine, username=f"c{n}", username_key=f"c{n}", created_at=NOW) for n in range(12)]
+    uses: Uses = []
+    errors: Errors = []
+    for days in (0, 1, 2, 29, 31, 60):
+        at = NOW - timedelta(days=days)
+        for customer in customers[:9]:
+            if drawn.random() < 0.4:
+                use = {"events": drawn.randint(0, 9), "calls": drawn.randint(1, 9), "last_at": at}
+                await UsageTally.create(product_number=mine.number, day=at.date(), customer=customer, **use)
+                uses.append((customer.username, use))
+        for name in ("error/boot", "Exception", "error"):
+            for device in range(5):
+                if drawn.random() < 0.4:
+                    found = {"name": name, "device_id": f"{device:024x}", "count": drawn.randint(1, 50), "last_at": at}
+                    await ErrorTally.create(product_number=mine.number, day=at.date(), **found)
+                    errors.append(found)
+    return uses, errors
+
+
+def recount_usage(uses: Uses, begins: datetime) -> list[dict[str, Any]]:
+    by_customer: dict[str, list[Any]] = defaultdict(list)
+    for username, use in uses:
+        if use["last_at"] >= begins:
+            by_customer[username].append(use)
+    rows = [
+        {
+            "customer": {"username": username},
+            "events": sum(use["events"] for use in each),
+            "calls": sum(use["calls"] for use in each),
+            "lastActiveAt": text(max(use["last_at"] for use in each)),
+        }
+        for username, each in by_customer.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["events"] - row["calls"], int(row["customer"]["username"][1:])))
+
+
+def recount_errors(errors: Errors, begins: datetime) -> list[dict[str, Any]]:
+    by_name: dict[str, list[Any]] = defaultdict(list)
+    for error in errors:
+        if error["last_at"] >= begins:
+            by_name[error["name"]].append(error)
+    rows = [
+        {
+            "name": name,
+            "count": sum(error["count"] for error in each),
+            "devices": len({error["device_id"] for error in each}),
+            "lastAt": text(max(error["last_at"] for error in each)),
+        }
+        for name, each in by_name.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["count"], row["name"]))
 
 
 async def test_an_empty_fleet_is_all_noughts(tester: HouseTester) -> None:
@@ -82,22 +141,7 @@ async def test_customers_usage_and_errors_equal_a_recount(tester: HouseTester) -
     owner = await tester.owner()
     number, other = await tester.product(owner), await tester.product(owner)
     mine = await Product.get(number=number)
-    drawn = random.Random(11)
-    customers = [await Customer.create(product=mine, username=f"c{n}", username_key=f"c{n}", created_at=NOW) for n in range(12)]
-    uses, errors = [], []
-    for days in (0, 1, 2, 29, 31, 60):
-        at = NOW - timedelta(days=days)
-        for customer in customers[:9]:
-            if drawn.random() < 0.4:
-                use = {"events": drawn.randint(0, 9), "calls": drawn.randint(1, 9), "last_at": at}
-                await UsageTally.create(product_number=number, day=at.date(), customer=customer, **use)
-                uses.append((customer.username, use))
-        for name in ("error/boot", "Exception", "error"):
-            for device in range(5):
-                if drawn.random() < 0.4:
-                    found = {"name": name, "device_id": f"{device:024x}", "count": drawn.randint(1, 50), "last_at": at}
-                    await ErrorTally.create(product_number=number, day=at.date(), **found)
-                    errors.append(found)
+    uses, errors = await tallied(mine)
     await ErrorTally.create(product_number=other, day=NOW.date(), name="error", device_id="f" * 24, count=99, last_at=NOW)
     since = NOW - timedelta(days=2)
     asked = """
@@ -111,47 +155,15 @@ async def test_customers_usage_and_errors_equal_a_recount(tester: HouseTester) -
 
     found = await fleet(tester, owner, asked, since=text(since))
 
-    def recount_usage(begins: datetime) -> list[dict[str, Any]]:
-        by_customer: dict[str, list[Any]] = defaultdict(list)
-        for username, use in uses:
-            if use["last_at"] >= begins:
-                by_customer[username].append(use)
-        rows = [
-            {
-                "customer": {"username": username},
-                "events": sum(use["events"] for use in each),
-                "calls": sum(use["calls"] for use in each),
-                "lastActiveAt": text(max(use["last_at"] for use in each)),
-            }
-            for username, each in by_customer.items()
-        ]
-        return sorted(rows, key=lambda row: (-row["events"] - row["calls"], int(row["customer"]["username"][1:])))
-
-    def recount_errors(begins: datetime) -> list[dict[str, Any]]:
-        by_name: dict[str, list[Any]] = defaultdict(list)
-        for error in errors:
-            if error["last_at"] >= begins:
-                by_name[error["name"]].append(error)
-        rows = [
-            {
-                "name": name,
-                "count": sum(error["count"] for error in each),
-                "devices": len({error["device_id"] for error in each}),
-                "lastAt": text(max(error["last_at"] for error in each)),
-            }
-            for name, each in by_name.items()
-        ]
-        return sorted(rows, key=lambda row: (-row["count"], row["name"]))
-
     month = NOW - timedelta(days=30)
-    assert found["recent"] == recount_usage(since)
-    assert found["monthly"] == recount_usage(month)
+    assert found["recent"] == recount_usage(uses, since)
+    assert found["monthly"] == recount_usage(uses, month)
     assert found["busiest"] == [{"customer": found["monthly"][0]["customer"]}]
-    assert (found["customersActive"], found["customersInactive"]) == (len(recount_usage(since)), 12 - len(recount_usage(since)))
-    assert (found["monthlyActive"], found["monthlyInactive"]) == (len(recount_usage(month)), 12 - len(recount_usage(month)))
+    assert (found["customersActive"], found["customersInactive"]) == (len(recount_usage(uses, since)), 12 - len(recount_usage(uses, since)))
+    assert (found["monthlyActive"], found["monthlyInactive"]) == (len(recount_usage(uses, month)), 12 - len(recount_usage(uses, month)))
     assert 0 < found["customersActive"] < found["monthlyActive"] < 12
-    assert found["errors"] == recount_errors(since)
-    assert found["monthlyErrors"] == recount_errors(month)
+    assert found["errors"] == recount_errors(errors, since)
+    assert found["monthlyErrors"] == recount_errors(errors, month)
     assert found["worst"] == [{"name": found["monthlyErrors"][0]["name"]}]
 
 
