@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from auth.ledger import forget_paid
-from fleet import importing
+from fleet import importing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
+from fleet.offering import CONSIDER_AGAIN
 from mailer import MailRefused
 from realtime import jobs, retention
 from realtime.wakeup import JOBS
@@ -124,7 +125,11 @@ async def _import(payload: Mapping[str, Any], house: House) -> None:
     await importing.run_import(int(payload["import_id"]), house=house)
 
 
-HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: _import}
+async def _consider_again(payload: Mapping[str, Any], house: House) -> None:
+    await updating.consider_again(payload["deviceId"])
+
+
+HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: _import, CONSIDER_AGAIN: _consider_again}
 
 
 async def _forget_done_jobs(house: House, now: datetime) -> None:
@@ -143,4 +148,6 @@ SWEEPS = (
     Sweep("done jobs", 3600, _forget_done_jobs),
     Sweep("log retention", 60, _purge_log),
     Sweep("throttle", 3600, _forget_paid_debts),
+    Sweep("stale updates", 60, updating.expire_stale),
+    Sweep("orphan files", 3600, uploading.sweep_blobs),
 )
