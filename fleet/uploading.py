@@ -147,7 +147,7 @@ async def _create(product: Product, verdict: Verdict, stored: Stored, by: Viewer
         sha256=stored.sha256,
         uploaded_at=datetime.now(UTC),
         uploaded_by=by.user,
-        **names,  # type: ignore[arg-type]  # three columns of text
+        **names,
     )
 
 
