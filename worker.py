@@ -12,6 +12,7 @@ from auth.ledger import forget_paid
 from fleet import importing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
+from fleet.offering import CONSIDER_AGAIN
 from mailer import MailRefused
 from realtime import commands, jobs, retention
 from realtime.wakeup import JOBS
@@ -121,10 +122,14 @@ async def _send(payload: Mapping[str, Any], house: House) -> None:
 
 
 async def _import(payload: Mapping[str, Any], house: House) -> None:
-    await importing.run_import(int(payload["import_id"]), house=house)
+    await importing.run_import(int(payload["import"]), house=house)
 
 
-HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: _import}
+async def _consider_again(payload: Mapping[str, Any], house: House) -> None:
+    await updating.consider_again(payload["deviceId"])
+
+
+HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: _import, CONSIDER_AGAIN: _consider_again}
 
 
 async def _forget_done_jobs(house: House, now: datetime) -> None:
