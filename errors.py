@@ -1,11 +1,13 @@
 """The tree of errors a caller can cause, each with the code clients act on and a sentence saying what to do."""
 
+from enum import StrEnum
+
 
 class CallerError(Exception):
     """Something the caller did, asked for, or ran into; never a defect of ours.
 
     `message` says what to do about it. `reason` is the exact rule where one code covers several.
-    `path` names the input field, e.g. ("input", "deviceIds", "3"). Nothing secret goes into any of them.
+    `path` names the input field, e.g. ("deviceIds", "3"). Nothing secret goes into any of them.
     """
 
     code = "INVALID_INPUT"
@@ -30,7 +32,20 @@ class BadRequest(RequestRefused):
 
 
 class QueryTooComplex(RequestRefused):
+    """`found` is what the document asks for, `limit` what one document may ask for; both count the thing the message names."""
+
     code = "QUERY_TOO_COMPLEX"
+
+    def __init__(self, message: str, *, found: int, limit: int) -> None:
+        super().__init__(message)
+        self.found = found
+        self.limit = limit
+
+
+class DeadlinePassed(RequestRefused):
+    """The operation took longer than it may and was stopped; what it had not committed did not happen."""
+
+    code = "TIMEOUT"
 
 
 class NotFound(CallerError):
@@ -136,6 +151,12 @@ class DeviceTimeout(CallerError):
     code = "DEVICE_TIMEOUT"
 
 
+class DeviceFailed(CallerError):
+    """The device did answer, with an error or with something that is no answer; `reason` tells which."""
+
+    code = "DEVICE_ERROR"
+
+
 # ── firmware ──
 class VersionNotIncreasing(CallerError):
     code = "VERSION_NOT_INCREASING"
@@ -169,7 +190,49 @@ class PlanStale(CallerError):
     code = "PLAN_STALE"
 
 
-# Every code that `errors` of a payload can carry, with its sentence in the schema; some belong to rooms still to come.
+class ErrorCode(StrEnum):
+    """Every code that `errors` of a payload can carry; some belong to rooms still to come."""
+
+    INVALID_INPUT = "INVALID_INPUT"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    FORBIDDEN = "FORBIDDEN"
+    ORGANIZATION_INACTIVE = "ORGANIZATION_INACTIVE"
+    RATE_LIMITED = "RATE_LIMITED"
+    NO_SUCH_ACCOUNT = "NO_SUCH_ACCOUNT"
+    ALREADY_IN_ORGANIZATION = "ALREADY_IN_ORGANIZATION"
+    ALREADY_INVITED = "ALREADY_INVITED"
+    LAST_OWNER = "LAST_OWNER"
+    WRONG_CREDENTIALS = "WRONG_CREDENTIALS"
+    PASSWORD_TOO_WEAK = "PASSWORD_TOO_WEAK"
+    UNANSWERED_QUESTIONS = "UNANSWERED_QUESTIONS"
+    WRONG_AUTH_METHOD = "WRONG_AUTH_METHOD"
+    DEVICE_OFFLINE = "DEVICE_OFFLINE"
+    DEVICE_ALREADY_CLAIMED = "DEVICE_ALREADY_CLAIMED"
+    DEVICE_NOT_CLAIMABLE = "DEVICE_NOT_CLAIMABLE"
+    ACTIVATION_CODE_REQUIRED = "ACTIVATION_CODE_REQUIRED"
+    ACTIVATION_CODE_WRONG = "ACTIVATION_CODE_WRONG"
+    ACTIVATION_CODE_USED = "ACTIVATION_CODE_USED"
+    VERSION_NOT_INCREASING = "VERSION_NOT_INCREASING"
+    TITLE_TAKEN = "TITLE_TAKEN"
+    BINARY_MISMATCH = "BINARY_MISMATCH"
+    BINARY_INVALID = "BINARY_INVALID"
+    FIRMWARE_NOT_PROVEN = "FIRMWARE_NOT_PROVEN"
+    FIRMWARE_IN_USE = "FIRMWARE_IN_USE"
+    PLAN_STALE = "PLAN_STALE"
+    FUNCTION_UNKNOWN = "FUNCTION_UNKNOWN"
+    VARIABLE_UNKNOWN = "VARIABLE_UNKNOWN"
+    DEVICE_TIMEOUT = "DEVICE_TIMEOUT"
+    DEVICE_ERROR = "DEVICE_ERROR"
+    CARD_REQUIRED = "CARD_REQUIRED"
+    CARD_DECLINED = "CARD_DECLINED"
+    CARD_NUMBER_REFUSED = "CARD_NUMBER_REFUSED"
+    ACTION_REQUIRED = "ACTION_REQUIRED"
+    ALREADY_ACTIVE = "ALREADY_ACTIVE"
+    NOT_CANCELABLE = "NOT_CANCELABLE"
+
+
+# The sentence of each in the schema.
 ERROR_CODES = {
     "INVALID_INPUT": "A value is not of the form its description asks for; `path` names it.",
     "NOT_FOUND": "There is no such thing, or you may not see it.",
@@ -201,6 +264,7 @@ ERROR_CODES = {
     "FUNCTION_UNKNOWN": "The device does not expose this function.",
     "VARIABLE_UNKNOWN": "The device does not expose this variable.",
     "DEVICE_TIMEOUT": "The device did not answer in time; nobody repeats the call for you.",
+    "DEVICE_ERROR": "The device answered with an error of its own; the message is in its words.",
     "CARD_REQUIRED": "Give a card first.",
     "CARD_DECLINED": "The card was declined; `reason` holds the bank's code.",
     "CARD_NUMBER_REFUSED": "Never send a card number here; use createCardSetup.",

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ class Settings:
     public_url: str = "http://127.0.0.1:8000"  # without a trailing slash; signed URLs and mails begin with it
     data_dir: Path = Path("var")  # SQLite file, firmware files, mails, lock file
     allowed_origins: tuple[str, ...] = ()  # further Origins whose pages may open sockets; our own is always allowed
+    trusted_proxies: tuple[str, ...] = ()  # peers whose X-Forwarded-For is believed; nobody unless named
+    production: bool = False  # True: introspection for signed-in viewers only, no "Did you mean"
     log_level: str = "INFO"
 
     # ── stores ──
@@ -64,7 +67,17 @@ class Settings:
     query_depth_max: int = 16
     query_cost_max: int = 20_000  # fields, page sizes multiplied
     query_aliases_max: int = 100
+    query_directives_max: int = 50
+    query_fields_max: int = 2000  # fragments expanded
+    query_source_max_bytes: int = 64 << 10
+    requests_per_window: int = 10_000  # of one address
+    streams_per_window: int = 100  # sockets one address may open
+    sockets_per_address: int = 100  # open at a time
+    sockets_per_viewer: int = 100
+    rate_window_s: float = 300.0
+    operations_per_socket: int = 100
     request_timeout_s: float = 10.0
+    upload_timeout_s: float = 300.0  # an operation that carries files
 
     # ── devices ──
     keep_alive_s: float = 25.0  # a device silent for twice this is offline
@@ -105,6 +118,17 @@ class Settings:
             "queryDepth": self.query_depth_max,
             "queryCost": self.query_cost_max,
             "queryAliases": self.query_aliases_max,
+            "queryDirectives": self.query_directives_max,
+            "queryFields": self.query_fields_max,
+            "querySourceBytes": self.query_source_max_bytes,
+            "requestsPerWindow": self.requests_per_window,
+            "streamsPerWindow": self.streams_per_window,
+            "rateWindowSeconds": self.rate_window_s,
+            "socketsPerAddress": self.sockets_per_address,
+            "socketsPerViewer": self.sockets_per_viewer,
+            "operationsPerSocket": self.operations_per_socket,
+            "socketMessageBytes": self.socket_frame_max_bytes,
+            "uploadSeconds": self.upload_timeout_s,
             "requestSeconds": self.request_timeout_s,
             "eventDataBytes": self.event_data_max_bytes,
             "eventsPerSecond": self.event_rate_per_s,
@@ -130,6 +154,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         public_url=config("PUBLIC_URL", default=f"http://{host}:{port}").rstrip("/"),
         data_dir=data_dir,
         allowed_origins=tuple(o for o in config("ALLOWED_ORIGINS", default="").split(",") if o),
+        trusted_proxies=tuple(a for a in config("TRUSTED_PROXIES", default="").split(",") if a),
+        production=_switch(config, "PRODUCTION", d.production),
         log_level=config("LOG_LEVEL", default=d.log_level).upper(),
         database_url=config("DATABASE_URL", default=""),
         redis_url=config("REDIS_URL", default=""),
@@ -172,14 +198,16 @@ def _refuse_unsafe(settings: Settings) -> None:
 
 
 def _kept_secret(data_dir: Path) -> str:
-    """The data folder's own secret, made at the first start; several processes on several machines need SECRET_KEY."""
+    """The data folder's own secret, made at the first start; processes on several machines need a common SECRET_KEY."""
     path = data_dir / "secret_key"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        fresh = data_dir / f".secret_key.{os.getpid()}"
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32))
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):  # another process was faster: its secret counts
+            path.hardlink_to(fresh)
+        fresh.unlink()
     return path.read_text()
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from auth.sealing import Sealer
 from mailer import Mail
 from models.operations import Job
+from models.transaction import after_commit
+from realtime.wakeup import JOBS, notify
 
 MAIL = "mail"
 IMPORT = "import"
@@ -13,7 +15,9 @@ IMPORT = "import"
 
 async def put_down(kind: str, payload: Mapping[str, object], *, due_at: datetime | None = None) -> Job:
     """Promise to do this; inside transaction(), so that the promise stands or falls with the act."""
-    return await Job.create(kind=kind, payload=dict(payload), due_at=due_at or datetime.now(UTC))
+    job = await Job.create(kind=kind, payload=dict(payload), due_at=due_at or datetime.now(UTC))
+    after_commit(lambda: notify(JOBS))
+    return job
 
 
 async def mail(letter: Mail, sealer: Sealer) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tortoise.expressions import Q, Subquery
 from tortoise.models import Model
@@ -13,10 +13,10 @@ from auth.spelling import same_name_key
 from auth.viewer import Viewer
 from errors import InvalidInput, NotFound
 from fleet.refusing import Rejected
-from models.account import ApiUser, Token
+from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.device import Device, DeviceGroup
-from models.firmware import Firmware
+from models.firmware import Firmware, Update
 from models.importing import Import
 from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization
@@ -33,8 +33,19 @@ async def organization(viewer: Viewer, slug: str) -> Organization:
     return await _one(organizations(viewer).filter(slug=slug), "There is no organization {} for you.", slug)
 
 
+async def organization_by_id(viewer: Viewer, id: int) -> Organization:
+    return await _one(organizations(viewer).filter(id=id), "There is no such organization for you.")
+
+
 def organizations(viewer: Viewer) -> QuerySet[Organization]:
     return Organization.filter(id__in=_organization_ids(viewer))
+
+
+async def organization_of(viewer: Viewer, user: User) -> Organization | None:
+    """The user's organization, if the viewer belongs to it too; of several the oldest."""
+    shared = Member.filter(user_id=user.id, organization_id__in=_organization_ids(viewer))
+    seat = await shared.order_by("organization_id").select_related("organization").first()
+    return seat.organization if seat else None
 
 
 async def member(viewer: Viewer, id: int) -> Member:
@@ -51,7 +62,7 @@ async def invitation(viewer: Viewer, id: int) -> Invitation:
 
 async def own_invitation(viewer: Viewer, id: int) -> Invitation:
     """An invitation addressed to the viewer's own e-mail address."""
-    user = viewer.must_be_user()
+    user = viewer.must_be_user("members:write")
     query = Invitation.filter(id=id, email_key=user.email_key).select_related("organization")
     return await _one(query, "There is no such invitation for you.")
 
@@ -60,13 +71,13 @@ async def own_invitations(viewer: Viewer) -> list[Invitation]:
     """What the viewer may still accept or decline, oldest first; none for machines and customers."""
     if viewer.user is None:
         return []
-    now = datetime.now(UTC)
-    return await Invitation.filter(email_key=viewer.user.email_key, state=InvitationState.PENDING, expires_at__gt=now).order_by("id")
+    user, now = viewer.must_be_user("account:read"), datetime.now(UTC)
+    return await Invitation.filter(email_key=user.email_key, state=InvitationState.PENDING, expires_at__gt=now).order_by("id")
 
 
 async def own_tokens(viewer: Viewer) -> list[Token]:
     """The viewer's living tokens, log-in sessions among them, oldest first."""
-    user = viewer.must_be_user()
+    user = viewer.must_be_user("account:read")
     living = Q(expires_at=None) | Q(expires_at__gt=datetime.now(UTC))
     return await Token.filter(living, user_id=user.id, revoked_at=None).order_by("id")
 
@@ -74,6 +85,28 @@ async def own_tokens(viewer: Viewer) -> list[Token]:
 async def api_user(viewer: Viewer, id: int) -> ApiUser:
     query = ApiUser.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
     return await _one(query, "There is no such API user for you.")
+
+
+async def user(viewer: Viewer, id: int) -> User:
+    """The viewer's own account, or that of somebody in one of their organizations."""
+    if viewer.user is not None and viewer.user.id == id:
+        return viewer.must_be_user("account:read")
+    query = Member.filter(user_id=id, organization_id__in=_organization_ids(viewer)).select_related("user", "organization")
+    seat = await _one(query, "There is no such person for you.")
+    viewer.must("organization.read", seat.organization.id)
+    account: User = seat.user
+    return account
+
+
+async def own_token(viewer: Viewer, id: int) -> Token:
+    user = viewer.must_be_user("account:read")
+    return await _one(Token.filter(id=id, user_id=user.id, revoked_at=None), "You have no such token.")
+
+
+async def audit_entry(viewer: Viewer, id: int) -> AuditEntry:
+    """An act in one of the viewer's organizations."""
+    query = AuditEntry.filter(id=id, organization_id__in=_organization_ids(viewer))
+    return await _one(query, "There is no such entry for you.")
 
 
 def audit_entries(
@@ -104,10 +137,10 @@ async def product_by_id(viewer: Viewer, id: int) -> Product:
 
 
 def products(viewer: Viewer) -> QuerySet[Product]:
-    reachable = Product.filter(organization_id__in=_organization_ids(viewer)).select_related("organization")
-    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
-        reachable = reachable.filter(id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
-    return reachable
+    """The products of the viewer's organizations; for a machine bound to one, that one."""
+    bound = viewer.bound_product_id
+    reachable = Product.filter(id=bound) if bound else Product.filter(organization_id__in=_organization_ids(viewer))
+    return reachable.select_related("organization")
 
 
 async def device(viewer: Viewer, device_id: str) -> Device:
@@ -131,8 +164,8 @@ async def devices_by_id(viewer: Viewer, device_ids: Sequence[str]) -> tuple[list
 def devices(viewer: Viewer) -> QuerySet[Device]:
     """Devices of the viewer's products; a person's own kits that are in no product, or kept out of one; a customer's ACTIVE ones."""
     mine = Q(product__organization_id__in=_organization_ids(viewer))
-    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
-        mine = Q(product_id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
+    if viewer.bound_product_id:
+        mine = Q(product_id=viewer.bound_product_id)
     if viewer.user is not None:
         mine |= Q(user_owner_id=viewer.user.id) & (Q(product_id=None) | ~Q(state="ACTIVE"))
     if viewer.customer is not None:
@@ -150,6 +183,17 @@ async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmwar
     found = Firmware.filter(_in_products(viewer), product__number=product_number, version=version)
     query = found.select_related("product__organization")
     return await _one(query, "The product has no firmware version {}.", str(version))
+
+
+async def firmware_by_id(viewer: Viewer, id: int) -> Firmware:
+    query = Firmware.filter(_in_products(viewer), id=id).select_related("product__organization")
+    return await _one(query, "There is no such firmware for you.")
+
+
+async def update(viewer: Viewer, id: int) -> Update:
+    """A try to bring a device to a version, its firmware, product and organization at hand."""
+    query = Update.filter(_in_products(viewer, "firmware__product"), id=id).select_related("firmware__product__organization")
+    return await _one(query, "There is no such update for you.")
 
 
 async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:
@@ -210,17 +254,17 @@ def device_key(device_id: str) -> str:
     return device_id.lower()
 
 
-def _in_products(viewer: Viewer) -> Q:
-    """The rows of products(viewer), for tables that have a product."""
-    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
-        return Q(product_id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
-    return Q(product__organization_id__in=_organization_ids(viewer))
+def _in_products(viewer: Viewer, product: str = "product") -> Q:
+    """The rows of products(viewer), for tables that have a product, or reach one by this path."""
+    bound = viewer.bound_product_id
+    condition: dict[str, Any] = {f"{product}_id": bound} if bound else {f"{product}__organization_id__in": _organization_ids(viewer)}
+    return Q(**condition)
 
 
 def _organization_ids(viewer: Viewer) -> list[int]:
-    if viewer.api_user is not None:
-        return [viewer.api_user.organization_id]  # type: ignore[attr-defined]  # a Tortoise column
-    return list(viewer.members)
+    """Raises Unauthenticated for nobody: to them it is said that a token is missing, whether the thing exists or not."""
+    viewer.must_be_somebody()
+    return list(viewer.organization_ids)
 
 
 async def _one(query: QuerySet[Row], sentence: str, named: str = "", *, path: tuple[str, ...] = ()) -> Row:

@@ -21,6 +21,8 @@ class Peer(Protocol):
 
     def limit_messages(self, max_bytes: int) -> None: ...
 
+    def keep_alive(self, every_s: float) -> None: ...
+
     def end_within(self, seconds: float) -> None: ...
 
     def drop(self, code: int, reason: str) -> None: ...
@@ -61,6 +63,10 @@ class PeerProtocol(WebSocketsSansIOProtocol):
     def limit_messages(self, max_bytes: int) -> None:
         """Larger messages end the connection with 1009 before they are in memory."""
         self.conn.max_message_size = max_bytes
+
+    def keep_alive(self, every_s: float) -> None:
+        """Ping this often, and take a peer for gone that leaves a ping unanswered for as long; the server's own pace is another."""
+        self.ping_interval = self.ping_timeout = every_s
 
     def end_within(self, seconds: float) -> None:
         """Reset the connection then, if it still stands: for after a close was sent."""

@@ -71,7 +71,8 @@ class Gateway(Generic[A]):
     def settle(self, connection: Connection[A]) -> None:
         """The newest session wins, whichever was admitted first; the rate goes on from the former one."""
         device_id, admission = connection.device_id, connection.admission
-        assert device_id is not None and admission is not None
+        assert device_id is not None
+        assert admission is not None
         former = self.of_device.get(device_id)
         if former is not None and former.admission is not None and former.admission.epoch > admission.epoch:
             connection.close(Closing.REPLACED, "a newer session of this device")
@@ -104,6 +105,7 @@ class Gateway(Generic[A]):
         under: peer.Peer | None = scope.get("extensions", {}).get(peer.EXTENSION)
         if under is not None:
             under.limit_messages(protocol.HELLO_FRAME_MAX_BYTES)
+            under.keep_alive(self.limits.keep_alive_s)
         client = scope.get("client")
         session = Session(self.limits, new_nonce(), loop.time())
         connection: Connection[A] = Connection(self, session, send, address=client[0] if client else None, peer=under)

@@ -49,9 +49,12 @@ class Device(Model):
     variables = fields.JSONField(null=True)  # name -> type
 
     desired_firmware_version = fields.IntField(null=True)  # the lock
+    lock_waits = fields.BooleanField(default=False, db_default=False)  # ON_RESET: the lock is in force from the next hello on
     update_sequence = fields.IntField(default=0, db_default=0)  # grows with every desired-state message sent to it
     update_failures = fields.IntField(default=0, db_default=0)  # in a row, towards the block
     update_blocked_until = fields.DatetimeField(null=True)
+    offers = fields.IntField(default=0, db_default=0)  # since `offers_since`: too many in a short time block it, too
+    offers_since = fields.DatetimeField(null=True)
 
     class Meta:
         table = "device"

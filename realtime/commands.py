@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
 from errors import CallerError, DeviceOffline, DeviceTimeout, FunctionUnknown, VariableUnknown
-from models.sql import execute, is_sqlite, rows
+from models.sql import execute, is_sqlite, read_time, rows
 from models.transaction import detached, in_transaction
 from realtime.log import FAILURES
 from realtime.wakeup import COMMANDS, Wakeup
@@ -42,6 +42,7 @@ class Command(NamedTuple):
     kind: str  # call | read | ping
     name: str
     argument: str | None
+    timeout_s: float  # what is left of the asker's patience
 
 
 class Commands:
@@ -152,12 +153,21 @@ class Commands:
 
 async def take(process: str) -> list[Command]:
     """The commands that wait for `process`, each given out once, in the order asked; those past their time are left."""
+    now = "$2" if is_sqlite() else "now()"
+    left = "expires_at" if is_sqlite() else "CAST(extract(epoch FROM expires_at - now()) AS float8)"
+    at = datetime.now(UTC)
     taken = await rows(
-        f"UPDATE command SET taken_at = $2 WHERE process = $1 AND taken_at IS NULL AND expires_at > {'$2' if is_sqlite() else 'now()'}"
-        " RETURNING id, device_id, epoch, kind, name, argument, expires_at",
-        [process, datetime.now(UTC)],
+        f"UPDATE command SET taken_at = $2 WHERE process = $1 AND taken_at IS NULL AND expires_at > {now}"
+        f" RETURNING id, device_id, epoch, kind, name, argument, expires_at, {left} AS seconds",
+        [process, at],
     )
-    return [Command(*list(row.values())[:6]) for row in sorted(taken, key=lambda row: row["expires_at"])]
+    if is_sqlite():
+        for row in taken:
+            row["seconds"] = (read_time(row["expires_at"]) - at).total_seconds()
+    ordered = sorted(taken, key=lambda row: row["expires_at"])
+    return [
+        Command(row["id"], row["device_id"], row["epoch"], row["kind"], row["name"], row["argument"], row["seconds"]) for row in ordered
+    ]
 
 
 async def purge(now: datetime) -> int:

@@ -78,8 +78,8 @@ async def went_offline(device_id: str, epoch: int, now: datetime, *, grace_s: fl
         return Departure(changed=False, announce=False)
     announcing = _announcing(before, online=False, now=now, flapping=_is_flapping(before, now), grace_s=grace_s)
     await execute(
-        "UPDATE presence SET online = FALSE, announced = $2, announced_at = $3, announce_at = $4 WHERE device_id = $1",
-        [device_id, *announcing],
+        "UPDATE presence SET online = FALSE, announced = $2, announced_at = $3, announce_at = $4 WHERE device_id = $1 AND epoch = $5",
+        [device_id, *announcing, epoch],
     )
     return Departure(changed=True, announce=before["announced"] and not announcing.announced)
 

@@ -25,6 +25,7 @@ Listener = Callable[[str | None], None]
 
 LOG = "log"  # entries were appended
 COMMANDS = "commands"  # a command waits for a process, or was answered; the hint says which
+JOBS = "jobs"  # a job was put down
 
 SEND_S = 0.25  # seconds to hand one hint over; then it is dropped
 PROBE_S = 5.0  # seconds of silence after which a listening connection has to prove that it is alive

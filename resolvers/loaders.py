@@ -3,16 +3,21 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from strawberry.dataloader import DataLoader
 from tortoise.models import Model
 
-from fleet import grouping, summarizing
+from auth.viewer import Viewer
+from fleet import fact_finding, grouping, offering, releasing, summarizing
+from fleet.fact_finding import Decided
+from fleet.following import fresh_devices
+from fleet.releasing import Released, Running
 from models.account import User
 from models.customer import Customer
-from models.device import DeviceGroup, Presence
-from models.firmware import Firmware
+from models.device import Device, DeviceGroup, Presence
+from models.firmware import Firmware, Update
 from models.organization import Organization
 from models.product import Product
 
@@ -68,6 +73,25 @@ class Loaders:
     presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence, "device_id"))
     group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
     last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
+    devices: ByKey[Device] = field(default_factory=lambda: ByKey(Device))
+    product_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(releasing.product_releases, _nothing))
+    decisions: Gathered[str, Decided | None] = field(default_factory=lambda: Gathered(fact_finding.decisions, _nothing))
+    last_updates: Gathered[str, Update | None] = field(default_factory=lambda: Gathered(offering.last_updates, _nothing))
+    versions: Gathered[tuple[int, int], Firmware | None] = field(default_factory=lambda: Gathered(fact_finding.versions, _nothing))
+    running: Gathered[tuple[int, int], Running] = field(default_factory=lambda: Gathered(releasing.running, Running))
+    released: Gathered[int, Released] = field(default_factory=lambda: Gathered(releasing.released, Released))
+    _in_scope: DataLoader[str, Device | None] | None = None
+
+    def in_scope(self, viewer: Viewer) -> DataLoader[str, Device | None]:
+        """Devices by their ids, of those the viewer may see."""
+        if self._in_scope is None:
+            self._in_scope = DataLoader(load_fn=partial(_in_scope, viewer))
+        return self._in_scope
+
+
+async def _in_scope(viewer: Viewer, device_ids: list[str]) -> list[Device | None]:
+    found = await fresh_devices(viewer, device_ids)
+    return [found.get(device_id) for device_id in device_ids]
 
 
 def _nothing() -> None:

@@ -16,6 +16,7 @@ from schema.fields import (
     Payload,
     asked,
     described,
+    enumeration,
     id_of,
     mutation,
     optional,
@@ -25,7 +26,14 @@ from schema.fields import (
 )
 from schema.lazies import DeviceRef, InvitationRef, OrganizationRef, ProductRef
 
-strawberry.enum(ViewerKind, description="Who asks.")
+enumeration(
+    ViewerKind,
+    "Who asks.",
+    ANONYMOUS="Nobody: no token was sent.",
+    USER="A person, or a program with a token of theirs.",
+    CUSTOMER="An end user of a product.",
+    API_USER="A machine account.",
+)
 
 
 @strawberry.type(description="A token of a person: a log-in session, or an access token made for a program.")

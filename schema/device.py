@@ -6,6 +6,7 @@ import resolvers.device as doors
 from fleet.listing import DeviceOrder
 from models import device as rows
 from models.device import DeviceState
+from schema.event import DeviceEventFields
 from schema.fields import (
     DateTime,
     DeviceID,
@@ -21,6 +22,7 @@ from schema.fields import (
     resolved_by,
     rows_of,
 )
+from schema.firmware import DeviceFirmwareFields
 from schema.lazies import CustomerRef, DeviceGroupRef, ProductRef, UserRef
 from schema.platform import Platform
 from schema.rejected import RejectedDevice
@@ -50,7 +52,7 @@ class Variable:
 
 
 @strawberry.type(description="The hardware.")
-class Device(Node):
+class Device(DeviceEventFields, DeviceFirmwareFields, Node):
     is_type_of = rows_of(rows.Device)
     id: strawberry.ID = id_of("Device")
     device_id: DeviceID = described("Its id for life.")
@@ -76,12 +78,10 @@ class Device(Node):
     reported_product_id: int | None = described("The product its firmware says it is; null until it first connects.")
     forced: bool = described("Whether it is treated as the product's whatever it reports; ends by itself when it reports the product.")
     firmware_version: int | None = described("The version it reports; null until it reports one.")
-    desired_firmware_version: int | None = described("The version it is locked to; null: not locked.")
     groups: list[DeviceGroupRef] = resolved_by(doors.groups, "The groups it was put into, by path; empty for a customer.")
     functions: list[str] = resolved_by(doors.functions, "Names of the functions it offers, as reported.")
     variables: list[Variable] = resolved_by(doors.variables, "Values it lets be read, as reported, by name.")
     created_at: DateTime = described("When it was first imported or registered, or first connected.")
-    # fields of other rooms
 
 
 @strawberry.input(description="Which devices; all that is given must fit. At most 100 conditions, nested 10 deep.")

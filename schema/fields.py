@@ -10,7 +10,7 @@ import strawberry
 from strawberry import UNSET
 from strawberry.types import Info
 
-from errors import ERROR_CODES, CallerError, RequestRefused
+from errors import ERROR_CODES, CallerError, ErrorCode, RequestRefused
 from models.global_ids import global_id
 
 T = TypeVar("T")
@@ -101,6 +101,21 @@ def asked(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
     read.__signature__ = _signature(arguments)  # type: ignore[attr-defined]  # inspect's own protocol
     read.__annotations__ = {"root": Any, "info": Info, **{name: _type(argument) for name, argument in arguments.items()}}
     return strawberry.field(resolver=read, description=description)
+
+
+def streamed(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
+    """A subscription answered by what `await door(context, **arguments)` goes on to yield; arguments as for `asked`.
+
+    What the door refuses is refused before the stream begins.
+    """
+
+    async def read(info: Info, **given: Any) -> Any:
+        return await door(info.context, **{name: None if value is UNSET else value for name, value in given.items()})
+
+    wanted = _signature(arguments)
+    read.__signature__ = wanted.replace(parameters=list(wanted.parameters.values())[1:])  # type: ignore[attr-defined]  # inspect's own
+    read.__annotations__ = {"info": Info, **{name: _type(argument) for name, argument in arguments.items()}}
+    return strawberry.subscription(resolver=read, description=description)
 
 
 def _signature(arguments: Mapping[str, Any]) -> Signature:
@@ -197,17 +212,13 @@ class Connection(Generic[T]):
     nodes: list[T] = described("The objects alone.")
     page_info: PageInfo = described("Where this page stands in the list.")
 
-    @strawberry.field(description="How many there are in the whole list; counted only when asked for.")
-    async def total_count(self) -> int:
-        page: Any = self
-        return int(await page.count())
+    total_count: int = strawberry.field(
+        resolver=lambda root: root.count(), description="How many there are in the whole list; counted only when asked for."
+    )
 
 
 # ── mutations ──
-ErrorCode = strawberry.enum(
-    Enum("ErrorCode", {code: strawberry.enum_value(code, description=sentence) for code, sentence in ERROR_CODES.items()}),
-    description="What the caller can do something about, for programs.",
-)
+enumeration(ErrorCode, "What the caller can do something about, for programs.", **ERROR_CODES)
 
 
 @strawberry.type(description="What the caller can do something about.")
@@ -219,10 +230,8 @@ class UserError:
 
 
 def user_error(refusal: CallerError) -> UserError:
-    path = list(refusal.path)
-    if path and path[0] != "input":
-        path.insert(0, "input")
-    return UserError(code=ErrorCode(refusal.code), message=refusal.message, reason=refusal.reason, path=path or None)
+    path = ["input", *refusal.path] if refusal.path else None
+    return UserError(code=ErrorCode(refusal.code), message=refusal.message, reason=refusal.reason, path=path)
 
 
 @strawberry.type
@@ -260,5 +269,5 @@ def mutation(door: Door, asked: type, payload: type[Payload], description: str) 
         answer["errors"] = [user_error(refusal) for refusal in answer.get("errors", ())]
         return payload(client_mutation_id=mutation_id, **answer)
 
-    resolve.__annotations__ = {"info": Info, "input": asked, "return": payload}
+    resolve.__annotations__ = {"info": Info, "input": argument(asked, "What it takes."), "return": payload}
     return strawberry.mutation(resolver=resolve, description=description)

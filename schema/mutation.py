@@ -3,8 +3,11 @@
 import strawberry
 
 from schema.account import AccountMutations
+from schema.calling import CallingMutations
 from schema.customer import CustomerMutations
 from schema.device import DeviceMutations
+from schema.event import EventMutations
+from schema.firmware import FirmwareMutations
 from schema.group import GroupMutations
 from schema.importing import ImportMutations
 from schema.organization import OrganizationMutations
@@ -13,6 +16,15 @@ from schema.product import ProductMutations
 
 @strawberry.type(description="Everything that can be done.")
 class Mutation(
-    AccountMutations, CustomerMutations, DeviceMutations, GroupMutations, ImportMutations, OrganizationMutations, ProductMutations
+    AccountMutations,
+    CallingMutations,
+    CustomerMutations,
+    DeviceMutations,
+    EventMutations,
+    FirmwareMutations,
+    GroupMutations,
+    ImportMutations,
+    OrganizationMutations,
+    ProductMutations,
 ):
     pass

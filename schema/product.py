@@ -12,6 +12,7 @@ from models import product as rows
 from schema.configuration import Configuration
 from schema.customer import Customer, CustomerFilter
 from schema.device import DeviceFilter
+from schema.event import ProductEventFields
 from schema.fields import (
     AFTER,
     BEFORE,
@@ -34,6 +35,7 @@ from schema.fields import (
     resolved_by,
     rows_of,
 )
+from schema.firmware import ProductFirmwareFields
 from schema.group import DeviceGroup
 from schema.lazies import DeviceRef, ImportRef, OrganizationRef
 from schema.platform import Platform
@@ -41,7 +43,7 @@ from schema.summary import FleetSummary
 
 
 @strawberry.type(description="A fleet with one platform.")
-class Product(Node):
+class Product(ProductEventFields, ProductFirmwareFields, Node):
     is_type_of = rows_of(rows.Product)
     id: strawberry.ID = id_of("Product")
     product_id: int = attribute("number", "The number compiled into firmware; unique over the server.")
@@ -82,7 +84,6 @@ class Product(Node):
         order_by=argument(DeviceOrder | None, "In which order; absent: LAST_HEARD."),
     )
     imports: Connection[ImportRef] = asked(resolvers.importing.imports, "Imports into it, newest first.", first=FIRST, after=AFTER)
-    # fields of other rooms
 
 
 # ── inputs and payloads ──

@@ -200,3 +200,28 @@ async def test_a_product_needs_a_name(tester: HouseTester, name: str) -> None:
 
     assert [(error["code"], error["path"]) for error in payload["errors"]] == [("INVALID_INPUT", ["input", "name"])]
     assert await Product.all().count() == 0
+
+
+async def test_a_machine_bound_to_a_product_reaches_nothing_of_another(tester: HouseTester) -> None:
+    owner = await tester.owner()
+    own, other = await tester.product(owner, "Lamp"), await tester.product(owner, "Torch")
+    scopes = ["products:read", "products:write", "devices:read", "devices:write", "customers:read", "customers:write"]
+    made = await tester.do("createApiUser", "token", owner, organization="acme", name="ci", scopes=scopes, productId=own)
+    group = (await tester.do("createDeviceGroup", "group { id }", owner, productId=other, name="lab"))["group"]
+    customer = (await tester.do("createCustomer", "customer { id }", owner, productId=other, username="zoe"))["customer"]
+    before = await tester.audited()
+
+    refused = [
+        await tester.do("createProduct", PRODUCT, made["token"], organization="acme", name="New", platform="P1"),
+        await tester.do("updateProduct", PRODUCT, made["token"], productId=other, name="New"),
+        await tester.do("createDeviceGroup", "group { id }", made["token"], productId=other, name="new"),
+        await tester.do("deleteDeviceGroup", "clientMutationId", made["token"], id=group["id"]),
+        await tester.do("deleteCustomer", "clientMutationId", made["token"], id=customer["id"]),
+    ]
+    seen = await tester.ask("{ own: product(productId: 1000) { name } other: product(productId: 1001) { name } }", made["token"])
+    nodes = await tester.ask("query ($ids: [ID!]!) { nodes(ids: $ids) { id } }", made["token"], ids=[group["id"], customer["id"]])
+
+    assert [error["code"] for payload in refused for error in payload["errors"]] == ["NOT_FOUND"] * 5
+    assert seen == {"own": {"name": "Lamp"}, "other": None}
+    assert nodes == {"nodes": [None, None]}
+    assert await tester.audited() == before

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from realtime.dispatcher import Dispatcher, Filter, Reader
 from realtime.log import Entry
 from realtime.wakeup import Wakeup
 from settings import Settings
-from tests.realtime.samples import NOON, PRODUCT, an_event, device_id
+from tests.realtime.samples import NOON, PRODUCT, an_event, device_id, until
 
 
 @asynccontextmanager
@@ -223,6 +224,7 @@ async def test_a_slow_reader_leaves_memory_and_reads_the_database_at_its_own_pac
 async def test_a_quiet_reader_is_told_of_no_gap_when_what_others_said_is_purged(db: Settings) -> None:
     async with running(ring=50) as dispatcher:
         quiet = await dispatcher.subscribe(2000)
+        await dispatcher.subscribe(PRODUCT)  # so that what others say is kept in memory, and pushes the rest out
         await append("first", product_number=2000)
         assert names(await take(quiet, 1)) == ["first"]
         for _ in range(10):
@@ -349,6 +351,29 @@ async def test_nothing_is_lost_or_repeated_at_the_seam_of_replay_and_live(postgr
             while page := (await log.read_after(expected[-1] if expected else start, product_numbers=[number])).entries:
                 expected += [entry.position for entry in page]
             assert seen == expected
+
+
+async def test_what_is_committed_while_a_page_is_on_its_way_from_the_database_is_not_skipped(
+    db: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page does not have it, and by the time it arrives the dispatcher has: the reader must not believe it was in the page."""
+    async with running() as dispatcher:
+        await append("early")
+        read_after = log.read_after
+
+        async def slow(position: int, **only: Any) -> log.Page:
+            page = await read_after(position, **only)
+            if only:  # the reader's, not the dispatcher's
+                (late,) = await append("late")
+                await until(lambda: dispatcher.position >= late.position)
+            return page
+
+        monkeypatch.setattr(log, "read_after", slow)
+        await until(lambda: dispatcher.position)
+        await dispatcher.subscribe(PRODUCT)
+        reader = await dispatcher.subscribe(PRODUCT, after=0)
+
+        assert names(await take(reader, 2)) == ["early", "late"]
 
 
 async def test_a_database_that_does_not_answer_for_a_while_costs_a_stream_nothing(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

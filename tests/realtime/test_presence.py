@@ -95,13 +95,16 @@ async def test_epochs_grow_through_restarts(db: Settings) -> None:
 
 async def test_racing_sessions_get_different_epochs_and_the_highest_is_the_one(postgres_db: Settings) -> None:
     await a_fleet()
+    for last in (0, 30, 60):  # never seen at first, then known and offline
+        arrivals = await asyncio.gather(*(online(f"p{number}", when=at(last * 4000)) for number in range(30)))
 
-    arrivals = await asyncio.gather(*(online(f"p{number}") for number in range(30)))
-
-    assert sorted(arrival.epoch for arrival in arrivals) == list(range(1, 31))
-    assert sum(arrival.announce for arrival in arrivals) == 1
-    newest = max(range(30), key=lambda number: arrivals[number].epoch)
-    assert ((await row())["process"], (await row())["epoch"]) == (f"p{newest}", 30)
+        assert sorted(arrival.epoch for arrival in arrivals) == list(range(last + 1, last + 31))
+        assert sum(arrival.announce for arrival in arrivals) == 1
+        assert sum(arrival.replaced is None for arrival in arrivals) == 1
+        newest = max(range(30), key=lambda number: arrivals[number].epoch)
+        assert ((await row())["process"], (await row())["epoch"]) == (f"p{newest}", last + 30)
+        assert (await offline(last + 30, when=at(last * 4000))).changed
+        await due(at(last * 4000 + 60))
 
 
 async def test_arrivals_and_goodbyes_in_any_order_end_in_the_truth_told_once(postgres_db: Settings) -> None:

@@ -1,0 +1,194 @@
+"""From the text of a GraphQL operation to one that is parsed, validated, measured and allowed, before anything runs."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
+
+import anyio.to_thread
+import strawberry
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLSyntaxError,
+    OperationDefinitionNode,
+    OperationType,
+    get_operation_ast,
+    parse,
+    specified_rules,
+    validate,
+)
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
+from strawberry.types import ExecutionContext, ExecutionResult
+
+from errors import QueryTooComplex, Unauthenticated
+from settings import Settings
+from transport import limits
+from transport.context import OperationContext
+from transport.gate import Asked
+
+CACHED_DOCUMENTS = 512
+ERRORS_MAX = 5  # of validation, in one answer
+THREAD_CHARACTERS = 600  # a longer document that is new is parsed and validated off the loop (2,000 tokens can take 700 ms)
+_RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+
+class DocumentRefused(Exception):
+    """The text is not an operation of this schema: one `code` and at most five `errors` that say where."""
+
+    def __init__(self, code: str, errors: list[GraphQLError]) -> None:
+        super().__init__(code)
+        self.code = code
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An operation that may run. `cost` is what the `rateLimit` field shows."""
+
+    document: DocumentNode
+    operation: OperationDefinitionNode
+    cost: int
+
+    @property
+    def is_subscription(self) -> bool:
+        return self.operation.operation is OperationType.SUBSCRIPTION
+
+    @property
+    def is_query(self) -> bool:
+        return self.operation.operation is OperationType.QUERY
+
+
+class Documents:
+    """Prepares operations and remembers the last valid documents. `schema` is the caller's, told to use what is prepared here."""
+
+    def __init__(self, schema: strawberry.Schema, settings: Settings) -> None:
+        self._settings = settings
+        self._valid: OrderedDict[str, DocumentNode] = OrderedDict()
+        self._graphql = schema._schema
+        # A copy, so that the caller's schema keeps its own extensions and its way of logging errors.
+        self.schema = copy.copy(schema)
+        self.schema.extensions = (*schema.extensions, lambda: _UsePrepared(self._valid))
+        self.schema.process_errors = _masking_logs_each_once  # type: ignore[method-assign]  # on our copy
+
+    async def prepare(
+        self, source: str, operation_name: str | None, variables: Mapping[str, object] | None, *, signed_in: bool
+    ) -> Prepared:
+        """Raises DocumentRefused, QueryTooComplex, BadRequest (a page size) or Unauthenticated (introspection in production)."""
+        try:
+            document = await self._document(source, signed_in)
+            operation = get_operation_ast(document, operation_name)
+            if operation is None:
+                raise DocumentRefused("OPERATION_RESOLUTION_FAILURE", [GraphQLError(_unknown_operation(operation_name))])
+            found = limits.measure(self._graphql, document, operation, variables)
+            limits.check(found, self._settings)
+            if found.introspects and self._settings.production and not signed_in:
+                raise Unauthenticated("Log in to read the schema.")
+            await self._validate(source, document)
+        except RecursionError:
+            depth_max = self._settings.query_depth_max
+            raise QueryTooComplex("This document is nested too deeply.", found=depth_max + 1, limit=depth_max) from None
+        return Prepared(document, operation, found.cost)
+
+    async def execute(self, asked: Asked, context: OperationContext) -> ExecutionResult:
+        """Run a query or mutation that was prepared."""
+        return await self.schema.execute(
+            asked.query,
+            variable_values=asked.variables,
+            context_value=context,
+            operation_name=asked.operation_name,
+            operation_extensions=asked.extensions,
+        )
+
+    async def stream(self, asked: Asked, context: OperationContext) -> AsyncGenerator[object, None]:
+        """Run any operation that was prepared: one result of a query or mutation, those of a subscription as they come."""
+        return await self.schema.stream(
+            asked.query,
+            variable_values=asked.variables,
+            context_value=context,
+            operation_name=asked.operation_name,
+            operation_extensions=asked.extensions,
+        )
+
+    async def _document(self, source: str, signed_in: bool) -> DocumentNode:
+        tokens_max = self._settings.query_tokens_max if signed_in else self._settings.query_tokens_anonymous_max
+        document = self._valid.get(source)
+        if document is None:
+            self._check_size(source)
+            document = await _off_the_loop(_parse, source, source, tokens_max)
+        if document.token_count > tokens_max:
+            raise _too_many_tokens(tokens_max)
+        return document
+
+    def _check_size(self, source: str) -> None:
+        size, size_max = len(source.encode(errors="surrogatepass")), self._settings.query_source_max_bytes
+        if size > size_max:
+            raise QueryTooComplex(f"This document is {size} bytes long; the limit is {size_max}.", found=size, limit=size_max)
+
+    async def _validate(self, source: str, document: DocumentNode) -> None:
+        if source in self._valid:
+            self._valid.move_to_end(source)
+            return
+        errors = await _off_the_loop(self._errors, source, document)
+        if errors:
+            raise DocumentRefused("GRAPHQL_VALIDATION_FAILED", errors)
+        self._valid[source] = document
+        if len(self._valid) > CACHED_DOCUMENTS:
+            self._valid.popitem(last=False)
+
+    def _errors(self, document: DocumentNode) -> list[GraphQLError]:
+        production = self._settings.production
+        try:
+            return validate(self._graphql, document, _RULES, max_errors=ERRORS_MAX, hide_suggestions=production)[:ERRORS_MAX]
+        except ValueError as error:  # an integer literal of more digits than Python reads
+            return [GraphQLError("A literal of this document cannot be read.", original_error=error)]
+
+
+def _parse(source: str, tokens_max: int) -> DocumentNode:
+    try:
+        return parse(source, max_tokens=tokens_max)
+    except GraphQLSyntaxError as error:
+        if "tokens. Parsing aborted" in error.message:
+            raise _too_many_tokens(tokens_max) from None
+        raise DocumentRefused("GRAPHQL_PARSE_FAILED", [error]) from None
+
+
+def _too_many_tokens(tokens_max: int) -> QueryTooComplex:
+    message = f"This document has more than {tokens_max} tokens. Ask in several operations."
+    return QueryTooComplex(message, found=tokens_max + 1, limit=tokens_max)
+
+
+def _unknown_operation(name: str | None) -> str:
+    if name is None:
+        return "Say which operation to run: the document needs exactly one, or `operationName` names it."
+    return f"The document has no operation named {name!r}."
+
+
+def _masking_logs_each_once(errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+    """In place of Strawberry's own logging, which writes a trace for every error, a caller's mistakes included."""
+
+
+async def _off_the_loop(function: Callable[[*Arguments], Result], source: str, *arguments: *Arguments) -> Result:
+    if len(source) < THREAD_CHARACTERS:
+        return function(*arguments)
+    return await anyio.to_thread.run_sync(function, *arguments)
+
+
+class _UsePrepared(SchemaExtension):
+    """Gives Strawberry the document that was prepared. One that fell out of the memory meanwhile is simply prepared again."""
+
+    def __init__(self, valid: Mapping[str, DocumentNode]) -> None:
+        self._valid = valid
+
+    def on_parse(self) -> Iterator[None]:
+        document = self._valid.get(self.execution_context.query or "")
+        if document:
+            self.execution_context.graphql_document = document
+            self.execution_context.pre_execution_errors = []
+        yield

@@ -1,0 +1,165 @@
+"""What may come in as an HTTP request to GraphQL, and as what its answer goes out; refused here, nothing has run."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+JSON = "application/json"
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+DEPTH_MAX = 64  # levels of nesting in a request's JSON
+PREFLIGHT_HEADERS = ("graphql-preflight", "apollo-require-preflight", "x-requested-with")
+_SIMPLE_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
+
+
+class Refusal(Exception):
+    """An HTTP request that GraphQL never sees: answered with `status`, one error and `headers`."""
+
+    def __init__(self, status: int, message: str, *, code: str = "BAD_REQUEST", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = dict(headers or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One operation as it was sent, types checked."""
+
+    query: str
+    operation_name: str | None = None
+    variables: dict[str, object] | None = None
+    extensions: dict[str, object] | None = None
+    files: list[object] = field(default_factory=list)  # open until the answer is sent
+
+
+def answer_type(headers: Headers) -> str:
+    """The media type of the answer. The newer one is given to who names it; a wildcard gets plain JSON. Raises Refusal 406."""
+    header = ", ".join(headers.getlist("accept"))
+    if not header.strip():
+        return JSON
+    best, best_rank = None, (0.0, 0)
+    for offered, preference in ((GRAPHQL_RESPONSE, 1), (JSON, 2)):
+        quality, exactness = _quality(header, offered)
+        rank = (quality, 3 if exactness == 2 and offered == GRAPHQL_RESPONSE else preference)
+        if quality > 0 and rank > best_rank:
+            best, best_rank = offered, rank
+    if best is None:
+        raise Refusal(406, f"Accept {GRAPHQL_RESPONSE} or {JSON}; streams run over the WebSocket at this address.")
+    return best
+
+
+def _quality(accept: str, offered: str) -> tuple[float, int]:
+    """The q-value the header gives to `offered`, from its most exact range; (0, -1) when none fits."""
+    found = (0.0, -1)
+    for entry in accept.split(","):
+        media_range, *parameters = [part.strip().lower() for part in entry.split(";")]
+        exactness = {offered: 2, "application/*": 1, "*/*": 0}.get(media_range, -1)
+        if exactness > found[1]:
+            found = (_q(parameters), exactness)
+    return found
+
+
+def _q(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, text = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                quality = float(text)
+            except ValueError:
+                return 0.0
+            return min(max(quality, 0.0), 1.0) if math.isfinite(quality) else 0.0
+    return 1.0
+
+
+def check_preflight(request: Request, content_type: str) -> None:
+    """A page of another site may send these without asking the browser first, so they must carry a header that makes it ask."""
+    if request.method == "POST" and content_type not in _SIMPLE_TYPES and content_type:
+        return
+    if not any(request.headers.get(name) for name in PREFLIGHT_HEADERS):
+        names = "GraphQL-Preflight, Apollo-Require-Preflight or X-Requested-With"
+        raise Refusal(400, f"Send one of the headers {names} (any value) with a {request.method} of this kind.")
+
+
+def media_type(request: Request) -> str:
+    """The request's content type in lower case, without parameters. Raises Refusal 415 for a charset that is not UTF-8."""
+    name, *parameters = [part.strip().lower() for part in request.headers.get("content-type", "").split(";")]
+    for parameter in parameters:
+        key, _, charset = parameter.partition("=")
+        if name == JSON and key.strip() == "charset" and charset.strip('" ') not in ("utf-8", "utf8"):
+            raise Refusal(415, "Send JSON in UTF-8.")
+    return name
+
+
+async def body(request: Request, size_max: int) -> bytes:
+    """The request's body. Raises Refusal 413 without reading on when it is, or says it is, larger than `size_max` bytes."""
+    check_length(request, size_max)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > size_max:
+            raise too_large(size_max)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def check_length(request: Request, size_max: int) -> None:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:20]) > size_max:
+        raise too_large(size_max)
+
+
+def too_large(size_max: int) -> Refusal:
+    return Refusal(413, f"The request is too large: at most {size_max} bytes here.")
+
+
+def json_value(raw: bytes | str) -> object:
+    """JSON as the rest of the server can take it: UTF-8, no lone surrogate, finite numbers, at most 64 levels. Raises ValueError."""
+    text = raw.decode() if isinstance(raw, bytes) else raw
+    try:
+        value: object = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level: list[object] = [value]
+    for _ in range(DEPTH_MAX + 1):
+        below: list[object] = []
+        for item in level:
+            below += _inside(item)
+        if not below:
+            return value
+        level = below
+    raise ValueError("nested too deeply")
+
+
+def _inside(item: object) -> list[object]:
+    if isinstance(item, dict):
+        return [*item.keys(), *item.values()]
+    if isinstance(item, list):
+        return item
+    if isinstance(item, str):
+        item.encode()  # UnicodeEncodeError, a ValueError, for a lone surrogate
+    elif isinstance(item, float) and not math.isfinite(item):
+        raise ValueError("not a finite number")
+    return []
+
+
+def asked(value: object, files: list[object] | None = None) -> Asked:
+    """The operation in a request's JSON object. Raises Refusal 400 with the member that is wrong."""
+    if isinstance(value, list):
+        raise Refusal(400, "Send one operation a request; batches are not accepted.")
+    if not isinstance(value, dict):
+        raise Refusal(400, "Send a JSON object with `query`.")
+    query, name = value.get("query"), value.get("operationName")
+    variables, extensions = value.get("variables"), value.get("extensions")
+    for member, given, kind in (("variables", variables, dict), ("extensions", extensions, dict), ("operationName", name, str)):
+        if given is not None and not isinstance(given, kind):
+            raise Refusal(400, f"`{member}` must be {'a string' if kind is str else 'an object'} or null.")
+    if query is None and "persistedQuery" in (extensions or {}):
+        raise Refusal(200, "PersistedQueryNotSupported", code="PERSISTED_QUERY_NOT_SUPPORTED")
+    if not isinstance(query, str) or not query.strip():
+        raise Refusal(400, "`query` must be a string with a GraphQL document.")
+    return Asked(query, name or None, variables, extensions, files or [])

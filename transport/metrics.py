@@ -1,0 +1,9 @@
+"""What the doors count for /metrics; other rooms register their own counters with prometheus-client's registry the same way."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter("flotilla_graphql_requests", "GraphQL requests over HTTP, by the status of their answer.", ["status"])
+OPERATIONS = Counter("flotilla_graphql_operations", "Operations that ran, by door and kind.", ["door", "kind"])
+SECONDS = Histogram("flotilla_graphql_operation_seconds", "Time a query or mutation took, by kind.", ["kind"])
+SOCKETS = Gauge("flotilla_graphql_sockets", "Open GraphQL sockets.")
+MALFORMED = Counter("flotilla_graphql_malformed_messages", "Socket messages that closed their socket with 4400.")

@@ -1,0 +1,68 @@
+"""The open GraphQL sockets of this process: who holds them, how many, and how they are sent away."""
+
+import asyncio
+from collections import Counter
+from typing import Protocol
+
+RESTARTING = 1012
+NOT_ALLOWED = 4401
+DRAIN_BATCHES = 20
+DRAIN_CROWD = 100  # from this many sockets on the whole time is used; fewer cannot storm the next process and go sooner
+
+
+class OpenSocket(Protocol):
+    """One open socket. `viewer_key` is None until its client has said who it is, and for anonymous ones."""
+
+    address: str
+    viewer_key: str | None
+
+    async def leave(self, code: int, reason: str) -> None:
+        """Close with `code`, within a second, whatever the peer does."""
+
+
+class Sockets:
+    """Knows every open socket from its acceptance to its end."""
+
+    def __init__(self) -> None:
+        self.is_draining = False
+        self._open: set[OpenSocket] = set()
+        self._addresses: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, socket: OpenSocket) -> None:
+        self._open.add(socket)
+        self._addresses[socket.address] += 1
+
+    def discard(self, socket: OpenSocket) -> None:
+        if socket in self._open:
+            self._open.discard(socket)
+            self._addresses[socket.address] -= 1
+            if not self._addresses[socket.address]:
+                del self._addresses[socket.address]
+
+    def at_address(self, address: str) -> int:
+        return self._addresses[address]
+
+    def of_viewer(self, key: str) -> list[OpenSocket]:
+        return [socket for socket in self._open if socket.viewer_key == key]
+
+    async def close_viewer(self, key: str, code: int = NOT_ALLOWED, reason: str = "Not allowed any more") -> int:
+        """Close every socket of that viewer and say how many there were."""
+        leaving = self.of_viewer(key)
+        await asyncio.gather(*(socket.leave(code, reason) for socket in leaving))
+        return len(leaving)
+
+    async def drain(self, seconds: float) -> None:
+        """Let nobody in any more and send everybody away with 1012, spread over `seconds`, so that they don't come back as one storm."""
+        self.is_draining = True
+        leaving = list(self._open)
+        pause_s = seconds * min(1.0, len(leaving) / DRAIN_CROWD) / DRAIN_BATCHES
+        batch = -(-len(leaving) // DRAIN_BATCHES) or 1
+        goodbyes: list[asyncio.Task[None]] = []
+        for start in range(0, len(leaving), batch):
+            # Not awaited here: a peer that stalls must not hold up the others.
+            goodbyes += [asyncio.create_task(socket.leave(RESTARTING, "Restarting")) for socket in leaving[start : start + batch]]
+            await asyncio.sleep(pause_s)
+        await asyncio.gather(*goodbyes)

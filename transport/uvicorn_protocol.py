@@ -1,0 +1,178 @@
+"""uvicorn's connections with an end: peers that stall, trickle or fall silent are cut off, whatever they hold back."""
+
+import asyncio
+import logging
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+from websockets.frames import Frame
+from websockets.http11 import Request
+
+from gateway.peer import PeerProtocol
+
+log = logging.getLogger(__name__)
+
+STALLED_S = 30.0  # with unsent bytes above the transport's mark
+GOODBYE_S = 2.0  # from our close to the abort
+HEAD_S = 15.0  # for the whole head of a request
+BODY_S = 15.0  # window in which a body must bring BODY_MIN bytes
+BODY_MIN = 15 << 10
+DISCARD_MAX = 32 << 20  # bytes of a refused body that are read away so that the peer sees the refusal
+FRAGMENTS_MAX = 1024  # of one socket message; empty ones cost memory and no bytes
+
+
+class FiniteWebSocket(PeerProtocol):
+    """A socket that always ends: on a missing pong, a stalled reader or shutdown the connection is aborted, never awaited.
+
+    Offers `scope["extensions"]["flotilla.abort"]` to the application.
+    """
+
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._stalled: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.TimerHandle | None = None
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            cast("dict[str, object]", self.scope["extensions"])["flotilla.abort"] = self.transport.abort
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= FRAGMENTS_MAX:
+            self._refuse(1009, "too many fragments")
+        else:
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self._refuse(1007, "not UTF-8")  # stock does the same with a trace in the log
+                return
+        super().send_receive_event_to_app()
+
+    def _refuse(self, code: int, reason: str) -> None:
+        log.info("socket message refused: %s", reason)
+        self.frames = []
+        if not self.close_sent:
+            self.conn.send_close(code, reason)
+            self.handle_parser_exception()
+
+    def keepalive_timeout(self) -> None:
+        # A frame would wait behind what the peer does not read; and 1006 brings a client that slept back, where 1011 is fatal to it.
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        _cancel(self._stalled)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._leave()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._leaving is None and not self.disconnected:
+            self._leaving = self.loop.call_later(GOODBYE_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        _cancel(self._stalled)
+        _cancel(self._leaving)
+        super().connection_lost(exc)
+
+
+class FiniteHttp(HttpToolsProtocol):
+    """HTTP whose heads, bodies and readers have a time: a head comes within 15 s, a body at 1 KiB/s, an answer is read on."""
+
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head: asyncio.TimerHandle | None = None
+        self._body: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._arrived = 0  # bytes of the body in the current window
+        self._discarded = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the stock class
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is None and self._body is None and (self.cycle is None or self.cycle.response_complete):
+            self._await_head()
+        super().data_received(data)
+
+    def _await_head(self) -> None:
+        self._head = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def on_headers_complete(self) -> None:
+        _cancel(self._head)
+        self._head = None
+        super().on_headers_complete()
+        self._discarded = 0
+        self._await_body()
+
+    def _await_body(self) -> None:
+        _cancel(self._body)
+        self._arrived = 0
+        self._body = self.loop.call_later(BODY_S, self._judge_body)
+
+    def _judge_body(self) -> None:
+        if self._arrived < BODY_MIN and not self.flow.read_paused:
+            self.transport.abort()
+        else:
+            self._await_body()
+
+    def on_body(self, body: bytes) -> None:
+        self._arrived += len(body)
+        if self.cycle.response_complete:
+            self._discarded += len(body)
+            if self._discarded > DISCARD_MAX:
+                self.transport.abort()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        _cancel(self._body)
+        self._body = None
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._cancel_all()
+        super().handle_websocket_upgrade()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        _cancel(self._stalled)
+        self._stalled = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_all()
+        super().connection_lost(exc)
+
+    def _cancel_all(self) -> None:
+        for timer in (self._head, self._body, self._stalled):
+            _cancel(timer)
+        self._head = self._body = self._stalled = None
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    """Stop a timer."""
+    if timer:
+        timer.cancel()
