@@ -50,7 +50,7 @@ async def viewer_again(viewer: Viewer, *, now: datetime) -> Viewer:
     if viewer.token is None:
         return viewer
     token = await Token.filter(id=viewer.token.id, revoked_at=None).select_related("user", "api_user", "customer").first()
-    return await _standing_behind(_living(token, now), viewer.address)
+    return await standing_behind(_living(token, now), viewer.address)
 
 
 async def issue(
