@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from auth.ledger import forget_paid
-from fleet import importing
+from fleet import importing, undoing
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from mailer import MailRefused
@@ -120,11 +120,7 @@ async def _send(payload: Mapping[str, Any], house: House) -> None:
     await house.mailer.send(letter_of(payload, house.sealer))
 
 
-async def _import(payload: Mapping[str, Any], house: House) -> None:
-    await importing.run_import(int(payload["import_id"]), house=house)
-
-
-HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: _import}
+HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: undoing.take_up}
 
 
 async def _forget_done_jobs(house: House, now: datetime) -> None:
@@ -143,4 +139,5 @@ SWEEPS = (
     Sweep("done jobs", 3600, _forget_done_jobs),
     Sweep("log retention", 60, _purge_log),
     Sweep("throttle", 3600, _forget_paid_debts),
+    Sweep("import files", 3600, importing.forget_sources),
 )
