@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from auth.spelling import same_name_key
-from errors import InvalidInput, NotFound
+from errors import BadRequest, InvalidInput, NotFound
 from fleet import scope
 from models.device import Device
 from models.global_ids import number_of
@@ -89,7 +89,7 @@ class DeviceList:
         return cls(where, order)
 
     def place(self, keys: Sequence[object]) -> Place:
-        """What a cursor of this order holds. Raises InvalidInput for anything else."""
+        """What a cursor of this order holds. Raises BadRequest for anything else."""
         try:
             key, device_id = keys
             if key is not None and self._key.kind is datetime:
@@ -101,7 +101,7 @@ class DeviceList:
                 return Place(key, device_id)
         except (TypeError, ValueError):
             pass
-        raise InvalidInput("This cursor belongs to another order.", path=("after",))
+        raise BadRequest("This cursor belongs to another order.", path=("after",))
 
     async def read(self, count: int, *, beyond: Place | None, backward: bool) -> list[tuple[Place, Device]]:
         """Up to `count` devices from the start, or behind a place; backward from the end, or before it, the last one first."""
