@@ -49,7 +49,9 @@ async def test_a_query_and_a_subscription_run_in_the_explorer(
 ) -> None:
     server = start_server(migrated_sqlite)
     async with Client(server.url) as client:
-        client.token = (await client.do("signUp", "token", email="ann@example.com", password="a sentence of some length", name="Ann"))["token"]
+        client.token = (await client.do("signUp", "token", email="ann@example.com", password="a sentence of some length", name="Ann"))[
+            "token"
+        ]
         slug = (await client.do("createOrganization", "organization { slug }", name="Acme Lights"))["organization"]["slug"]
         made = await client.do("createProduct", "product { productId }", organization=slug, name="Porch Lamp", platform="PHOTON")
         product_id = made["product"]["productId"]
