@@ -11,11 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from auth.spelling import same_name_key
-<<<<<<< HEAD
-from errors import BadRequest, InvalidInput, NotFound
-=======
 from errors import BadRequest, NotFound
->>>>>>> proof
 from fleet import scope
 from models.device import Device
 from models.global_ids import number_of
