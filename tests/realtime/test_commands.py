@@ -55,10 +55,12 @@ async def test_a_call_is_delivered_to_the_holder_and_its_answer_comes_back(db: S
 
     assert value == 42
     assert at_asker == []
-    (command,) = at_holder
-    assert (command.device_id, command.epoch, command.kind, command.name, command.argument) == (device_id(1), 7, "call", "led", "on")
-    assert 4 < command.timeout_s <= 5  # what the asker's patience has left
+    assert [without_id(command) for command in at_holder] == [(device_id(1), 7, "call", "led", "on")]
     assert await left() == 0
+
+
+def without_id(command: Command) -> tuple[object, ...]:
+    return tuple(command)[1:6]
 
 
 @pytest.mark.parametrize("value", [-1, 21.5, "é", True, None, {"a": [1]}])
