@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from auth.ledger import forget_paid
-from fleet import importing, updating, uploading
+from fleet import importing, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from fleet.offering import CONSIDER_AGAIN
@@ -121,15 +121,11 @@ async def _send(payload: Mapping[str, Any], house: House) -> None:
     await house.mailer.send(letter_of(payload, house.sealer))
 
 
-async def _import(payload: Mapping[str, Any], house: House) -> None:
-    await importing.run_import(int(payload["import"]), house=house)
-
-
 async def _consider_again(payload: Mapping[str, Any], house: House) -> None:
     await updating.consider_again(payload["deviceId"])
 
 
-HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: _import, CONSIDER_AGAIN: _consider_again}
+HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: undoing.take_up, CONSIDER_AGAIN: _consider_again}
 
 
 async def _forget_done_jobs(house: House, now: datetime) -> None:

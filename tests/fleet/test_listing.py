@@ -203,11 +203,13 @@ async def test_a_stranger_sees_no_device_and_a_customer_their_own(tester: HouseT
     asked = "query ($id: DeviceID!) { device(deviceId: $id) { deviceId notes groups { path } product { productId } } }"
 
     seen = (await tester.ask(asked, eve, id=own[0].device_id))["device"]
+    with pytest.raises(GraphQLFailed) as nobody:
+        await tester.ask(asked, None, id=own[0].device_id)
     listed = await tester.ask("{ viewer { devices { totalCount nodes { deviceId } } } }", minted.text)
     one = (await tester.ask(asked, minted.text, id=own[0].device_id))["device"]
     other = [(await tester.ask(asked, minted.text, id=each.device_id))["device"] for each in made if each not in own]
 
-    assert seen is None
+    assert (seen, nobody.value.codes) == (None, ["UNAUTHENTICATED"])
     assert (await tester.ask("{ product(productId: 1000) { name } }", eve))["product"] is None
     assert [node["deviceId"] for node in listed["viewer"]["devices"]["nodes"]] == sorted(each.device_id for each in own)
     assert one == {"deviceId": own[0].device_id, "notes": None, "groups": [], "product": {"productId": 1000}}
