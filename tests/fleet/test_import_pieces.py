@@ -79,6 +79,21 @@ async def _take_up_jobs(tester: HouseTester, answer: Any) -> None:
     await undoing.take_up(job.payload, tester.house)
 
 
+@pytest.mark.parametrize("dry", [False, True])
+async def test_two_workers_at_one_import_judge_every_line_once(small_pieces: HouseTester, dry: bool) -> None:
+    tester = small_pieces
+    owner = await tester.owner()
+    await tester.product(owner)
+    await imported(tester, owner, _awkward(195), dryRun=dry)
+
+    await asyncio.gather(*(run_import(1, tester.house) for _ in range(3)))
+
+    row = await Import.get(id=1)
+    assert (row.state, row.processed) == ("FINISHED", row.total)
+    assert await Device.all().count() == (0 if dry else row.added)
+    assert await ImportPiece.all().count() == 20
+
+
 async def test_pages_of_verdicts_go_through_pieces(small_pieces: HouseTester) -> None:
     tester = small_pieces
     owner = await tester.owner()
