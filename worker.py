@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from auth.ledger import forget_paid
-from fleet import importing, undoing
+from fleet import importing, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
+from fleet.offering import CONSIDER_AGAIN
 from mailer import MailRefused
-from realtime import jobs, retention
+from realtime import commands, jobs, retention
 from realtime.wakeup import JOBS
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,11 @@ async def _send(payload: Mapping[str, Any], house: House) -> None:
     await house.mailer.send(letter_of(payload, house.sealer))
 
 
-HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: undoing.take_up}
+async def _consider_again(payload: Mapping[str, Any], house: House) -> None:
+    await updating.consider_again(payload["deviceId"])
+
+
+HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: undoing.take_up, CONSIDER_AGAIN: _consider_again}
 
 
 async def _forget_done_jobs(house: House, now: datetime) -> None:
@@ -131,13 +136,20 @@ async def _purge_log(house: House, now: datetime) -> None:
     await retention.purge(house.settings, now)
 
 
+async def _forget_commands(house: House, now: datetime) -> None:
+    await commands.purge(now)
+
+
 async def _forget_paid_debts(house: House, now: datetime) -> None:
     await forget_paid(now)
 
 
 SWEEPS = (
-    Sweep("done jobs", 3600, _forget_done_jobs),
+    Sweep("stale updates", 30, updating.expire_stale),
     Sweep("log retention", 60, _purge_log),
+    Sweep("commands nobody collected", 600, _forget_commands),
+    Sweep("done jobs", 3600, _forget_done_jobs),
     Sweep("throttle", 3600, _forget_paid_debts),
     Sweep("import files", 3600, importing.forget_sources),
+    Sweep("bytes no firmware names", 3600, uploading.sweep_blobs),
 )
