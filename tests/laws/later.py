@@ -33,7 +33,4 @@ LATER: dict[str, str] = {
         RegisterDeviceInput.idempotencyKey ReleaseFirmwareInput.idempotencyKey UploadFirmwareInput.idempotencyKey
         WithdrawReleaseInput.idempotencyKey
     """,
-    "importProgress is on its way": """
-        Subscription.importProgress
-    """,
 }
