@@ -5,7 +5,7 @@ class CallerError(Exception):
     """Something the caller did, asked for, or ran into; never a defect of ours.
 
     `message` says what to do about it. `reason` is the exact rule where one code covers several.
-    `path` names the input field, e.g. ("input", "deviceIds", "3"). Nothing secret goes into any of them.
+    `path` names the input field, e.g. ("deviceIds", "3"). Nothing secret goes into any of them.
     """
 
     code = "INVALID_INPUT"

@@ -27,7 +27,19 @@ async def viewer_of(authorization: str | None, *, address: str | None, now: date
         raise Unauthenticated("The Authorization header reads: Bearer, a blank, the whole token.")
     token = await _good_token(text.strip(), now)
     await _note_use(token, now)
-    return await _standing_behind(token, address)
+    return await standing_behind(token, address)
+
+
+async def standing_behind(token: Token, address: str | None) -> Viewer:
+    """The viewer that a living token makes of whoever sent it, with their seats as they are now; its owner must be at hand."""
+    if token.api_user is not None:
+        return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address)
+    if token.customer is not None:
+        return Viewer(ViewerKind.CUSTOMER, customer=token.customer, token=token, address=address)
+    person: User = token.user  # type: ignore[assignment]  # exactly one of the three is set
+    seats = await Member.filter(user_id=person.id)
+    members = {member.organization_id: member for member in seats}  # type: ignore[attr-defined]  # a Tortoise column
+    return Viewer(ViewerKind.USER, user=person, token=token, members=members, address=address)
 
 
 async def issue(
@@ -75,13 +87,3 @@ async def _good_token(text: str, now: datetime) -> Token:
 async def _note_use(token: Token, now: datetime) -> None:
     if token.last_used_at is None or now - token.last_used_at > USE_NOTED_EVERY:
         await Token.filter(id=token.id).update(last_used_at=now)
-
-
-async def _standing_behind(token: Token, address: str | None) -> Viewer:
-    if token.api_user is not None:
-        return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address)
-    if token.customer is not None:
-        return Viewer(ViewerKind.CUSTOMER, customer=token.customer, token=token, address=address)
-    seats = await Member.filter(user_id=token.user.id)
-    members = {member.organization_id: member for member in seats}  # type: ignore[attr-defined]  # a Tortoise column
-    return Viewer(ViewerKind.USER, user=token.user, token=token, members=members, address=address)

@@ -11,7 +11,7 @@ from tortoise.queryset import QuerySet
 
 from auth.viewer import Viewer
 from errors import InvalidInput, NotFound
-from models.account import ApiUser, Token
+from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.device import Device, DeviceGroup
 from models.firmware import Firmware
@@ -29,8 +29,19 @@ async def organization(viewer: Viewer, slug: str) -> Organization:
     return await _one(organizations(viewer).filter(slug=slug), "There is no organization {} for you.", slug)
 
 
+async def organization_by_id(viewer: Viewer, id: int) -> Organization:
+    return await _one(organizations(viewer).filter(id=id), "There is no such organization for you.")
+
+
 def organizations(viewer: Viewer) -> QuerySet[Organization]:
     return Organization.filter(id__in=_organization_ids(viewer))
+
+
+async def organization_of(viewer: Viewer, user: User) -> Organization | None:
+    """The user's organization, if the viewer belongs to it too; of several the oldest."""
+    shared = Member.filter(user_id=user.id, organization_id__in=_organization_ids(viewer))
+    seat = await shared.order_by("organization_id").select_related("organization").first()
+    return seat.organization if seat else None
 
 
 async def member(viewer: Viewer, id: int) -> Member:
@@ -47,7 +58,7 @@ async def invitation(viewer: Viewer, id: int) -> Invitation:
 
 async def own_invitation(viewer: Viewer, id: int) -> Invitation:
     """An invitation addressed to the viewer's own e-mail address."""
-    user = viewer.must_be_user()
+    user = viewer.must_be_user("members:write")
     query = Invitation.filter(id=id, email_key=user.email_key).select_related("organization")
     return await _one(query, "There is no such invitation for you.")
 
@@ -56,13 +67,13 @@ async def own_invitations(viewer: Viewer) -> list[Invitation]:
     """What the viewer may still accept or decline, oldest first; none for machines and customers."""
     if viewer.user is None:
         return []
-    now = datetime.now(UTC)
-    return await Invitation.filter(email_key=viewer.user.email_key, state=InvitationState.PENDING, expires_at__gt=now).order_by("id")
+    user, now = viewer.must_be_user("account:read"), datetime.now(UTC)
+    return await Invitation.filter(email_key=user.email_key, state=InvitationState.PENDING, expires_at__gt=now).order_by("id")
 
 
 async def own_tokens(viewer: Viewer) -> list[Token]:
     """The viewer's living tokens, log-in sessions among them, oldest first."""
-    user = viewer.must_be_user()
+    user = viewer.must_be_user("account:read")
     living = Q(expires_at=None) | Q(expires_at__gt=datetime.now(UTC))
     return await Token.filter(living, user_id=user.id, revoked_at=None).order_by("id")
 
@@ -70,6 +81,28 @@ async def own_tokens(viewer: Viewer) -> list[Token]:
 async def api_user(viewer: Viewer, id: int) -> ApiUser:
     query = ApiUser.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
     return await _one(query, "There is no such API user for you.")
+
+
+async def user(viewer: Viewer, id: int) -> User:
+    """The viewer's own account, or that of somebody in one of their organizations."""
+    if viewer.user is not None and viewer.user.id == id:
+        return viewer.must_be_user("account:read")
+    query = Member.filter(user_id=id, organization_id__in=_organization_ids(viewer)).select_related("user", "organization")
+    seat = await _one(query, "There is no such person for you.")
+    viewer.must("organization.read", seat.organization.id)
+    account: User = seat.user
+    return account
+
+
+async def own_token(viewer: Viewer, id: int) -> Token:
+    user = viewer.must_be_user("account:read")
+    return await _one(Token.filter(id=id, user_id=user.id, revoked_at=None), "You have no such token.")
+
+
+async def audit_entry(viewer: Viewer, id: int) -> AuditEntry:
+    """An act in one of the viewer's organizations."""
+    query = AuditEntry.filter(id=id, organization_id__in=_organization_ids(viewer))
+    return await _one(query, "There is no such entry for you.")
 
 
 def audit_entries(
@@ -91,15 +124,19 @@ async def product(viewer: Viewer, number: int) -> Product:
     return await _one(products(viewer).filter(number=number), "There is no product {} for you.", str(number))
 
 
+async def product_by_id(viewer: Viewer, id: int) -> Product:
+    return await _one(products(viewer).filter(id=id), "There is no such product for you.")
+
+
 async def product_by_slug(viewer: Viewer, slug: str) -> Product:
     return await _one(products(viewer).filter(slug=slug), "There is no product {} for you.", slug)
 
 
 def products(viewer: Viewer) -> QuerySet[Product]:
-    reachable = Product.filter(organization_id__in=_organization_ids(viewer)).select_related("organization")
-    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
-        reachable = reachable.filter(id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
-    return reachable
+    """The products of the viewer's organizations; for a machine bound to one, that one."""
+    bound = viewer.bound_product_id
+    reachable = Product.filter(id=bound) if bound else Product.filter(organization_id__in=_organization_ids(viewer))
+    return reachable.select_related("organization")
 
 
 async def device(viewer: Viewer, device_id: str) -> Device:
@@ -110,8 +147,8 @@ async def device(viewer: Viewer, device_id: str) -> Device:
 def devices(viewer: Viewer) -> QuerySet[Device]:
     """Devices of the viewer's products, and a person's own kits that are in no product."""
     mine = Q(product__organization_id__in=_organization_ids(viewer))
-    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
-        mine = Q(product_id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
+    if viewer.bound_product_id:
+        mine = Q(product_id=viewer.bound_product_id)
     if viewer.user is not None:
         mine |= Q(product_id=None, user_owner_id=viewer.user.id)
     if viewer.customer is not None:
@@ -158,9 +195,9 @@ def device_key(device_id: str) -> str:
 
 
 def _organization_ids(viewer: Viewer) -> list[int]:
-    if viewer.api_user is not None:
-        return [viewer.api_user.organization_id]  # type: ignore[attr-defined]  # a Tortoise column
-    return list(viewer.members)
+    """Raises Unauthenticated for nobody: to them it is said that a token is missing, whether the thing exists or not."""
+    viewer.must_be_somebody()
+    return list(viewer.organization_ids)
 
 
 async def _one(query: QuerySet[Row], sentence: str, named: str = "") -> Row:

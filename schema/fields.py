@@ -211,10 +211,8 @@ class UserError:
 
 
 def user_error(refusal: CallerError) -> UserError:
-    path = list(refusal.path)
-    if path and path[0] != "input":
-        path.insert(0, "input")
-    return UserError(code=ErrorCode(refusal.code), message=refusal.message, reason=refusal.reason, path=path or None)
+    path = ["input", *refusal.path] if refusal.path else None
+    return UserError(code=ErrorCode(refusal.code), message=refusal.message, reason=refusal.reason, path=path)
 
 
 @strawberry.type

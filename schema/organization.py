@@ -178,7 +178,7 @@ class RemoveMemberInput(Input):
 
 @strawberry.type(description="The organization without them.")
 class RemoveMemberPayload(Payload):
-    organization: Organization | None = outcome("The organization; null also when you left it yourself.")
+    organization: Organization | None = outcome("The organization without them; null also when you left it yourself.")
 
 
 @strawberry.type

@@ -1,4 +1,4 @@
-"""Products."""
+"""Products: fleets with one platform."""
 
 import strawberry
 
