@@ -21,6 +21,7 @@ from settings import Settings
 # Every module that holds a table: the one list.
 MODEL_MODULES: tuple[str, ...] = (
     "models.account",
+    "models.billing",
     "models.customer",
     "models.device",
     "models.firmware",

@@ -136,7 +136,7 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 
 
 # ── a house without sockets ──
-HOUSE = {"secret_key": "of the tests, thirty-two characters long", "rate_limits": False}
+HOUSE = {"secret_key": "of the tests, thirty-two characters long", "rate_limits": False, "billing": "off"}
 
 
 @pytest.fixture(scope="session")
