@@ -14,7 +14,7 @@ import stripe
 from starlette.types import ASGIApp
 
 from billing.shapes import InvoiceShape, LineShape, SetupShape, SubscriptionShape, card_of, invoice_of, line_of, setup_of, subscription_of
-from errors import CardDeclined, CardRequired, ProviderUnreachable
+from errors import ActionRequired, CardDeclined, CardRequired, ProviderUnreachable
 from models.billing import BillingPlan
 
 TIMEOUT_S = 10.0
@@ -25,6 +25,8 @@ PRODUCT_NAME = "Team Plan"
 CURRENCY = "usd"
 UNIT_AMOUNTS: Mapping[BillingPlan, int] = {BillingPlan.TEAM_MONTHLY: 4900, BillingPlan.TEAM_ANNUAL: 58800}  # cents a seat
 _INTERVALS = {BillingPlan.TEAM_MONTHLY: "month", BillingPlan.TEAM_ANNUAL: "year"}
+
+NEEDS_ACTION = ("invoice_payment_intent_requires_action", "subscription_payment_intent_requires_action", "authentication_required")
 
 stripe.enable_telemetry = False  # it would send the kernel's name and leave an id in the user's folder
 logging.getLogger("stripe").setLevel(logging.WARNING)  # below that it writes down whole answers, client secrets among them
@@ -86,20 +88,11 @@ class StripeGateway:
         return next((plan for plan, price in (await self.prices()).items() if price == price_id), None)
 
     # ── customers and cards ──
-    async def create_clock(self, now: datetime, *, key: str) -> str:
-        """A time of its own for one customer: test accounts and the sandbox only."""
+    async def create_customer(self, email: str, *, user_id: int, key: str) -> str:
         with _told():
-            clock = await self._stripe.test_helpers.test_clocks.create_async(
-                {"frozen_time": int(now.timestamp())}, {"idempotency_key": key}
+            customer = await self._stripe.customers.create_async(
+                {"email": email, "metadata": {"user_id": str(user_id)}}, {"idempotency_key": key}
             )
-        return str(clock["id"])
-
-    async def create_customer(self, email: str, *, user_id: int, clock_id: str | None, key: str) -> str:
-        asked: dict[str, Any] = {"email": email, "metadata": {"user_id": str(user_id)}}
-        if clock_id:
-            asked["test_clock"] = clock_id
-        with _told():
-            customer = await self._stripe.customers.create_async(asked, {"idempotency_key": key})
         return str(customer["id"])
 
     async def create_setup_intent(self, customer_id: str, *, setup_id: int) -> tuple[str, str]:
@@ -293,16 +286,6 @@ class StripeGateway:
             confirmed = await self._stripe.setup_intents.confirm_async(setup_intent_id, asked)
         return setup_of(confirmed.to_dict())
 
-    async def clock(self, clock_id: str) -> tuple[datetime, str]:
-        """Its time, and whether it is "ready" or still "advancing"."""
-        with _told():
-            found = await self._stripe.test_helpers.test_clocks.retrieve_async(clock_id)
-        return datetime.fromtimestamp(found["frozen_time"]).astimezone(), str(found["status"])
-
-    async def advance(self, clock_id: str, to: datetime) -> None:
-        with _told():
-            await self._stripe.test_helpers.test_clocks.advance_async(clock_id, {"frozen_time": int(to.timestamp())})
-
 
 @contextmanager
 def _told() -> Iterator[None]:
@@ -312,6 +295,8 @@ def _told() -> Iterator[None]:
     except stripe.CardError as refused:
         raise _card_refusal(refused) from None
     except stripe.InvalidRequestError as refused:
+        if refused.code in NEEDS_ACTION:
+            raise _action_required() from None
         if refused.code in ("resource_missing", "invoice_not_open", "invoice_already_paid", "payment_method_not_attached"):
             raise GoneAlready(refused.code) from None
         if refused.code in ("invoice_no_payment_method", "missing_payment_method", "invoice_no_customer_default_payment_method"):
@@ -322,10 +307,22 @@ def _told() -> Iterator[None]:
         raise ProviderUnreachable(sentence, retry_after=TRY_AGAIN_S) from failure
 
 
-def _card_refusal(refused: stripe.CardError) -> CardDeclined:
-    error = refused.error
-    reason = (getattr(error, "decline_code", None) if error is not None else None) or refused.code
+def _card_refusal(refused: stripe.CardError) -> CardDeclined | ActionRequired:
+    reason = _word(refused, "decline_code") or refused.code
+    if refused.code in NEEDS_ACTION or reason in NEEDS_ACTION:
+        return _action_required()
     return CardDeclined("The card was declined: use another one, or ask your bank.", reason=reason)
+
+
+def _action_required() -> ActionRequired:
+    return ActionRequired("The bank wants the card's owner to confirm this payment.")
+
+
+def _word(refused: stripe.CardError, name: str) -> str | None:
+    body = refused.json_body if isinstance(refused.json_body, dict) else {}
+    error = body.get("error")
+    value = error.get(name) if isinstance(error, dict) else None
+    return value if isinstance(value, str) else None
 
 
 __all__ = ["CURRENCY", "UNIT_AMOUNTS", "GoneAlready", "StripeGateway", "card_of"]

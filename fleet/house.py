@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
+from billing.till import Till
 from blobs import Blobs
 from mailer import Mailer
 from settings import Settings
@@ -31,3 +32,4 @@ class House:
     dispatcher: "Dispatcher"
     commands: "Commands"
     process: "Lease"
+    till: Till | None = None  # None: billing is off

@@ -27,7 +27,6 @@ class BillingAccount(Model):
     user = fields.ForeignKeyField("models.User", related_name=False, null=True, db_index=True, on_delete=fields.SET_NULL)
     mode = fields.CharField(8)  # "stripe" | "sandbox": rows of one are never used in the other
     customer_id = fields.CharField(64, unique=True, null=True)
-    clock_id = fields.CharField(64, null=True)  # the sandbox's time of this customer
     plan = fields.CharField(16, default=BillingPlan.TEAM_MONTHLY)
     previous_state = fields.CharField(16, null=True)  # where INCOMPLETE goes back to
     trial_granted_at = fields.DatetimeField(null=True)  # once, for ever
@@ -53,7 +52,8 @@ class BillingAccount(Model):
     seats_version = fields.IntField(default=0)  # raised with every change of the team
     seats_job_due_at = fields.DatetimeField(null=True)
     seats_sent_at = fields.DatetimeField(null=True)
-    attempts = fields.IntField(default=0)  # counts the acts that charge, for idempotency keys
+    acts = fields.IntField(default=0)  # counts what people asked for, for idempotency keys
+    last_idempotency_key = fields.CharField(80, null=True)  # of the last re-activation that was paid
     version = fields.BigIntField(default=0)  # raised with every change, for billingChanged
 
     class Meta:
@@ -70,6 +70,7 @@ class CardSetup(Model):
     checkout_session_id = fields.CharField(80, unique=True, null=True)
     created_at = fields.DatetimeField()
     expires_at = fields.DatetimeField()
+    completed_at = fields.DatetimeField(null=True)  # its card has been taken
 
     class Meta:
         table = "card_setup"

@@ -16,8 +16,12 @@ from resolvers.paging import Order, Page, Slice, given, page
 Answer = Mapping[str, Any]
 
 
-async def create_organization(context: Context, *, name: str) -> Answer:
-    organization = await founding.create_organization(name, settings=context.house.settings, by=context.viewer)
+@without_card_numbers
+async def create_organization(
+    context: Context, *, name: str, plan: BillingPlan = BillingPlan.TEAM_MONTHLY, card_setup_id: str | None = None
+) -> Answer:
+    setup = number_of("CardSetup", card_setup_id, path=("cardSetupId",)) if card_setup_id else None
+    organization = await founding.create_organization(name, plan=plan, card_setup_id=setup, house=context.house, by=context.viewer)
     await context.look_again()
     return {"organization": organization}
 

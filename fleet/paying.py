@@ -1,0 +1,169 @@
+"""How a team pays: cards, plans, the end of a subscription and the way back; and what the payment provider has to say.
+
+Source: guide, "Managing your subscription". What each state allows stands in billing/dunning.py.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from auth.viewer import Viewer
+from billing import cards, subscribing
+from billing.access import require_active
+from billing.signatures import read_delivery
+from billing.till import Till, turn
+from billing.webhook import hear
+from errors import AlreadyActive, CallerError, CardRequired, InvalidInput, NotCancelable, NotFound
+from fleet.auditing import Json, record
+from fleet.house import House
+from models.account import User
+from models.billing import BillingAccount, BillingPlan, CardSetup, CardSetupFlow
+from models.organization import Organization
+from models.transaction import transaction
+
+OFF = "Nobody is charged on this server: billing is off."
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What became of an act that charges: the refusal stands beside what was done all the same, a new card for instance."""
+
+    refusal: CallerError | None = None
+
+
+async def create_card_setup(
+    organization: Organization | None, *, flow: CardSetupFlow, return_url: str | None, house: House, by: Viewer
+) -> cards.NewSetup:
+    """A way to give a card to the provider: for an organization, or, before there is one, for whoever asks.
+
+    Raises InvalidInput for a returnUrl that is not allowed.
+    """
+    till = _till(house)
+    if organization is None:
+        account = await subscribing.account_for(by.must_be_user("organization:write"), till)
+    else:
+        by.must("billing.write", organization.id)
+        account = await _account(organization)
+    made = await cards.begin(account, flow, return_url, till=till)
+    await _record(by, "billing.card_setup_created", organization, flow=flow.value)
+    return made
+
+
+async def update_card(organization: Organization, setup_id: int, *, house: House, by: Viewer) -> Paid:
+    """Charge the card of this setup from now on, and at once what is owed. Raises InvalidInput unless it came through."""
+    by.must("billing.write", organization.id)
+    till, account = _till(house), await _account(organization)
+    setup = await own_setup(setup_id, account)
+    refusal = await _take(setup, account, till)
+    await _record(by, "billing.card_updated", organization)
+    return Paid(refusal)
+
+
+async def change_plan(organization: Organization, plan: BillingPlan, *, house: House, by: Viewer) -> None:
+    """Another plan; what was paid for the rest of the period counts. Source: guide, "How billing works"."""
+    by.must("billing.write", organization.id)
+    require_active(organization)
+    till, account = _till(house), await _account(organization)
+    before = account.plan
+    await subscribing.change_plan(account, plan, till=till)
+    if before != plan:
+        await _record(by, "billing.plan_changed", organization, before=before, after=plan.value)
+
+
+async def cancel(organization: Organization, *, reason: str | None, house: House, by: Viewer) -> None:
+    """End with the period that is paid for. Raises NotCancelable."""
+    by.must("billing.write", organization.id)
+    account = await subscribing.account_of(organization)
+    if account is None or house.till is None:
+        raise NotCancelable("There is no subscription to cancel: nobody is charged.")
+    await subscribing.cancel(account, reason=reason, till=house.till)
+    await _record(by, "billing.canceled", organization, reason=reason)
+
+
+async def reactivate(
+    organization: Organization, *, setup_id: int | None, idempotency_key: str | None, house: House, by: Viewer
+) -> None:
+    """Take a cancellation back, or begin anew, charged at once. Raises AlreadyActive, CardRequired, CardDeclined, ActionRequired."""
+    by.must("billing.write", organization.id)
+    account = await subscribing.account_of(organization)
+    if account is None or house.till is None:
+        raise AlreadyActive("There is nothing to re-activate: nobody is charged.")
+    if setup_id is not None:
+        await _take(await own_setup(setup_id, account), account, house.till)
+        account = await _account(organization)
+    await subscribing.reactivate(account, idempotency_key=idempotency_key, till=house.till)
+    await _record(by, "billing.reactivated", organization)
+
+
+async def pay_open_invoice(organization: Organization, *, idempotency_key: str | None, house: House, by: Viewer) -> None:
+    """Charge what is open now, instead of waiting for the next attempt. Raises NotFound, CardDeclined, CardRequired, ActionRequired."""
+    by.must("billing.write", organization.id)
+    till, account = _till(house), await _account(organization)
+    await subscribing.pay_open(account, idempotency_key=idempotency_key, till=till)
+    await _record(by, "billing.invoice_paid", organization)
+
+
+async def arrange(user: User, setup_id: int | None, till: Till) -> BillingAccount:
+    """A customer for an organization that is about to be founded, with the card of this setup.
+
+    Raises CardRequired where the server asks for one, InvalidInput for a setup through which none came.
+    """
+    account = await subscribing.account_for(user, till)
+    if setup_id is not None:
+        setup = await own_setup(setup_id, account, field="cardSetupId")
+        if refusal := await _take(setup, account, till):
+            raise refusal
+        await account.refresh_from_db()
+    elif till.settings.billing_require_card and account.payment_method_id is None:
+        raise CardRequired("Give a card: createCardSetup without an organization, then its id as cardSetupId.", path=("cardSetupId",))
+    return account
+
+
+async def own_setup(setup_id: int, account: BillingAccount, *, field: str = "setupId") -> CardSetup:
+    """A setup of this customer that is still good. Raises InvalidInput for any other, without telling whether it exists."""
+    setup = await CardSetup.filter(id=setup_id, account_id=account.id, expires_at__gt=datetime.now(UTC)).first()
+    if setup is None:
+        raise InvalidInput("There is no such card setup for this organization, or it is older than a day.", path=(field,))
+    return setup
+
+
+async def heard(body: bytes, signature: bytes, *, house: House) -> bool:
+    """A delivery of the payment provider. Raises WebhookRefused for what is not its; anything else means: deliver it again."""
+    till = house.till
+    if till is None:
+        raise NotFound("Billing is off.")
+    secrets = till.settings.stripe_webhook_secrets
+    return await hear(read_delivery(body, signature, secrets=secrets, now=datetime.now(UTC)), till)
+
+
+async def _take(setup: CardSetup, account: BillingAccount, till: Till) -> CallerError | None:
+    async with turn(account):
+        await account.refresh_from_db()
+        await setup.refresh_from_db()
+        shape = await cards.arrived(setup, account, till=till)
+        assert shape.card is not None
+        try:
+            await cards.take(setup, account, shape.card, till=till)
+        except CallerError as refusal:
+            return refusal
+    return None
+
+
+async def _account(organization: Organization) -> BillingAccount:
+    account = await subscribing.account_of(organization)
+    if account is None:
+        raise InvalidInput(OFF, path=("organization",))
+    return account
+
+
+def _till(house: House) -> Till:
+    if house.till is None:
+        raise InvalidInput(OFF)
+    return house.till
+
+
+async def _record(by: Viewer, action: str, organization: Organization | None, **detail: Json) -> None:
+    subject = f"organization:{organization.slug}" if organization else by.actor
+    async with transaction():
+        await record(by, action, subject, organization_id=organization.id if organization else None, **detail)
+
+
