@@ -42,6 +42,17 @@ async def standing_behind(token: Token, address: str | None) -> Viewer:
     return Viewer(ViewerKind.USER, user=person, token=token, members=members, address=address)
 
 
+async def viewer_again(viewer: Viewer, *, now: datetime) -> Viewer:
+    """The same viewer as of now, for what lasts longer than a request: seats, scopes and token are read anew.
+
+    Raises Unauthenticated once the token is revoked, expired or gone.
+    """
+    if viewer.token is None:
+        return viewer
+    token = await Token.filter(id=viewer.token.id, revoked_at=None).select_related("user", "api_user", "customer").first()
+    return await _standing_behind(_living(token, now), viewer.address)
+
+
 async def issue(
     kind: Kind,
     *,
@@ -77,6 +88,10 @@ async def revoke(*, now: datetime, except_token_id: int | None = None, **whose: 
 
 async def _good_token(text: str, now: datetime) -> Token:
     token = await Token.filter(digest=digest(text), revoked_at=None).select_related("user", "api_user", "customer").first()
+    return _living(token, now)
+
+
+def _living(token: Token | None, now: datetime) -> Token:
     if token is None:
         raise Unauthenticated(WRONG_TOKEN)
     if token.expires_at is not None and token.expires_at <= now:

@@ -150,7 +150,7 @@ class Viewer:
         if not self.belongs_to(organization_id, product_id):
             raise NotFound("There is no such thing, or you may not see it.")
         rule = MAY[action]
-        self._must_cover(rule.scope)
+        self.must_hold(rule.scope)
         raise Forbidden(f"This needs the role {rule.role} or above; ask an owner or admin of the organization.", reason=rule.role)
 
     def must_be_somebody(self) -> None:
@@ -167,11 +167,12 @@ class Viewer:
         if self.user is None:
             raise Forbidden("Only a person's own account can do this; log in with e-mail and password.")
         if scope is not None:
-            self._must_cover(scope)
+            self.must_hold(scope)
         elif self.token_scopes is not None:
             raise Forbidden("A program's token cannot do this; log in with e-mail and password.", reason="SESSION")
         return self.user
 
-    def _must_cover(self, scope: str) -> None:
+    def must_hold(self, scope: str) -> None:
+        """Refuse a token without this scope, where the thing is the viewer's own and no role decides. Raises Forbidden."""
         if not covers(self.token_scopes, scope):
             raise Forbidden(f"This token lacks the scope {scope}.", reason=scope)

@@ -24,6 +24,11 @@ class Context:
     rate_remaining: int = 0
     rate_resets_at: datetime | None = None
 
+    def renew(self, viewer: Viewer) -> None:
+        """For the next message of a subscription: whoever asks as they are now, and no row from before."""
+        self.viewer = viewer
+        self.loaders = Loaders()
+
     async def become(self, token: Token) -> None:
         """Answer the rest of the operation to whoever has just shown that this token is theirs."""
         self.viewer, self.loaders = await standing_behind(token, self.viewer.address), Loaders()

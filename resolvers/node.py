@@ -3,8 +3,14 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import resolvers.customer
+import resolvers.device
+import resolvers.firmware
+import resolvers.group
+import resolvers.importing
+import resolvers.product
 from errors import BadRequest
-from fleet import scope
+from fleet import following, scope
 from models.global_ids import number_of, read_global_id
 from resolvers.context import Context
 
@@ -45,6 +51,10 @@ async def _audit_entry(context: Context, id: str) -> Any:
     return found
 
 
+async def _device_event(context: Context, id: str) -> Any:
+    return await following.event(context.viewer, number_of("DeviceEvent", id))
+
+
 async def _invitation(context: Context, id: str) -> Any:
     number = number_of("Invitation", id)
     if context.viewer.user and (mine := await scope.or_null(scope.own_invitation(context.viewer, number))):
@@ -66,12 +76,6 @@ async def _organization(context: Context, id: str) -> Any:
     return found
 
 
-async def _product(context: Context, id: str) -> Any:
-    found = await scope.product_by_id(context.viewer, number_of("Product", id))
-    context.viewer.must("product.read", found.organization.id, found.id)
-    return found
-
-
 async def _user(context: Context, id: str) -> Any:
     return await scope.user(context.viewer, number_of("User", id))
 
@@ -81,9 +85,16 @@ FINDERS: dict[str, Finder] = {
     "AccessToken": _access_token,
     "ApiUser": _api_user,
     "AuditEntry": _audit_entry,
+    "Customer": resolvers.customer.by_id,
+    "Device": resolvers.device.by_id,
+    "DeviceEvent": _device_event,
+    "DeviceGroup": resolvers.group.by_id,
+    "Firmware": resolvers.firmware.by_id,
+    "Import": resolvers.importing.by_id,
     "Invitation": _invitation,
     "Member": _member,
     "Organization": _organization,
-    "Product": _product,
+    "Product": resolvers.product.by_id,
+    "Update": resolvers.firmware.update_by_id,
     "User": _user,
 }
