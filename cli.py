@@ -104,6 +104,7 @@ main.add_command(simulator.simulate)
 def _settings() -> Settings:
     settings = from_environment()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request, with its signed URL
     return settings
 
 

@@ -5,7 +5,7 @@ class CallerError(Exception):
     """Something the caller did, asked for, or ran into; never a defect of ours.
 
     `message` says what to do about it. `reason` is the exact rule where one code covers several.
-    `path` names the input field, e.g. ("input", "deviceIds", "3"). Nothing secret goes into any of them.
+    `path` names the input field, e.g. ("deviceIds", "3"). Nothing secret goes into any of them.
     """
 
     code = "INVALID_INPUT"
@@ -149,6 +149,12 @@ class DeviceTimeout(CallerError):
     code = "DEVICE_TIMEOUT"
 
 
+class DeviceFailed(CallerError):
+    """The device did answer, with an error or with something that is no answer; `reason` tells which."""
+
+    code = "DEVICE_ERROR"
+
+
 # ── firmware ──
 class VersionNotIncreasing(CallerError):
     code = "VERSION_NOT_INCREASING"
@@ -214,6 +220,7 @@ ERROR_CODES = {
     "FUNCTION_UNKNOWN": "The device does not expose this function.",
     "VARIABLE_UNKNOWN": "The device does not expose this variable.",
     "DEVICE_TIMEOUT": "The device did not answer in time; nobody repeats the call for you.",
+    "DEVICE_ERROR": "The device answered with an error of its own; the message is in its words.",
     "CARD_REQUIRED": "Give a card first.",
     "CARD_DECLINED": "The card was declined; `reason` holds the bank's code.",
     "CARD_NUMBER_REFUSED": "Never send a card number here; use createCardSetup.",

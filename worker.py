@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
+from auth.ledger import forget_paid
+from fleet import importing
 from fleet.house import House
+from fleet.jobs import IMPORT, MAIL, letter_of
 from mailer import MailRefused
-from realtime import jobs
-from realtime.wakeup import JOBS, Wakeup
+from realtime import jobs, retention
+from realtime.wakeup import JOBS
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +23,9 @@ LOOK_EVERY_S = 1.0  # for jobs that fall due by the clock, and for wake-ups that
 RENEW_EVERY_S = 20.0
 END_WITHIN_S = 3.0  # a job still running then is given up; its lease runs out and another process goes on
 
-Handler = Callable[[Mapping[str, object], House], Awaitable[None]]
+JOBS_KEPT = timedelta(days=7)
+
+Handler = Callable[[Mapping[str, Any], House], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +40,17 @@ class Sweep:
 class Worker:
     """Use it as a context manager around the time the doors are open."""
 
-    def __init__(self, house: House, wakeup: Wakeup, *, handlers: Mapping[str, Handler], sweeps: tuple[Sweep, ...]) -> None:
+    def __init__(self, house: House) -> None:
         self._house = house
-        self._handlers = handlers
-        self._sweeps = sweeps
-        self._wakeup = wakeup
         self._woken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stop_listening: Callable[[], None] = lambda: None
         self._closing = False
 
     async def __aenter__(self) -> Self:
-        self._stop_listening = self._wakeup.listen(JOBS, lambda _: self._woken.set())
+        self._stop_listening = self._house.wakeup.listen(JOBS, lambda _: self._woken.set())
         self._tasks = [asyncio.create_task(self._work(), name=f"worker-{hand}") for hand in range(HANDS)]
-        self._tasks += [asyncio.create_task(self._repeat(sweep), name=f"sweep {sweep.name}") for sweep in self._sweeps]
+        self._tasks += [asyncio.create_task(self._repeat(sweep), name=f"sweep {sweep.name}") for sweep in SWEEPS]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -86,7 +88,7 @@ class Worker:
 
     async def _do(self, job: jobs.TakenJob) -> None:
         process = self._house.process.process
-        handled = asyncio.ensure_future(self._handlers[job.kind](job.payload, self._house))
+        handled = asyncio.ensure_future(HANDLERS[job.kind](job.payload, self._house))
         keeping = asyncio.create_task(self._keep_lease(job, handled), name=f"lease of job {job.id}")
         try:
             await handled
@@ -113,5 +115,32 @@ class Worker:
                 log.exception("Sweep %s failed.", sweep.name)
 
 
-async def forget_done_jobs(house: House, now: datetime) -> None:
-    await jobs.forget_done(now - timedelta(days=7))
+# ── what is done ──
+async def _send(payload: Mapping[str, Any], house: House) -> None:
+    await house.mailer.send(letter_of(payload, house.sealer))
+
+
+async def _import(payload: Mapping[str, Any], house: House) -> None:
+    await importing.run_import(int(payload["import_id"]), house=house)
+
+
+HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: _import}
+
+
+async def _forget_done_jobs(house: House, now: datetime) -> None:
+    await jobs.forget_done(now - JOBS_KEPT)
+
+
+async def _purge_log(house: House, now: datetime) -> None:
+    await retention.purge(house.settings, now)
+
+
+async def _forget_paid_debts(house: House, now: datetime) -> None:
+    await forget_paid(now)
+
+
+SWEEPS = (
+    Sweep("done jobs", 3600, _forget_done_jobs),
+    Sweep("log retention", 60, _purge_log),
+    Sweep("throttle", 3600, _forget_paid_debts),
+)

@@ -27,7 +27,30 @@ async def viewer_of(authorization: str | None, *, address: str | None, now: date
         raise Unauthenticated("The Authorization header reads: Bearer, a blank, the whole token.")
     token = await _good_token(text.strip(), now)
     await _note_use(token, now)
-    return await _standing_behind(token, address)
+    return await standing_behind(token, address)
+
+
+async def standing_behind(token: Token, address: str | None) -> Viewer:
+    """The viewer that a living token makes of whoever sent it, with their seats as they are now; its owner must be at hand."""
+    if token.api_user is not None:
+        return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address)
+    if token.customer is not None:
+        return Viewer(ViewerKind.CUSTOMER, customer=token.customer, token=token, address=address)
+    person: User = token.user  # type: ignore[assignment]  # exactly one of the three is set
+    seats = await Member.filter(user_id=person.id)
+    members = {member.organization_id: member for member in seats}  # type: ignore[attr-defined]  # a Tortoise column
+    return Viewer(ViewerKind.USER, user=person, token=token, members=members, address=address)
+
+
+async def viewer_again(viewer: Viewer, *, now: datetime) -> Viewer:
+    """The same viewer as of now, for what lasts longer than a request: seats, scopes and token are read anew.
+
+    Raises Unauthenticated once the token is revoked, expired or gone.
+    """
+    if viewer.token is None:
+        return viewer
+    token = await Token.filter(id=viewer.token.id, revoked_at=None).select_related("user", "api_user", "customer").first()
+    return await _standing_behind(_living(token, now), viewer.address)
 
 
 async def issue(
@@ -65,6 +88,10 @@ async def revoke(*, now: datetime, except_token_id: int | None = None, **whose: 
 
 async def _good_token(text: str, now: datetime) -> Token:
     token = await Token.filter(digest=digest(text), revoked_at=None).select_related("user", "api_user", "customer").first()
+    return _living(token, now)
+
+
+def _living(token: Token | None, now: datetime) -> Token:
     if token is None:
         raise Unauthenticated(WRONG_TOKEN)
     if token.expires_at is not None and token.expires_at <= now:
@@ -75,13 +102,3 @@ async def _good_token(text: str, now: datetime) -> Token:
 async def _note_use(token: Token, now: datetime) -> None:
     if token.last_used_at is None or now - token.last_used_at > USE_NOTED_EVERY:
         await Token.filter(id=token.id).update(last_used_at=now)
-
-
-async def _standing_behind(token: Token, address: str | None) -> Viewer:
-    if token.api_user is not None:
-        return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address)
-    if token.customer is not None:
-        return Viewer(ViewerKind.CUSTOMER, customer=token.customer, token=token, address=address)
-    seats = await Member.filter(user_id=token.user.id)
-    members = {member.organization_id: member for member in seats}  # type: ignore[attr-defined]  # a Tortoise column
-    return Viewer(ViewerKind.USER, user=token.user, token=token, members=members, address=address)

@@ -16,3 +16,8 @@ class TableLedger:
         if old is None:
             return await execute("INSERT INTO throttle (key, paid_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", [key, new]) == 1
         return await execute("UPDATE throttle SET paid_at = $1 WHERE key = $2 AND paid_at = $3", [new, key, old]) == 1
+
+
+async def forget_paid(now: datetime) -> int:
+    """Delete the rows whose time has passed: they mean nothing any more."""
+    return await execute("DELETE FROM throttle WHERE paid_at < $1", [now])

@@ -44,7 +44,7 @@ _RUN_MIN = 3
 _SUBSTITUTES = str.maketrans("@4831!05$7+", "aabeiiosstt")
 
 
-def require_strong(password: str, *, email: str, name: str = "", path: tuple[str, ...] = ("input", "password")) -> None:
+def require_strong(password: str, *, email: str, name: str = "", path: tuple[str, ...] = ("password",)) -> None:
     """Accept `password` for the account of `email` and `name`, in silence.
 
     Raises PasswordTooWeak saying what to do, or InvalidInput for what is no text or above 1024 bytes.

@@ -59,7 +59,7 @@ def scopes_of(holder: Holder) -> tuple[str, ...]:
     return tuple(scope.name for scope in SCOPES if holder in scope.holders)
 
 
-def parse_scopes(names: Sequence[str], *, holder: Holder, path: tuple[str, ...] = ("input", "scopes")) -> tuple[str, ...]:
+def parse_scopes(names: Sequence[str], *, holder: Holder, path: tuple[str, ...] = ("scopes",)) -> tuple[str, ...]:
     """The scopes asked for, each once and in the order of the list.
 
     Raises InvalidInput naming the whole list when there is none, an unknown one, or one this holder may not have.

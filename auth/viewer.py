@@ -57,6 +57,7 @@ MAY: Mapping[str, Rule] = {
     "customer.write": Rule(Role.DEVELOPER, "customers:write"),
     "event.publish": Rule(Role.DEVELOPER, "events:publish"),
     "audit.read": Rule(Role.ADMIN, "audit:read"),
+    "organization.leave": Rule(Role.VIEWER, "members:write", machines=False),
     "organization.update": Rule(Role.ADMIN, "organization:write", machines=False),
     "member.write": Rule(Role.ADMIN, "members:write", machines=False),
     "api_user.write": Rule(Role.ADMIN, "api_users:write", machines=False),
@@ -105,6 +106,19 @@ class Viewer:
             return None
         return tuple(self.token.scopes)
 
+    @property
+    def bound_product_id(self) -> int | None:
+        """The row id of the one product a machine may reach; None for everybody else."""
+        bound: int | None = self.api_user.product_id if self.api_user else None  # type: ignore[attr-defined]  # Tortoise makes …_id
+        return bound
+
+    @property
+    def organization_ids(self) -> tuple[int, ...]:
+        """The organizations whose insides this viewer may reach: none for a machine bound to one product."""
+        if self.api_user is None:
+            return tuple(self.members)
+        return () if self.bound_product_id else (self.api_user.organization_id,)  # type: ignore[attr-defined]  # a Tortoise column
+
     def role_in(self, organization_id: int) -> Role | None:
         member = self.members.get(organization_id)
         return Role(member.role) if member else None
@@ -112,8 +126,8 @@ class Viewer:
     def belongs_to(self, organization_id: int, product_id: int | None = None) -> bool:
         """Whether the organization (and, for a machine bound to one, the product) is there at all for this viewer."""
         if self.api_user is not None:
-            bound = self.api_user.product_id  # type: ignore[attr-defined]  # Tortoise makes …_id columns at run time
-            return self.api_user.organization_id == organization_id and bound in (None, product_id)  # type: ignore[attr-defined]
+            ours = self.api_user.organization_id == organization_id  # type: ignore[attr-defined]  # a Tortoise column
+            return ours and self.bound_product_id in (None, product_id)
         return organization_id in self.members
 
     def may(self, action: str, organization_id: int, product_id: int | None = None) -> bool:
@@ -132,19 +146,33 @@ class Viewer:
         """
         if self.may(action, organization_id, product_id):
             return
-        if self.kind is ViewerKind.ANONYMOUS:
-            raise Unauthenticated("Send a token: Authorization: Bearer …, or log in.")
+        self.must_be_somebody()
         if not self.belongs_to(organization_id, product_id):
             raise NotFound("There is no such thing, or you may not see it.")
         rule = MAY[action]
-        if not covers(self.token_scopes, rule.scope):
-            raise Forbidden(f"This token lacks the scope {rule.scope}.", reason=rule.scope)
+        self.must_hold(rule.scope)
         raise Forbidden(f"This needs the role {rule.role} or above; ask an owner or admin of the organization.", reason=rule.role)
 
-    def must_be_user(self) -> User:
-        """The person asking. Raises Unauthenticated for nobody, Forbidden for machines and customers."""
-        if self.user is not None:
-            return self.user
+    def must_be_somebody(self) -> None:
+        """Raises Unauthenticated for nobody."""
         if self.kind is ViewerKind.ANONYMOUS:
             raise Unauthenticated("Send a token: Authorization: Bearer …, or log in.")
-        raise Forbidden("Only a person's own account can do this; log in with e-mail and password.")
+
+    def must_be_user(self, scope: str | None = None) -> User:
+        """The person asking: logged in, or by a token of theirs that has `scope`; without one, no program's token will do.
+
+        Raises Unauthenticated for nobody, Forbidden for machines, customers and tokens that may not.
+        """
+        self.must_be_somebody()
+        if self.user is None:
+            raise Forbidden("Only a person's own account can do this; log in with e-mail and password.")
+        if scope is not None:
+            self.must_hold(scope)
+        elif self.token_scopes is not None:
+            raise Forbidden("A program's token cannot do this; log in with e-mail and password.", reason="SESSION")
+        return self.user
+
+    def must_hold(self, scope: str) -> None:
+        """Refuse a token without this scope, where the thing is the viewer's own and no role decides. Raises Forbidden."""
+        if not covers(self.token_scopes, scope):
+            raise Forbidden(f"This token lacks the scope {scope}.", reason=scope)

@@ -96,3 +96,9 @@ def size_cap(platform: str, settings_max: int = DEFAULT_MAX_BYTES) -> int:
 def particle_name(platform_id: int) -> str:
     """For sentences: "Photon (6)"."""
     return f"{PARTICLE_NAME.get(platform_id, 'unknown')} ({platform_id})"
+
+
+def same_platform(one: str, other: str) -> bool:
+    """Whether firmware cannot tell the two apart: the same, or both the same number, as P0 and PHOTON."""
+    numbers = {str(platform): number for platform, number in PARTICLE_ID.items()}
+    return one == other or numbers.get(one, one) == numbers.get(other, other)

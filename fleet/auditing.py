@@ -1,13 +1,13 @@
 """The audit: one entry for every act that changed something, written in the act's own transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 from auth.viewer import Viewer
 from models.operations import AuditEntry
 
-Json: TypeAlias = "str | int | float | bool | None | list[Json] | Mapping[str, Json]"
+Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 
 
 async def record(by: Viewer, action: str, subject: str, *, organization_id: int | None, **detail: Json) -> None:

@@ -1,6 +1,7 @@
 """Organizations: founding one, and what can be changed of it."""
 
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from tortoise.exceptions import IntegrityError
@@ -8,12 +9,14 @@ from tortoise.exceptions import IntegrityError
 from auth.spelling import require_text, slug_base
 from auth.viewer import Viewer
 from billing.access import require_active, seats_changed
-from errors import AlreadyInOrganization
+from errors import AlreadyExists, AlreadyInOrganization
 from fleet.auditing import record
 from models.account import User
 from models.organization import Member, Organization, Role
 from models.transaction import transaction
 from settings import Settings
+
+SLUG_TRIES = 8  # with four random hexadecimal digits each
 
 
 async def create_organization(name: str, *, settings: Settings, by: Viewer) -> Organization:
@@ -22,14 +25,12 @@ async def create_organization(name: str, *, settings: Settings, by: Viewer) -> O
     Raises AlreadyInOrganization where the setting max_organizations_per_user is used up.
     Source: guide, "Setting up an organization".
     """
-    user, title, now = by.must_be_user(), require_text(name, path=("name",)), datetime.now(UTC)
-    async with transaction():
-        await require_room_for(user, settings)
-        organization = await _with_free_slug(title, now)
-        await Member.create(organization=organization, user=user, role=Role.OWNER, joined_at=now)
-        await seats_changed(organization)
-        await record(by, "organization.created", f"organization:{organization.slug}", organization_id=organization.id, name=title)
-    return organization
+    user, title = by.must_be_user("organization:write"), require_text(name, path=("name",))
+    base = slug_base(title) or "organization"
+    for slug in (base, *(f"{base}-{secrets.token_hex(2)}" for _ in range(SLUG_TRIES))):
+        with suppress(IntegrityError):  # the slug is taken, perhaps at this very moment
+            return await _found(slug, title, user, settings, by)
+    raise AlreadyExists("Every slug made of this name is taken: choose another name.", path=("name",))
 
 
 async def update_organization(organization: Organization, *, name: str, by: Viewer) -> Organization:
@@ -55,9 +56,12 @@ async def require_room_for(user: User, settings: Settings) -> None:
         raise AlreadyInOrganization("This person belongs to an organization already and has to leave it first.")
 
 
-async def _with_free_slug(title: str, now: datetime) -> Organization:
-    base = slug_base(title) or "organization"
-    for slug in (base, *(f"{base}-{secrets.token_hex(2)}" for _ in range(8))):
-        if not await Organization.filter(slug=slug).exists():
-            return await Organization.create(slug=slug, name=title, created_at=now)
-    raise IntegrityError("No free slug was found.")
+async def _found(slug: str, title: str, user: User, settings: Settings, by: Viewer) -> Organization:
+    now = datetime.now(UTC)
+    async with transaction():
+        await require_room_for(user, settings)
+        organization = await Organization.create(slug=slug, name=title, created_at=now)
+        await Member.create(organization=organization, user=user, role=Role.OWNER, joined_at=now)
+        await seats_changed(organization)
+        await record(by, "organization.created", f"organization:{organization.slug}", organization_id=organization.id, name=title)
+    return organization

@@ -1,12 +1,13 @@
 """What a server process holds open, for the verbs that need more than the database."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import Blobs
+from fleet.authority import Authorities
 from mailer import Mailer
 from settings import Settings
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from realtime.dispatcher import Dispatcher
     from realtime.flusher import Flusher
     from realtime.lease import Lease
+    from realtime.wakeup import Wakeup
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,9 @@ class House:
     throttle: Throttle
     mailer: Mailer
     blobs: Blobs
+    wakeup: "Wakeup"
     flusher: "Flusher"
     dispatcher: "Dispatcher"
     commands: "Commands"
     process: "Lease"
+    authorities: Authorities[Any] = field(default_factory=Authorities)

@@ -49,7 +49,7 @@ async def invite(organization: Organization, email: str, *, role: Role | None, h
 
 async def accept(invitation: Invitation, *, settings: Settings, by: Viewer) -> Member:
     """Take the seat. Raises NotFound when it is no longer open, AlreadyInOrganization, OrganizationInactive."""
-    user, now = by.must_be_user(), datetime.now(UTC)
+    user, now = by.must_be_user("members:write"), datetime.now(UTC)
     organization: Organization = invitation.organization
     require_active(organization)
     async with transaction():
@@ -64,7 +64,7 @@ async def accept(invitation: Invitation, *, settings: Settings, by: Viewer) -> M
 
 async def decline(invitation: Invitation, *, by: Viewer) -> Invitation:
     """Say no; no seat is taken. Raises NotFound when it is no longer open."""
-    by.must_be_user()
+    by.must_be_user("members:write")
     organization: Organization = invitation.organization
     async with transaction():
         await _answer(invitation, InvitationState.DECLINED, datetime.now(UTC))
@@ -103,11 +103,12 @@ async def change_role(member: Member, role: Role, *, by: Viewer) -> Member:
 
 
 async def remove(member: Member, *, by: Viewer) -> Organization:
-    """Take a member out of the team; anybody may leave by themselves. Raises LastOwner, Forbidden."""
+    """Take a member out of the team; anybody may leave by themselves, an inactive organization too. Raises LastOwner, Forbidden."""
     organization: Organization = member.organization
     leaves = by.user is not None and member.user.id == by.user.id
-    by.must("organization.read" if leaves else "member.write", organization.id)
-    require_active(organization)
+    by.must("organization.leave" if leaves else "member.write", organization.id)
+    if not leaves:
+        require_active(organization)
     async with transaction():
         await lock(organization)
         await _reread(member)
@@ -168,7 +169,7 @@ def _require_power_over(role: Role, organization: Organization, by: Viewer) -> N
 
 
 async def _mail(invitation: Invitation, organization: Organization, house: House, by: Viewer) -> None:
-    user = by.must_be_user()
+    user = by.must_be_user("members:write")
     letter = letters.invitation(
         invitation.email,
         organization=organization.name,

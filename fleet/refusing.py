@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from errors import CallerError
+from errors import CallerError, InvalidInput
+
+LIST_MAX = 250  # ids in one call; longer lists are uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,12 @@ class Rejected:
     @property
     def message(self) -> str:
         return self.refusal.message
+
+
+def require_few(device_ids: Sequence[str]) -> None:
+    """Raises InvalidInput for a list that is too long for one call."""
+    if len(device_ids) > LIST_MAX:
+        raise InvalidInput(f"At most {LIST_MAX} devices in one call.", path=("deviceIds",))
 
 
 def errors_if_nothing_done(done: Sequence[object], rejected: Sequence[Rejected]) -> list[CallerError]:

@@ -1,20 +1,23 @@
 """The rows a viewer can reach: every read on somebody's behalf begins here, and a stranger's row is NotFound."""
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from tortoise.expressions import Q
+from tortoise.expressions import Q, Subquery
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
+from auth.spelling import same_name_key
 from auth.viewer import Viewer
 from errors import InvalidInput, NotFound
-from models.account import ApiUser, Token
+from fleet.refusing import Rejected
+from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.device import Device, DeviceGroup
-from models.firmware import Firmware
+from models.firmware import Firmware, Update
+from models.importing import Import
 from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization
 from models.product import Product
@@ -22,6 +25,7 @@ from models.product import Product
 Row = TypeVar("Row", bound=Model)
 Found = TypeVar("Found")
 
+IDS_MAX = 250  # of one call; more than that come in a file
 _DEVICE_ID = re.compile(r"[0-9a-fA-F]{24}\Z")
 
 
@@ -29,8 +33,19 @@ async def organization(viewer: Viewer, slug: str) -> Organization:
     return await _one(organizations(viewer).filter(slug=slug), "There is no organization {} for you.", slug)
 
 
+async def organization_by_id(viewer: Viewer, id: int) -> Organization:
+    return await _one(organizations(viewer).filter(id=id), "There is no such organization for you.")
+
+
 def organizations(viewer: Viewer) -> QuerySet[Organization]:
     return Organization.filter(id__in=_organization_ids(viewer))
+
+
+async def organization_of(viewer: Viewer, user: User) -> Organization | None:
+    """The user's organization, if the viewer belongs to it too; of several the oldest."""
+    shared = Member.filter(user_id=user.id, organization_id__in=_organization_ids(viewer))
+    seat = await shared.order_by("organization_id").select_related("organization").first()
+    return seat.organization if seat else None
 
 
 async def member(viewer: Viewer, id: int) -> Member:
@@ -47,7 +62,7 @@ async def invitation(viewer: Viewer, id: int) -> Invitation:
 
 async def own_invitation(viewer: Viewer, id: int) -> Invitation:
     """An invitation addressed to the viewer's own e-mail address."""
-    user = viewer.must_be_user()
+    user = viewer.must_be_user("members:write")
     query = Invitation.filter(id=id, email_key=user.email_key).select_related("organization")
     return await _one(query, "There is no such invitation for you.")
 
@@ -56,13 +71,13 @@ async def own_invitations(viewer: Viewer) -> list[Invitation]:
     """What the viewer may still accept or decline, oldest first; none for machines and customers."""
     if viewer.user is None:
         return []
-    now = datetime.now(UTC)
-    return await Invitation.filter(email_key=viewer.user.email_key, state=InvitationState.PENDING, expires_at__gt=now).order_by("id")
+    user, now = viewer.must_be_user("account:read"), datetime.now(UTC)
+    return await Invitation.filter(email_key=user.email_key, state=InvitationState.PENDING, expires_at__gt=now).order_by("id")
 
 
 async def own_tokens(viewer: Viewer) -> list[Token]:
     """The viewer's living tokens, log-in sessions among them, oldest first."""
-    user = viewer.must_be_user()
+    user = viewer.must_be_user("account:read")
     living = Q(expires_at=None) | Q(expires_at__gt=datetime.now(UTC))
     return await Token.filter(living, user_id=user.id, revoked_at=None).order_by("id")
 
@@ -70,6 +85,28 @@ async def own_tokens(viewer: Viewer) -> list[Token]:
 async def api_user(viewer: Viewer, id: int) -> ApiUser:
     query = ApiUser.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
     return await _one(query, "There is no such API user for you.")
+
+
+async def user(viewer: Viewer, id: int) -> User:
+    """The viewer's own account, or that of somebody in one of their organizations."""
+    if viewer.user is not None and viewer.user.id == id:
+        return viewer.must_be_user("account:read")
+    query = Member.filter(user_id=id, organization_id__in=_organization_ids(viewer)).select_related("user", "organization")
+    seat = await _one(query, "There is no such person for you.")
+    viewer.must("organization.read", seat.organization.id)
+    account: User = seat.user
+    return account
+
+
+async def own_token(viewer: Viewer, id: int) -> Token:
+    user = viewer.must_be_user("account:read")
+    return await _one(Token.filter(id=id, user_id=user.id, revoked_at=None), "You have no such token.")
+
+
+async def audit_entry(viewer: Viewer, id: int) -> AuditEntry:
+    """An act in one of the viewer's organizations."""
+    query = AuditEntry.filter(id=id, organization_id__in=_organization_ids(viewer))
+    return await _one(query, "There is no such entry for you.")
 
 
 def audit_entries(
@@ -95,11 +132,15 @@ async def product_by_slug(viewer: Viewer, slug: str) -> Product:
     return await _one(products(viewer).filter(slug=slug), "There is no product {} for you.", slug)
 
 
+async def product_by_id(viewer: Viewer, id: int) -> Product:
+    return await _one(products(viewer).filter(id=id), "There is no such product for you.")
+
+
 def products(viewer: Viewer) -> QuerySet[Product]:
-    reachable = Product.filter(organization_id__in=_organization_ids(viewer)).select_related("organization")
-    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
-        reachable = reachable.filter(id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
-    return reachable
+    """The products of the viewer's organizations; for a machine bound to one, that one."""
+    bound = viewer.bound_product_id
+    reachable = Product.filter(id=bound) if bound else Product.filter(organization_id__in=_organization_ids(viewer))
+    return reachable.select_related("organization")
 
 
 async def device(viewer: Viewer, device_id: str) -> Device:
@@ -107,39 +148,95 @@ async def device(viewer: Viewer, device_id: str) -> Device:
     return await _one(devices(viewer).filter(device_id=device_key(device_id)), "There is no device {} for you.", device_id)
 
 
+async def devices_by_id(viewer: Viewer, device_ids: Sequence[str]) -> tuple[list[Device], list[Rejected]]:
+    """Each device once, in the order given, with product and organization at hand; those the viewer cannot reach are rejected.
+
+    Raises InvalidInput for no ids, or more than 250.
+    """
+    if not 1 <= len(device_ids) <= IDS_MAX:
+        raise InvalidInput(f"Name 1 to {IDS_MAX} devices in one call.", path=("deviceIds",))
+    wanted = list(dict.fromkeys(map(device_key, device_ids)))
+    found = {device.device_id: device for device in await devices(viewer).filter(device_id__in=wanted)}
+    missing = [Rejected(each, NotFound("There is no such device for you.")) for each in wanted if each not in found]
+    return [found[each] for each in wanted if each in found], missing
+
+
 def devices(viewer: Viewer) -> QuerySet[Device]:
-    """Devices of the viewer's products, and a person's own kits that are in no product."""
+    """Devices of the viewer's products; a person's own kits that are in no product, or kept out of one; a customer's ACTIVE ones."""
     mine = Q(product__organization_id__in=_organization_ids(viewer))
-    if viewer.api_user is not None and viewer.api_user.product_id is not None:  # type: ignore[attr-defined]  # a Tortoise column
-        mine = Q(product_id=viewer.api_user.product_id)  # type: ignore[attr-defined]  # a Tortoise column
+    if viewer.bound_product_id:
+        mine = Q(product_id=viewer.bound_product_id)
     if viewer.user is not None:
-        mine |= Q(product_id=None, user_owner_id=viewer.user.id)
+        mine |= Q(user_owner_id=viewer.user.id) & (Q(product_id=None) | ~Q(state="ACTIVE"))
     if viewer.customer is not None:
         mine = Q(owner_id=viewer.customer.id, state="ACTIVE")
     return Device.filter(mine).select_related("product__organization")
 
 
+def own_devices(viewer: Viewer) -> QuerySet[Device]:
+    """What is the viewer's: a customer's devices, a person's own kits; for a machine, all it can reach."""
+    return devices(viewer) if viewer.user is None else devices(viewer).filter(user_owner_id=viewer.user.id)
+
+
 async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmware:
     """The product's firmware of this version, product and organization at hand."""
-    found = Firmware.filter(product__in=products(viewer), product__number=product_number, version=version)
+    found = Firmware.filter(_in_products(viewer), product__number=product_number, version=version)
     query = found.select_related("product__organization")
     return await _one(query, "The product has no firmware version {}.", str(version))
 
 
-async def customer(viewer: Viewer, id: int) -> Customer:
-    query = Customer.filter(id=id, product__in=products(viewer)).select_related("product__organization")
-    return await _one(query, "There is no such customer for you.")
+async def firmware_by_id(viewer: Viewer, id: int) -> Firmware:
+    query = Firmware.filter(_in_products(viewer), id=id).select_related("product__organization")
+    return await _one(query, "There is no such firmware for you.")
 
 
-async def group(product: Product, path: str) -> DeviceGroup:
-    """The group of an already reached product by its path, or by its name alone while only one group bears it."""
+async def update(viewer: Viewer, id: int) -> Update:
+    """A try to bring a device to a version, its firmware, product and organization at hand."""
+    query = Update.filter(_in_products(viewer, "firmware__product"), id=id).select_related("firmware__product__organization")
+    return await _one(query, "There is no such update for you.")
+
+
+async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:
+    """A customer of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
+    query = Customer.filter(_in_products(viewer), id=id).select_related("product__organization")
+    return await _one(query, "There is no such customer for you.", path=(field,))
+
+
+def customers(product: Product, *, search: str | None = None, has_device: bool | None = None) -> QuerySet[Customer]:
+    """An already reached product's customers. `search` is found anywhere in user name or external id, in any case, taken literally."""
+    found = Customer.filter(product_id=product.id)
+    if search:
+        found = found.filter(Q(username_key__contains=same_name_key(search)) | Q(external_id__icontains=search))
+    if has_device is not None:
+        owners = Device.filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id")
+        found = found.filter(id__in=Subquery(owners)) if has_device else found.filter(id__not_in=Subquery(owners))
+    return found
+
+
+async def group_by_id(viewer: Viewer, id: int, *, field: str = "id") -> DeviceGroup:
+    """A group of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
+    query = DeviceGroup.filter(_in_products(viewer), id=id).select_related("product__organization")
+    return await _one(query, "There is no such group for you.", path=(field,))
+
+
+async def group(product: Product, path: str, *, field: str = "group") -> DeviceGroup:
+    """The group of an already reached product by its path, or by its name alone while only one group bears it.
+
+    `field` is the input's name for it.
+    """
     found = await DeviceGroup.filter(product_id=product.id, path=path).first()
     if found is None and "/" not in path:
         bearing = await DeviceGroup.filter(product_id=product.id, name=path).limit(2)
         found = bearing[0] if len(bearing) == 1 else None
     if found is None:
-        raise NotFound(f"The product has no group {path}; give its whole path.", path=("group",))
+        raise NotFound(f"The product has no group {path[:80]!r}; give its whole path.", path=(field,))
     return found
+
+
+async def device_import(viewer: Viewer, id: int) -> Import:
+    """An import into one of the viewer's products, product and organization at hand."""
+    query = Import.filter(_in_products(viewer), id=id).select_related("product__organization")
+    return await _one(query, "There is no such import for you.")
 
 
 async def or_null(found: Awaitable[Found]) -> Found | None:
@@ -157,14 +254,22 @@ def device_key(device_id: str) -> str:
     return device_id.lower()
 
 
+def _in_products(viewer: Viewer, product: str = "product") -> Q:
+    """The rows of products(viewer), for tables that have a product, or reach one by this path."""
+    bound = viewer.bound_product_id
+    if bound:
+        return Q(**{f"{product}_id": bound})
+    return Q(**{f"{product}__organization_id__in": _organization_ids(viewer)})
+
+
 def _organization_ids(viewer: Viewer) -> list[int]:
-    if viewer.api_user is not None:
-        return [viewer.api_user.organization_id]  # type: ignore[attr-defined]  # a Tortoise column
-    return list(viewer.members)
+    """Raises Unauthenticated for nobody: to them it is said that a token is missing, whether the thing exists or not."""
+    viewer.must_be_somebody()
+    return list(viewer.organization_ids)
 
 
-async def _one(query: QuerySet[Row], sentence: str, named: str = "") -> Row:
+async def _one(query: QuerySet[Row], sentence: str, named: str = "", *, path: tuple[str, ...] = ()) -> Row:
     row = await query.first()
     if row is None:
-        raise NotFound(sentence.format(named))
+        raise NotFound(sentence.format(named), path=path)
     return row

@@ -10,7 +10,7 @@ from auth.password_strength import require_strong
 from auth.passwords import hash_password, verify_nobody, verify_password
 from auth.spelling import require_email, require_text, same_name_key
 from auth.tokens import Kind, Minted, digest, mint, well_formed
-from auth.viewer import Viewer
+from auth.viewer import Viewer, ViewerKind
 from errors import AlreadyExists, RateLimited, WrongCredentials
 from fleet import jobs, letters
 from fleet.auditing import record
@@ -21,28 +21,30 @@ from models.transaction import transaction
 WRONG = "The address or the password is wrong."
 
 
-async def sign_up(email: str, password: str, name: str, *, house: House, by: Viewer) -> tuple[User, str]:
-    """Open an account and log it in; the token's text comes second.
+async def sign_up(email: str, password: str, name: str, *, house: House, by: Viewer) -> tuple[Token, str]:
+    """Open an account and log it in: the session, its user at hand, and its token's text.
 
     Raises AlreadyExists for a taken address (that this tells is why sign-ups are counted), PasswordTooWeak, InvalidInput.
     """
-    address, shown_name = require_email(email), require_text(name, path=("name",))
-    now = datetime.now(UTC)
-    await house.throttle.take(throttle.sign_ups_from(by.address or ""), now=now)
+    address, shown_name, now = require_email(email), require_text(name, path=("name",)), datetime.now(UTC)
     require_strong(password, email=address, name=shown_name)
+    await house.throttle.take(throttle.sign_ups_from(by.address or ""), now=now)
     stored = await hash_password(password)
     try:
         async with transaction():
             user = await User.create(email=address, email_key=same_name_key(address), name=shown_name, password_hash=stored, created_at=now)
-            minted, _ = await _session(user, house, now)
+            minted, session = await _session(user, house, now)
             await record(_as(user, by), "account.signed_up", f"user:{address}", organization_id=None)
     except IntegrityError:
         raise AlreadyExists("This address has an account: log in, or reset its password.", path=("email",)) from None
-    return user, minted.text
+    return session, minted.text
 
 
-async def log_in(email: str, password: str, *, house: House, by: Viewer) -> tuple[User, str, Token]:
-    """A new session. Raises WrongCredentials alike, and after the same time, for a wrong password and an unknown address."""
+async def log_in(email: str, password: str, *, house: House, by: Viewer) -> tuple[Token, str]:
+    """A new session, its user at hand, and its token's text.
+
+    Raises WrongCredentials alike, and after the same time, for a wrong password and an unknown address.
+    """
     key, now = same_name_key(email.strip()), datetime.now(UTC)
     guesses = (throttle.guesses_at(f"user/{key}"), throttle.guesses_from(by.address or ""))
     await house.throttle.take(*guesses, now=now)
@@ -52,28 +54,28 @@ async def log_in(email: str, password: str, *, house: House, by: Viewer) -> tupl
         raise WrongCredentials(WRONG)
     await house.throttle.give_back(*guesses, now=now)
     async with transaction():
-        minted, token = await _session(user, house, now)
+        minted, session = await _session(user, house, now)
         await record(_as(user, by), "account.logged_in", f"user:{user.email}", organization_id=None)
-    return user, minted.text, token
+    return session, minted.text
 
 
 async def log_out(*, by: Viewer) -> None:
-    """End the token that asks; nothing happens to the account's others."""
-    user = by.must_be_user()
+    """End the token that asks, whatever its scopes; nothing happens to the account's others."""
+    user = by.user or by.must_be_user()
     async with transaction():
         if by.token is not None and await revoke(now=datetime.now(UTC), id=by.token.id):
             await record(by, "account.logged_out", f"user:{user.email}", organization_id=None)
 
 
 async def change_password(current: str, new: str, *, house: House, by: Viewer) -> None:
-    """A new password; every other session and token of the account ends. Raises WrongCredentials, PasswordTooWeak."""
+    """A new password; every other session and token of the account ends. Raises WrongCredentials, PasswordTooWeak, Forbidden."""
     user, now = by.must_be_user(), datetime.now(UTC)
     guesses = throttle.guesses_at(f"user/{user.email_key}")
     await house.throttle.take(guesses, now=now)
     if not await verify_password(current, user.password_hash):
         raise WrongCredentials("The current password is wrong.", path=("current",))
     await house.throttle.give_back(guesses, now=now)
-    require_strong(new, email=user.email, name=user.name, path=("input", "new"))
+    require_strong(new, email=user.email, name=user.name, path=("new",))
     await _set_password(user, new, house=house, by=by, keep=by.token.id if by.token else None)
 
 
@@ -98,7 +100,7 @@ async def reset_password(reset_token: str, new: str, *, house: House, by: Viewer
     await house.throttle.take(throttle.guesses_from(by.address or ""), now=now)
     reset = await _open_reset(reset_token, now)
     await house.throttle.give_back(throttle.guesses_from(by.address or ""), now=now)
-    require_strong(new, email=reset.user.email, name=reset.user.name, path=("input", "new"))
+    require_strong(new, email=reset.user.email, name=reset.user.name, path=("new",))
     await _set_password(reset.user, new, house=house, by=_as(reset.user, by), keep=None, reset=reset)
 
 
@@ -136,4 +138,5 @@ async def _session(user: User, house: House, now: datetime) -> tuple[Minted, Tok
 
 
 def _as(user: User, by: Viewer) -> Viewer:
-    return Viewer(kind=by.kind, user=user, address=by.address)
+    """Nobody who has just shown that they are `user`, for the audit."""
+    return Viewer(ViewerKind.USER, user=user, address=by.address)

@@ -6,7 +6,6 @@ Unknown types and unknown fields are ignored, so that the protocol can grow; eve
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
@@ -63,21 +62,10 @@ class ProtocolError(Exception):
         self.code = code
 
 
-_EVENT_NAME = re.compile(r"[A-Za-z0-9_\-/]{1,64}")
-RESERVED_PREFIXES: Final = ("particle", "spark", "flotilla")
 SYSTEM_PREFIXES: Final = ("particle/", "spark/")
 SYSTEM_UPDATES_ENABLED: Final = "particle/device/updates/enabled"
 VITALS_EVENT: Final = "device/vitals"
 TTL_S: Final = 60
-
-
-def is_event_name(name: str) -> bool:
-    """Whether `name` is spelled as an event's name may be; whether its prefix is reserved is another question."""
-    return _EVENT_NAME.fullmatch(name) is not None
-
-
-def is_reserved(name: str) -> bool:
-    return name.lower().startswith(RESERVED_PREFIXES)
 
 
 def is_system(name: str) -> bool:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
+from fleet.event_names import is_event_name, is_reserved
 from gateway import protocol
 from gateway.effects import (
     Answer,
@@ -195,7 +196,7 @@ class Session:
             return self._nack(word.id, "QUARANTINED")
         if protocol.is_system(word.name):
             return [*self._system(word), Say(protocol.Ack(word.id))]
-        if not protocol.is_event_name(word.name) or protocol.is_reserved(word.name):
+        if not is_event_name(word.name) or is_reserved(word.name):
             return self._nack(word.id, "BAD_NAME")
         return self._event(DeviceEvent(word.id, word.name, word.data, word.ttl, word.time), now)
 

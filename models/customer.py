@@ -14,7 +14,6 @@ class Customer(Model):
     external_id = fields.CharField(254, null=True)  # the maker's own key for this person
     password_hash = fields.CharField(200, null=True)
     created_at = fields.DatetimeField()
-    last_active_at = fields.DatetimeField(null=True)
 
     class Meta:
         table = "customer"

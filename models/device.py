@@ -1,9 +1,12 @@
 """Devices, what is known of their presence, and the groups they are in."""
 
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from tortoise import fields
 from tortoise.models import Model
+
+FLAPPING = 10  # connects within an hour; with more, the device is flapping
 
 
 class DeviceState(StrEnum):
@@ -46,9 +49,12 @@ class Device(Model):
     variables = fields.JSONField(null=True)  # name -> type
 
     desired_firmware_version = fields.IntField(null=True)  # the lock
+    lock_waits = fields.BooleanField(default=False, db_default=False)  # ON_RESET: the lock is in force from the next hello on
     update_sequence = fields.IntField(default=0, db_default=0)  # grows with every desired-state message sent to it
     update_failures = fields.IntField(default=0, db_default=0)  # in a row, towards the block
     update_blocked_until = fields.DatetimeField(null=True)
+    offers = fields.IntField(default=0, db_default=0)  # since `offers_since`: too many in a short time block it, too
+    offers_since = fields.DatetimeField(null=True)
 
     class Meta:
         table = "device"
@@ -80,6 +86,10 @@ class Presence(Model):
     class Meta:
         table = "presence"
         indexes = (("process", "online"), ("last_heard",), ("announce_at",))
+
+    def flapping_at(self, now: datetime) -> bool:
+        """Whether it connects so often that the log is told of it more seldom. Source: reliability, rule 14 of "OTA safety rules"."""
+        return self.connects > FLAPPING and now - self.connects_since < timedelta(hours=1)
 
 
 class DeviceGroup(Model):

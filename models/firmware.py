@@ -54,6 +54,7 @@ class ProductRelease(Model):
     product = fields.OneToOneField("models.Product", related_name=False, primary_key=True)
     firmware = fields.ForeignKeyField("models.Firmware", related_name=False, on_delete=fields.RESTRICT, db_index=True)
     released_at = fields.DatetimeField()
+    immediate = fields.BooleanField(default=False)  # else devices online at that moment wait for their next hello
 
     class Meta:
         table = "product_release"
@@ -65,6 +66,7 @@ class GroupRelease(Model):
     group = fields.OneToOneField("models.DeviceGroup", related_name=False, primary_key=True)
     firmware = fields.ForeignKeyField("models.Firmware", related_name=False, on_delete=fields.RESTRICT, db_index=True)
     released_at = fields.DatetimeField()
+    immediate = fields.BooleanField(default=False)
 
     class Meta:
         table = "group_release"

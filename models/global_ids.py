@@ -5,6 +5,9 @@ import binascii
 
 from errors import NotFound
 
+# Kinds whose rows are numbered by 64 bits; the others by 32, and PostgreSQL takes no greater number, not even to find nothing.
+WIDE = frozenset({"AuditEntry", "DeviceEvent", "Update"})
+
 
 def global_id(kind: str, key: object) -> str:
     return base64.urlsafe_b64encode(f"{kind}:{key}".encode()).decode().rstrip("=")
@@ -24,6 +27,7 @@ def read_global_id(text: str) -> tuple[str, str]:
 def number_of(kind: str, text: str, *, path: tuple[str, ...] = ("id",)) -> int:
     """The key of a global id that must be of this kind. Raises NotFound for another kind's or a damaged one."""
     found, key = read_global_id(text)
-    if found != kind or not key.isascii() or not key.isdigit() or len(key) > 18:
+    number = int(key) if found == kind and key.isascii() and key.isdigit() and len(key) <= 18 else -1
+    if not 0 <= number < 2 ** (63 if kind in WIDE else 31):
         raise NotFound("There is no object with this id.", path=path)
-    return int(key)
+    return number

@@ -92,4 +92,5 @@ class UsageTally(Model):
 
     class Meta:
         table = "usage_tally"
+        indexes = (("customer_id", "day"),)  # for deleting a customer, and for when one was last active
         unique_together = (("product_number", "day", "customer"),)

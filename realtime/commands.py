@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
 from errors import CallerError, DeviceOffline, DeviceTimeout, FunctionUnknown, VariableUnknown
-from models.sql import execute, is_sqlite, rows
+from models.sql import execute, is_sqlite, read_time, rows
 from models.transaction import detached, in_transaction
 from realtime.log import FAILURES
 from realtime.wakeup import COMMANDS, Wakeup
@@ -42,6 +42,7 @@ class Command(NamedTuple):
     kind: str  # call | read | ping
     name: str
     argument: str | None
+    timeout_s: float  # what is left of the asker's patience
 
 
 class Commands:
@@ -101,7 +102,7 @@ class Commands:
         assert error is None or error in ERRORS
         answered = await execute(
             "UPDATE command SET answered_at = $2, value = $3, error = $4 WHERE id = $1 AND answered_at IS NULL",
-            [command, datetime.now(UTC), json.dumps(value), error],
+            [command, datetime.now(UTC), json.dumps([value]), error],  # in a list: SQLite makes a number of a JSON text that is one
         )
         if answered:
             self._wakeup.notify(COMMANDS, command)
@@ -119,6 +120,9 @@ class Commands:
                 await self._collect()
             except FAILURES as error:
                 logger.warning("Commands wait for the database: %s: %s", type(error).__name__, error)
+                await asyncio.sleep(LOOK_S)
+            except Exception:  # a defect of ours in one round must not keep every later answer from its asker
+                logger.exception("A round of the commands failed.")
                 await asyncio.sleep(LOOK_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
@@ -149,12 +153,21 @@ class Commands:
 
 async def take(process: str) -> list[Command]:
     """The commands that wait for `process`, each given out once, in the order asked; those past their time are left."""
+    now = "$2" if is_sqlite() else "now()"
+    left = "expires_at" if is_sqlite() else "CAST(extract(epoch FROM expires_at - now()) AS float8)"
+    at = datetime.now(UTC)
     taken = await rows(
-        f"UPDATE command SET taken_at = $2 WHERE process = $1 AND taken_at IS NULL AND expires_at > {'$2' if is_sqlite() else 'now()'}"
-        " RETURNING id, device_id, epoch, kind, name, argument, expires_at",
-        [process, datetime.now(UTC)],
+        f"UPDATE command SET taken_at = $2 WHERE process = $1 AND taken_at IS NULL AND expires_at > {now}"
+        f" RETURNING id, device_id, epoch, kind, name, argument, expires_at, {left} AS seconds",
+        [process, at],
     )
-    return [Command(*list(row.values())[:6]) for row in sorted(taken, key=lambda row: row["expires_at"])]
+    if is_sqlite():
+        for row in taken:
+            row["seconds"] = (read_time(row["expires_at"]) - at).total_seconds()
+    ordered = sorted(taken, key=lambda row: row["expires_at"])
+    return [
+        Command(row["id"], row["device_id"], row["epoch"], row["kind"], row["name"], row["argument"], row["seconds"]) for row in ordered
+    ]
 
 
 async def purge(now: datetime) -> int:
@@ -167,18 +180,11 @@ async def _insert(
 ) -> None:
     """The time of expiry is the database's: asker and holder may run on machines whose clocks differ."""
     expiry = "$8" if is_sqlite() else "now() + make_interval(secs => $8)"
+    lasts = datetime.now(UTC) + timedelta(seconds=timeout_s) if is_sqlite() else timeout_s
     await execute(
-        f"INSERT INTO command (id, device_id, process, epoch, kind, name, argument, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, {expiry})",
-        [
-            command,
-            device_id,
-            process,
-            epoch,
-            kind,
-            name,
-            argument,
-            datetime.now(UTC) + timedelta(seconds=timeout_s) if is_sqlite() else timeout_s,
-        ],
+        "INSERT INTO command (id, device_id, process, epoch, kind, name, argument, expires_at)"
+        f" VALUES ($1, $2, $3, $4, $5, $6, $7, {expiry})",
+        [command, device_id, process, epoch, kind, name, argument, lasts],
     )
 
 
@@ -192,7 +198,7 @@ async def _withdraw(command: str) -> dict[str, Any]:
 def _result(row: dict[str, Any]) -> Any:
     if row["error"] is not None:
         raise _error(row["error"])
-    return json.loads(row["value"])
+    return json.loads(row["value"])[0]
 
 
 def _error(code: str) -> CallerError:

@@ -217,7 +217,7 @@ async def check_cursor(cursor: str | Cursor, *, product_number: int | None = Non
     now = await state()
     same_life = at.epoch == now.epoch and (found[0]["tag"] == at.tag if found else at.position <= now.purged_through)
     if not same_life:
-        return Gap(GapReason.RESTORED, at, await head())
+        return Gap(GapReason.RESTORED, at, await head(product_number))
     if found and product_number is not None and found[0]["product_number"] != product_number:
         raise InvalidInput("This cursor belongs to another product.")
     if at.position < now.purged_through:

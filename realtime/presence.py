@@ -78,8 +78,8 @@ async def went_offline(device_id: str, epoch: int, now: datetime, *, grace_s: fl
         return Departure(changed=False, announce=False)
     announcing = _announcing(before, online=False, now=now, flapping=_is_flapping(before, now), grace_s=grace_s)
     await execute(
-        "UPDATE presence SET online = FALSE, announced = $2, announced_at = $3, announce_at = $4 WHERE device_id = $1",
-        [device_id, *announcing],
+        "UPDATE presence SET online = FALSE, announced = $2, announced_at = $3, announce_at = $4 WHERE device_id = $1 AND epoch = $5",
+        [device_id, *announcing, epoch],
     )
     return Departure(changed=True, announce=before["announced"] and not announcing.announced)
 
@@ -142,7 +142,7 @@ async def release(process: str, now: datetime, *, grace_s: float = 0) -> int:
     One that came back elsewhere is on that process, and not touched.
     """
     return await execute(
-        "UPDATE presence SET online = FALSE, announce_at = CASE WHEN announced THEN $2 ELSE NULL END WHERE process = $1 AND online",
+        "UPDATE presence SET online = FALSE, announce_at = $2 WHERE process = $1 AND online",
         [process, now + timedelta(seconds=grace_s)],
     )
 

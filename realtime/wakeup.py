@@ -46,7 +46,7 @@ class Wakeup:
         return None
 
     def notify(self, channel: str, hint: str = "") -> None:
-        """Wake every listener of the channel, in every process. Never waits: what cannot be sent at once is sent behind the caller's back."""
+        """Wake every listener of the channel, in every process. Never waits: sending goes on behind the caller's back."""
         self._ring(channel, hint)
 
     def listen(self, channel: str, listener: Listener) -> Callable[[], None]:
@@ -79,6 +79,8 @@ class RemoteWakeup(Wakeup, ABC):
         self._unsent: dict[tuple[str, str], None] = {}
         self._has_unsent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._interrupted = False
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         self._tasks = [
@@ -88,9 +90,12 @@ class RemoteWakeup(Wakeup, ABC):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._closing = True
+        running = set(self._tasks)
+        while running:  # more than once: redis-py 8.1 swallows a cancellation that comes in the middle of a command
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=0.1)
 
     def notify(self, channel: str, hint: str = "") -> None:
         super().notify(channel, hint)
@@ -105,21 +110,30 @@ class RemoteWakeup(Wakeup, ABC):
 
     async def _keep_listening(self) -> None:
         pause = RECONNECT_S[0]
-        while True:
+        while not self._closing:
             try:
                 async with self._listening() as listening:
                     pause = RECONNECT_S[0]
+                    self._told_of_an_outage(None)
                     self._ring_everybody()  # nobody knows what was said before
                     await listening()
             except self.outages as error:
-                logger.warning("Wake-ups between processes are interrupted: %s: %s", type(error).__name__, error)
+                self._told_of_an_outage(error)
             except Exception:  # whatever else the client library makes of an outage: the listener must outlive it
                 logger.exception("Wake-ups between processes are interrupted.")
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, RECONNECT_S[1])
 
+    def _told_of_an_outage(self, error: Exception | None) -> None:
+        """One line when it begins and one when it is over."""
+        if error is not None and not self._interrupted:
+            logger.warning("Wake-ups between processes are interrupted: %s: %s", type(error).__name__, error)
+        elif error is None and self._interrupted:
+            logger.warning("Wake-ups between processes pass again.")
+        self._interrupted = error is not None
+
     async def _keep_sending(self) -> None:
-        while True:
+        while not self._closing:
             await self._has_unsent.wait()
             self._has_unsent.clear()
             unsent, self._unsent = self._unsent, {}

@@ -15,13 +15,15 @@ Answer = Mapping[str, Any]
 
 
 async def sign_up(context: Context, *, email: str, password: str, name: str) -> Answer:
-    user, token = await signing_in.sign_up(email, password, name, house=context.house, by=context.viewer)
-    return {"user": user, "token": token}
+    session, token = await signing_in.sign_up(email, password, name, house=context.house, by=context.viewer)
+    await context.become(session)
+    return {"user": session.user, "token": token}
 
 
 async def log_in(context: Context, *, email: str, password: str) -> Answer:
-    user, text, token = await signing_in.log_in(email, password, house=context.house, by=context.viewer)
-    return {"user": user, "token": text, "expires_at": token.expires_at}
+    session, token = await signing_in.log_in(email, password, house=context.house, by=context.viewer)
+    await context.become(session)
+    return {"user": session.user, "token": token, "expires_at": session.expires_at}
 
 
 async def log_out(context: Context) -> None:
@@ -82,7 +84,7 @@ async def invitations(viewer: Viewer, context: Context) -> list[Invitation]:
 
 
 async def organization_of(user: User, context: Context) -> Organization | None:
-    return await scope.organizations(context.viewer).filter(id__in=list(context.viewer.members)).order_by("id").first()
+    return await scope.organization_of(context.viewer, user)
 
 
 async def access_tokens(user: User, context: Context) -> list[Token]:

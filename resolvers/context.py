@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 from starlette.requests import HTTPConnection
 
-from auth.credentials import viewer_of
+from auth.credentials import standing_behind, viewer_of
 from auth.viewer import Viewer
 from fleet.house import House
+from models.account import Token
 from resolvers.loaders import Loaders
 
 
@@ -22,6 +23,20 @@ class Context:
     rate_limit: int = 0
     rate_remaining: int = 0
     rate_resets_at: datetime | None = None
+
+    def renew(self, viewer: Viewer) -> None:
+        """For the next message of a subscription: whoever asks as they are now, and no row from before."""
+        self.viewer = viewer
+        self.loaders = Loaders()
+
+    async def become(self, token: Token) -> None:
+        """Answer the rest of the operation to whoever has just shown that this token is theirs."""
+        self.viewer, self.loaders = await standing_behind(token, self.viewer.address), Loaders()
+
+    async def look_again(self) -> None:
+        """Let the viewer see at once that they have found, joined or left a team in this operation."""
+        if self.viewer.token is not None:
+            await self.become(self.viewer.token)
 
     @property
     def viewer_key(self) -> str | None:

@@ -17,7 +17,9 @@ Answer = Mapping[str, Any]
 
 
 async def create_organization(context: Context, *, name: str) -> Answer:
-    return {"organization": await founding.create_organization(name, settings=context.house.settings, by=context.viewer)}
+    organization = await founding.create_organization(name, settings=context.house.settings, by=context.viewer)
+    await context.look_again()
+    return {"organization": organization}
 
 
 async def update_organization(context: Context, *, slug: str, name: str) -> Answer:
@@ -32,7 +34,9 @@ async def invite_member(context: Context, *, organization: str, email: str, role
 
 async def accept_invitation(context: Context, *, id: str) -> Answer:
     invitation = await scope.own_invitation(context.viewer, number_of("Invitation", id))
-    return {"member": await inviting.accept(invitation, settings=context.house.settings, by=context.viewer)}
+    member = await inviting.accept(invitation, settings=context.house.settings, by=context.viewer)
+    await context.look_again()
+    return {"member": member}
 
 
 async def decline_invitation(context: Context, *, id: str) -> Answer:
@@ -52,7 +56,9 @@ async def change_member_role(context: Context, *, member_id: str, role: Role) ->
 
 async def remove_member(context: Context, *, member_id: str) -> Answer:
     member = await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)))
-    return {"organization": await inviting.remove(member, by=context.viewer)}
+    organization = await inviting.remove(member, by=context.viewer)
+    await context.look_again()
+    return {"organization": organization if context.viewer.belongs_to(organization.id) else None}
 
 
 # ── reading ──

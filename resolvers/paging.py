@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +13,7 @@ from tortoise.expressions import Q
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from errors import BadRequest, InvalidInput
+from errors import BadRequest
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=Model)
@@ -76,13 +76,13 @@ def encode_cursor(list_name: str, keys: Sequence[object]) -> str:
 
 
 def decode_cursor(list_name: str, cursor: str) -> list[object]:
-    """The keys in a cursor. Raises InvalidInput for a damaged one or another list's."""
+    """The keys in a cursor. Raises BadRequest for a damaged one or another list's."""
     try:
         name, *keys = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError, TypeError):
-        raise InvalidInput("This cursor is damaged; take endCursor or startCursor of a page.", path=("after",)) from None
+        raise _damaged() from None
     if name != list_name:
-        raise InvalidInput("This cursor belongs to another list.", path=("after",))
+        raise BadRequest("This cursor belongs to another list.", path=("after",))
     return list(keys)
 
 
@@ -97,14 +97,13 @@ class Order:
 
     columns: tuple[str, ...] = ("id",)
     descending: bool = False
-    times: frozenset[str] = field(default_factory=frozenset)  # columns whose keys are moments
 
 
 async def page(query: QuerySet[Row], part: Slice, *, list_name: str, order: Order = Order()) -> Page[Row]:
     """One page of a query by keyset over non-null columns."""
     narrowed = query
     if part.cursor is not None:
-        keys = _keys(order, decode_cursor(list_name, part.cursor))
+        keys = _keys(query.model, order, decode_cursor(list_name, part.cursor))
         narrowed = query.filter(_beyond(order.columns, keys, descending=order.descending != part.backward))
     sign = "-" if order.descending != part.backward else ""
     rows = await narrowed.order_by(*(sign + column for column in order.columns)).limit(part.size + 1)
@@ -113,25 +112,37 @@ async def page(query: QuerySet[Row], part: Slice, *, list_name: str, order: Orde
 
 def shape(rows: Sequence[T], part: Slice, cursor_of: Callable[[T], str], count: Callable[[], Awaitable[int]]) -> Page[T]:
     """A page out of up to size + 1 rows read in the slice's own direction; the one too many tells that there is more."""
-    more = len(rows) > part.size
-    shown = list(rows[: part.size])
-    if part.backward:
-        shown.reverse()
+    shown = rows[: part.size][:: -1 if part.backward else 1]
     edges = [Edge(cursor_of(row), row) for row in shown]
+    return Page(edges, _standing(edges, part, more=len(rows) > part.size), count)
+
+
+def _standing(edges: Sequence[Edge[T]], part: Slice, *, more: bool) -> PageInfo:
     came_from = part.cursor is not None
-    info = PageInfo(
-        has_next_page=came_from if part.backward else more,
-        has_previous_page=more if part.backward else came_from,
-        start_cursor=edges[0].cursor if edges else None,
-        end_cursor=edges[-1].cursor if edges else None,
-    )
-    return Page(edges, info, count)
+    before, behind = (more, came_from) if part.backward else (came_from, more)
+    first, last = (edges[0].cursor, edges[-1].cursor) if edges else (None, None)
+    return PageInfo(has_next_page=behind, has_previous_page=before, start_cursor=first, end_cursor=last)
 
 
-def _keys(order: Order, keys: list[object]) -> list[object]:
+def _keys(table: type[Model], order: Order, keys: list[object]) -> list[object]:
+    """The keys as their columns hold them: a cursor comes from outside, whoever made it, and must not reach the driver unread."""
     if len(keys) != len(order.columns):
-        raise InvalidInput("This cursor belongs to another order.", path=("after",))
-    return [datetime.fromisoformat(str(key)) if column in order.times else key for column, key in zip(order.columns, keys, strict=True)]
+        raise BadRequest("This cursor belongs to another order.", path=("after",))
+    return [_key(table._meta.fields_map[column], key) for column, key in zip(order.columns, keys, strict=True)]
+
+
+def _key(column: Any, key: object) -> object:
+    try:
+        value = datetime.fromisoformat(key) if column.field_type is datetime and isinstance(key, str) else key
+        if type(value) is column.field_type and (column.field_type is not int or value <= column.constraints["le"]):
+            return value
+    except ValueError:
+        pass
+    raise _damaged()
+
+
+def _damaged() -> BadRequest:
+    return BadRequest("This cursor is damaged; take endCursor or startCursor of a page.", path=("after",))
 
 
 def _beyond(columns: tuple[str, ...], keys: list[object], *, descending: bool) -> Q:

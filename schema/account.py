@@ -3,12 +3,37 @@
 import strawberry
 
 import resolvers.account as doors
+import resolvers.device
 from auth.viewer import ViewerKind
 from models import account as rows
-from schema.fields import DateTime, Input, Node, Payload, described, id_of, mutation, optional, outcome, resolved_by, rows_of
-from schema.lazies import InvitationRef, OrganizationRef, ProductRef
+from schema.fields import (
+    AFTER,
+    FIRST,
+    Connection,
+    DateTime,
+    Input,
+    Node,
+    Payload,
+    asked,
+    described,
+    enumeration,
+    id_of,
+    mutation,
+    optional,
+    outcome,
+    resolved_by,
+    rows_of,
+)
+from schema.lazies import DeviceRef, InvitationRef, OrganizationRef, ProductRef
 
-strawberry.enum(ViewerKind, description="Who asks.")
+enumeration(
+    ViewerKind,
+    "Who asks.",
+    ANONYMOUS="Nobody: no token was sent.",
+    USER="A person, or a program with a token of theirs.",
+    CUSTOMER="An end user of a product.",
+    API_USER="A machine account.",
+)
 
 
 @strawberry.type(description="A token of a person: a log-in session, or an access token made for a program.")
@@ -53,6 +78,12 @@ class Viewer:
     api_user: ApiUser | None = described("The machine account; null for everybody else.")
     scopes: list[str] = resolved_by(doors.scopes, "What the token may be used for; empty means all that its owner may do.")
     invitations: list[InvitationRef] = resolved_by(doors.invitations, "Open invitations to the person, to accept or decline.")
+    devices: Connection[DeviceRef] = asked(
+        resolvers.device.own_devices,
+        "A person's own kits, a customer's devices, or all that a machine may see; by id.",
+        first=FIRST,
+        after=AFTER,
+    )
 
 
 # ── inputs and payloads ──

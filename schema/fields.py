@@ -94,13 +94,28 @@ def asked(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
     """
 
     async def read(root: Any, info: Info, **given: Any) -> Any:
-        named = {name: None if value is UNSET else value for name, value in given.items()}
+        named = {name: None if given.get(name, UNSET) is UNSET else given[name] for name in arguments}
         found = door(info.context, **named) if root is None else door(root, info.context, **named)
         return await found if isawaitable(found) else found
 
     read.__signature__ = _signature(arguments)  # type: ignore[attr-defined]  # inspect's own protocol
     read.__annotations__ = {"root": Any, "info": Info, **{name: _type(argument) for name, argument in arguments.items()}}
     return strawberry.field(resolver=read, description=description)
+
+
+def streamed(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
+    """A subscription answered by what `await door(context, **arguments)` goes on to yield; arguments as for `asked`.
+
+    What the door refuses is refused before the stream begins.
+    """
+
+    async def read(info: Info, **given: Any) -> Any:
+        return await door(info.context, **{name: None if value is UNSET else value for name, value in given.items()})
+
+    wanted = _signature(arguments)
+    read.__signature__ = wanted.replace(parameters=list(wanted.parameters.values())[1:])  # type: ignore[attr-defined]  # inspect's own
+    read.__annotations__ = {"info": Info, **{name: _type(argument) for name, argument in arguments.items()}}
+    return strawberry.subscription(resolver=read, description=description)
 
 
 def _signature(arguments: Mapping[str, Any]) -> Signature:
@@ -136,6 +151,14 @@ def outcome(description: str) -> Any:
 def argument(kind: Any, description: str) -> Any:
     """An argument for `asked`, with its sentence."""
     return Annotated[kind, strawberry.argument(description=description)]
+
+
+def enumeration(kind: type[Enum], description: str, **sentences: str) -> None:
+    """Make an enum of a lower room known to the schema, with a sentence for each of its values."""
+    strawberry.enum(kind, description=description)
+    for value in kind.__strawberry_definition__.values:  # type: ignore[attr-defined]  # what strawberry.enum leaves on it
+        value.description = sentences.pop(value.name)
+    assert not sentences, sentences
 
 
 def rows_of(*classes: type) -> Any:
@@ -211,10 +234,8 @@ class UserError:
 
 
 def user_error(refusal: CallerError) -> UserError:
-    path = list(refusal.path)
-    if path and path[0] != "input":
-        path.insert(0, "input")
-    return UserError(code=ErrorCode(refusal.code), message=refusal.message, reason=refusal.reason, path=path or None)
+    path = ["input", *refusal.path] if refusal.path else None
+    return UserError(code=ErrorCode(refusal.code), message=refusal.message, reason=refusal.reason, path=path)
 
 
 @strawberry.type
@@ -252,5 +273,5 @@ def mutation(door: Door, asked: type, payload: type[Payload], description: str) 
         answer["errors"] = [user_error(refusal) for refusal in answer.get("errors", ())]
         return payload(client_mutation_id=mutation_id, **answer)
 
-    resolve.__annotations__ = {"info": Info, "input": asked, "return": payload}
+    resolve.__annotations__ = {"info": Info, "input": argument(asked, "What it takes."), "return": payload}
     return strawberry.mutation(resolver=resolve, description=description)

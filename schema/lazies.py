@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from schema.device import Device
     from schema.firmware import Firmware
     from schema.group import DeviceGroup
+    from schema.importing import Import
     from schema.organization import Invitation, Organization
     from schema.product import Product
 
@@ -22,3 +23,4 @@ DeviceRef: TypeAlias = Annotated["Device", strawberry.lazy("schema.device")]
 DeviceGroupRef: TypeAlias = Annotated["DeviceGroup", strawberry.lazy("schema.group")]
 FirmwareRef: TypeAlias = Annotated["Firmware", strawberry.lazy("schema.firmware")]
 CustomerRef: TypeAlias = Annotated["Customer", strawberry.lazy("schema.customer")]
+ImportRef: TypeAlias = Annotated["Import", strawberry.lazy("schema.importing")]

@@ -3,9 +3,28 @@
 import strawberry
 
 from schema.account import AccountMutations
+from schema.calling import CallingMutations
+from schema.customer import CustomerMutations
+from schema.device import DeviceMutations
+from schema.event import EventMutations
+from schema.firmware import FirmwareMutations
+from schema.group import GroupMutations
+from schema.importing import ImportMutations
 from schema.organization import OrganizationMutations
+from schema.product import ProductMutations
 
 
 @strawberry.type(description="Everything that can be done.")
-class Mutation(AccountMutations, OrganizationMutations):
+class Mutation(
+    AccountMutations,
+    CallingMutations,
+    CustomerMutations,
+    DeviceMutations,
+    EventMutations,
+    FirmwareMutations,
+    GroupMutations,
+    ImportMutations,
+    OrganizationMutations,
+    ProductMutations,
+):
     pass

@@ -19,6 +19,7 @@ from schema.fields import (
     argument,
     asked,
     described,
+    enumeration,
     id_of,
     mutation,
     optional,
@@ -28,8 +29,24 @@ from schema.fields import (
 )
 from schema.product import Product
 
-strawberry.enum(Role, description="What a member may do, strongest first. Each includes what the weaker ones may.")
-strawberry.enum(InvitationState, description="How an invitation stands.")
+enumeration(
+    Role,
+    "What a member may do, strongest first. Each includes what the weaker ones may.",
+    OWNER="Makes and unmakes owners. An organization keeps at least one.",
+    ADMIN="The team, machine accounts, billing and the audit.",
+    DEVELOPER="Products, devices, groups, firmware and customers.",
+    SUPPORT="Calls functions, reads variables and pings devices.",
+    VIEWER="Reads.",
+)
+enumeration(
+    InvitationState,
+    "How an invitation stands.",
+    PENDING="Open: it can be accepted or declined.",
+    ACCEPTED="The person took the seat.",
+    DECLINED="The person said no.",
+    REVOKED="The team took it back.",
+    EXPIRED="Nobody answered in time.",
+)
 
 
 @strawberry.type(description="A person in an organization; each is a seat.")
@@ -178,7 +195,7 @@ class RemoveMemberInput(Input):
 
 @strawberry.type(description="The organization without them.")
 class RemoveMemberPayload(Payload):
-    organization: Organization | None = outcome("The organization; null also when you left it yourself.")
+    organization: Organization | None = outcome("The organization without them; null also when you left it yourself.")
 
 
 @strawberry.type

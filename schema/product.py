@@ -1,13 +1,179 @@
-"""Products."""
+"""Products, and what can be done to them as a whole."""
 
 import strawberry
 
+import resolvers.customer
+import resolvers.device
+import resolvers.group
+import resolvers.importing
+import resolvers.product as doors
+from fleet.listing import DeviceOrder
 from models import product as rows
-from schema.fields import Node, attribute, id_of, rows_of
+from schema.configuration import Configuration
+from schema.customer import Customer, CustomerFilter
+from schema.device import DeviceFilter
+from schema.event import ProductEventFields
+from schema.fields import (
+    AFTER,
+    BEFORE,
+    FIRST,
+    LAST,
+    Connection,
+    DateTime,
+    DeviceID,
+    Input,
+    Node,
+    Payload,
+    argument,
+    asked,
+    attribute,
+    described,
+    id_of,
+    mutation,
+    optional,
+    outcome,
+    resolved_by,
+    rows_of,
+)
+from schema.firmware import ProductFirmwareFields
+from schema.group import DeviceGroup
+from schema.lazies import DeviceRef, ImportRef, OrganizationRef
+from schema.platform import Platform
+from schema.summary import FleetSummary
 
 
 @strawberry.type(description="A fleet with one platform.")
-class Product(Node):
+class Product(ProductEventFields, ProductFirmwareFields, Node):
     is_type_of = rows_of(rows.Product)
     id: strawberry.ID = id_of("Product")
     product_id: int = attribute("number", "The number compiled into firmware; unique over the server.")
+    slug: str = described("Its name in addresses; unique over the server, never changes.")
+    name: str = described("Its name.")
+    description: str = described("What it is; may be empty.")
+    platform: Platform = described("Its hardware; never changes.")
+    organization: OrganizationRef = resolved_by(doors.organization_of, "Whose product it is.")
+    created_at: DateTime = described("When it was defined.")
+    allow_generic_firmware: bool = described("Whether an imported device that reports its bare platform counts as reporting this product.")
+    auto_approve: bool = described("Whether a quarantined device that nobody or a member owns is approved by itself.")
+    configuration: Configuration = resolved_by(doors.configuration, "What its makers decided, and what is still open.")
+    fleet: FleetSummary = resolved_by(doors.fleet, "Its fleet in numbers.")
+    groups: list[DeviceGroup] = resolved_by(resolvers.group.groups, "All its groups, those inside others too, by path.")
+    group: DeviceGroup | None = asked(
+        resolvers.group.group,
+        "One group; null if there is none.",
+        name=argument(str, "Its path, or its name while only one group bears it."),
+    )
+    customers: Connection[Customer] = asked(
+        resolvers.customer.customers,
+        "Its customers, oldest first.",
+        first=FIRST,
+        after=AFTER,
+        filter=argument(CustomerFilter | None, "Which customers; absent: all."),
+    )
+    device: DeviceRef | None = asked(
+        resolvers.device.device_of, "One device; null if there is none.", device_id=argument(DeviceID, "Its id.")
+    )
+    devices: Connection[DeviceRef] = asked(
+        resolvers.device.devices,
+        "Its devices, quarantined and denied ones too.",
+        first=FIRST,
+        after=AFTER,
+        last=LAST,
+        before=BEFORE,
+        filter=argument(DeviceFilter | None, "Which devices; absent: all."),
+        order_by=argument(DeviceOrder | None, "In which order; absent: LAST_HEARD."),
+    )
+    imports: Connection[ImportRef] = asked(resolvers.importing.imports, "Imports into it, newest first.", first=FIRST, after=AFTER)
+
+
+# ── inputs and payloads ──
+@strawberry.input(description="A new product.")
+class CreateProductInput(Input):
+    organization: str = described("The organization's slug.")
+    name: str = described("Its name; the slug is made of it.")
+    platform: Platform = described("Its hardware; it can never be changed.")
+    description: str | None = optional("What it is, at most 2,000 characters.")
+
+
+@strawberry.type(description="The product, with its number.")
+class CreateProductPayload(Payload):
+    product: Product | None = outcome("The product.")
+
+
+@strawberry.input(description="What to change of a product; what is absent or null stays.")
+class UpdateProductInput(Input):
+    product_id: int = described("Which product.")
+    name: str | None = optional("Its new name; the slug stays.")
+    description: str | None = optional("What it is; empty text clears it.")
+    allow_generic_firmware: bool | None = optional("Whether an imported device may report its bare platform instead of this product.")
+    auto_approve: bool | None = optional("Whether quarantined devices that nobody or a member owns are approved by themselves.")
+
+
+@strawberry.type(description="The product as it is now.")
+class UpdateProductPayload(Payload):
+    product: Product | None = outcome("The product.")
+
+
+@strawberry.input(description="An answer to one question.")
+class AnswerInput:
+    key: str = described("The question's key.")
+    answer: str = described("One of its options, in any case, or up to 2,000 characters where it has none.")
+
+
+@strawberry.input(description="Answers to questions of the configuration.")
+class AnswerQuestionsInput(Input):
+    product_id: int = described("Which product.")
+    answers: list[AnswerInput] = described("Each question at most once; all are stored, or none.")
+
+
+@strawberry.type(description="The product with the answers.")
+class AnswerQuestionsPayload(Payload):
+    product: Product | None = outcome("The product.")
+
+
+@strawberry.input(description="A product of which every question is answered.")
+class StartManufacturingInput(Input):
+    product_id: int = described("Which product.")
+
+
+@strawberry.type(description="The product, being made from now on.")
+class StartManufacturingPayload(Payload):
+    product: Product | None = outcome("The product.")
+
+
+@strawberry.input(description="A product.")
+class RotateProvisioningKeyInput(Input):
+    product_id: int = described("Which product.")
+
+
+@strawberry.type(description="The new key; the one before it has ended.")
+class RotateProvisioningKeyPayload(Payload):
+    provisioning_key: str | None = outcome("With it a device proves at first contact that it was made for the product. Shown once.")
+
+
+@strawberry.type
+class ProductMutations:
+    create_product: CreateProductPayload = mutation(
+        doors.create_product, CreateProductInput, CreateProductPayload, "Define a product. Needs DEVELOPER."
+    )
+    update_product: UpdateProductPayload = mutation(
+        doors.update_product, UpdateProductInput, UpdateProductPayload, "Change a product. Needs DEVELOPER."
+    )
+    answer_questions: AnswerQuestionsPayload = mutation(
+        doors.answer_questions,
+        AnswerQuestionsInput,
+        AnswerQuestionsPayload,
+        "Answer questions of the configuration, for the first time or anew. Needs DEVELOPER.",
+    )
+    start_manufacturing: StartManufacturingPayload = mutation(
+        doors.start_manufacturing,
+        StartManufacturingInput,
+        StartManufacturingPayload,
+        "Say that devices are being made from now on, once. Needs DEVELOPER.",
+    )
+    rotate_provisioning_key: RotateProvisioningKeyPayload = mutation(
+        doors.rotate_provisioning_key,
+        RotateProvisioningKeyInput,
+        RotateProvisioningKeyPayload,
+        "Make the key with which devices introduce themselves at first contact. Needs DEVELOPER.",
+    )

@@ -3,12 +3,16 @@
 import strawberry
 
 import resolvers.account
+import resolvers.device
 import resolvers.node
 import resolvers.organization
+import resolvers.product
 import resolvers.server
 from schema.account import Viewer
-from schema.fields import Node, argument, asked
+from schema.device import Device
+from schema.fields import DeviceID, Node, argument, asked
 from schema.organization import Organization
+from schema.product import Product
 from schema.server import RateLimit, Server
 
 
@@ -24,5 +28,14 @@ class Query:
     )
     organization: Organization | None = asked(
         resolvers.organization.organization_or_null, "An organization you belong to; null for any other.", slug=argument(str, "Its slug.")
+    )
+    product: Product | None = asked(
+        resolvers.product.product_or_null,
+        "A product you may see, by exactly one of its two names; null for any other.",
+        product_id=argument(int | None, "Its number."),
+        slug=argument(str | None, "Its slug."),
+    )
+    device: Device | None = asked(
+        resolvers.device.device_or_null, "A device of your team, or your own; null for any other.", device_id=argument(DeviceID, "Its id.")
     )
     rate_limit: RateLimit = asked(resolvers.server.rate_limit, "What this request cost, and what is left.")

@@ -3,7 +3,6 @@
 import strawberry
 from strawberry.scalars import JSON
 
-import resolvers.server as doors
 from schema.fields import DateTime, described
 
 
@@ -28,7 +27,3 @@ class RateLimit:
     limit: int = described("Requests within the window; 0 where limits are lifted.")
     remaining: int = described("Requests left in the window.")
     reset_at: DateTime = described("When all of them are there again.")
-
-
-server = doors.server
-rate_limit = doors.rate_limit

@@ -59,6 +59,12 @@ class Api:
         operations = {"query": text, "variables": {"input": given}}
         return self._payload(mutation, await self._http.post(self._url, json=operations, headers=self._headers()))
 
+    async def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data of one query."""
+        response = await self._http.post(self._url, json={"query": query, "variables": variables}, headers=self._headers())
+        data: dict[str, Any] = response.json()["data"]
+        return data
+
     async def upload(self, mutation: str, answer: str, content: bytes, file_name: str, **given: Any) -> dict[str, Any]:
         """The same with a file as `binary`, by the multipart request specification."""
         kind = mutation[0].upper() + mutation[1:]
@@ -143,14 +149,22 @@ async def _found(api: Api, keepsake: Keepsake, devices: int) -> None:
 async def _update(api: Api, keepsake: Keepsake, fleet: SimulatedFleet, say: Say) -> None:
     """The guide's flow: flash the test group, see it run there, release to the fleet."""
     number = keepsake.product_id
-    await _until(lambda: all(device.online.is_set() for device in fleet.devices))
+    await _until(lambda: bool(fleet.devices) and all(device.online.is_set() for device in fleet.devices))
     say(f"All {len(fleet.devices)} devices are online and run version 1.")
     await api.do("lockAndFlash", "devices { deviceId }", productId=number, group="test-group", firmwareVersion=2, when="NOW")
-    await _until(lambda: sum(device.flash.version == 2 for device in fleet.devices) >= min(TEST_GROUP, len(fleet.devices)))
+    await _until_running(api, number, 2, min(TEST_GROUP, len(fleet.devices)))
     say("Version 2 runs on the test group.")
     await api.do("releaseFirmware", "firmware { version }", productId=number, version=2, immediate=True)
-    await _until(lambda: all(device.flash.version == 2 for device in fleet.devices))
+    await _until_running(api, number, 2, len(fleet.devices))
     say("Version 2 is released and runs on every device. Version 3 waits for you: flash the test group, then release it.")
+
+
+async def _until_running(api: Api, product_id: int, version: int, devices: int) -> None:
+    """Until the server has heard so many devices report the version, which is what proves it."""
+    query = "query ($id: Int!, $version: Int!) { product(productId: $id) { firmware(version: $version) { runningOn } } }"
+    async with asyncio.timeout(READY_WITHIN_S * 2):
+        while (await api.ask(query, id=product_id, version=version))["product"]["firmware"]["runningOn"] < devices:
+            await asyncio.sleep(0.2)
 
 
 async def _until(reached: Callable[[], bool]) -> None:

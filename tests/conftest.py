@@ -7,10 +7,11 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
+from gateway.live import LiveFleet
 from models.database import sqlite_path
 from models.migrating import migrate
 from settings import Settings
@@ -136,7 +137,7 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 
 
 # ── a house without sockets ──
-HOUSE = {"secret_key": "of the tests, thirty-two characters long", "rate_limits": False}
+HOUSE: dict[str, Any] = {"secret_key": "of the tests, thirty-two characters long", "rate_limits": False}
 
 
 @pytest.fixture(scope="session")
@@ -180,12 +181,14 @@ def migrated_postgres(tmp_path: Path, postgres_template: str, new_postgres_datab
 @pytest.fixture(params=["sqlite", "postgres"])
 async def tester(request: pytest.FixtureRequest) -> AsyncIterator[HouseTester]:
     """A house on each kind of database; see tests/house.py."""
-    async with open_house(request.getfixturevalue(f"migrated_{request.param}")) as house:
-        yield HouseTester(house)
+    live = LiveFleet()
+    async with open_house(request.getfixturevalue(f"migrated_{request.param}"), live) as house:
+        yield HouseTester(house, live=live)
 
 
 @pytest.fixture
 async def postgres_tester(migrated_postgres: Settings) -> AsyncIterator[HouseTester]:
     """For races: SQLite has one writer and hides them."""
-    async with open_house(migrated_postgres) as house:
-        yield HouseTester(house)
+    live = LiveFleet()
+    async with open_house(migrated_postgres, live) as house:
+        yield HouseTester(house, live=live)

@@ -6,16 +6,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import app
 from auth.credentials import viewer_of
-from auth.ledger import TableLedger
-from auth.sealing import Sealer
-from auth.signed_urls import UrlSigner
-from auth.throttle import Throttle
-from blobs import open_blobs
 from fleet.house import House
 from fleet.jobs import MAIL, letter_of
-from mailer import Mail, open_mailer
-from models.database import database
+from gateway.live import LiveFleet
+from mailer import Mail
 from models.operations import AuditEntry, Job
 from resolvers.context import Context
 from schema.build import build_schema
@@ -39,6 +35,7 @@ class HouseTester:
 
     house: House
     schema: Any = dataclasses.field(default_factory=build_schema)
+    live: LiveFleet = dataclasses.field(default_factory=LiveFleet)  # what its house hands commands to
 
     async def ask(self, operation: str, token: str | None = None, **variables: Any) -> dict[str, Any]:
         """The data of one query or mutation. Raises GraphQLFailed for top-level errors."""
@@ -101,18 +98,7 @@ class HouseTester:
 
 
 @asynccontextmanager
-async def open_house(settings: Settings) -> AsyncIterator[House]:
-    """The house on an already migrated database."""
-    async with database(settings):
-        yield House(
-            settings=settings,
-            sealer=Sealer(settings.secret_key),
-            signer=UrlSigner(settings.secret_key),
-            throttle=Throttle(TableLedger(), lifted=not settings.rate_limits),
-            mailer=open_mailer(settings),
-            blobs=open_blobs(settings),
-            flusher=None,  # type: ignore[arg-type]  # comes with realtime
-            dispatcher=None,  # type: ignore[arg-type]  # comes with realtime
-            commands=None,  # type: ignore[arg-type]  # comes with realtime
-            process=None,  # type: ignore[arg-type]  # comes with realtime
-        )
+async def open_house(settings: Settings, live: LiveFleet | None = None, *, process: str = "p1") -> AsyncIterator[House]:
+    """What a server process holds open, on an already migrated database; `live` answers calls once it serves."""
+    async with app.open_house(settings, live or LiveFleet(), process=process) as house:
+        yield house

@@ -37,7 +37,7 @@ def test_an_unknown_scope_is_refused_with_the_list_and_its_place_and_without_rep
         parse_scopes(["devices:read", "flp_secret"], holder=Holder.PERSON)
 
     assert refused.value.code == "INVALID_INPUT"
-    assert refused.value.path == ("input", "scopes", "1")
+    assert refused.value.path == ("scopes", "1")
     assert all(name in refused.value.message for name in scopes_of(Holder.PERSON))
     assert "flp_secret" not in refused.value.message
 
@@ -49,7 +49,7 @@ def test_a_scope_the_holder_may_not_have_is_refused_like_an_unknown_one(name):
     with pytest.raises(InvalidInput) as refused:
         parse_scopes([name], holder=Holder.API_USER)
 
-    assert refused.value.path == ("input", "scopes", "0")
+    assert refused.value.path == ("scopes", "0")
 
 
 def test_a_token_without_any_scope_is_refused():

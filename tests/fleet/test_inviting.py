@@ -1,11 +1,13 @@
 """The team: invitations, roles, seats."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
 from models.organization import Invitation, Member
 from tests.house import HouseTester
+from tests.stored import whatever_a_refusal_must_leave_alone
 
 INVITATION = "invitation { id state role }"
 
@@ -73,18 +75,18 @@ async def test_whoever_belongs_to_another_organization_cannot_be_invited(tester:
 async def test_of_two_invitations_accepted_at_once_one_wins(postgres_tester: HouseTester) -> None:
     tester = postgres_tester
     owners = [await tester.owner("ann", "Acme"), await tester.owner("bob", "Other")]
-    for round in range(10):
-        guest = await tester.person(f"guest{round}")
+    for number in range(10):
+        guest = await tester.person(f"guest{number}")
         ids = []
         for owner, slug in zip(owners, ("acme", "other"), strict=True):
-            invited = await tester.do("inviteMember", INVITATION, owner, organization=slug, email=f"guest{round}@example.com")
+            invited = await tester.do("inviteMember", INVITATION, owner, organization=slug, email=f"guest{number}@example.com")
             ids.append(invited["invitation"]["id"])
 
-        answers = await asyncio.gather(*(tester.do("acceptInvitation", "member { role }", guest, id=id) for id in ids))
+        answers = await asyncio.gather(*(tester.do("acceptInvitation", "member { role }", guest, id=each) for each in ids))
 
         assert sorted(len(answer["errors"]) for answer in answers) == [0, 1]
         assert [error["code"] for answer in answers for error in answer["errors"]] == ["ALREADY_IN_ORGANIZATION"]
-        assert await Member.filter(user__email=f"guest{round}@example.com").count() == 1
+        assert await Member.filter(user__email=f"guest{number}@example.com").count() == 1
 
 
 async def test_the_last_owner_stays_even_when_two_leave_at_once(postgres_tester: HouseTester) -> None:
@@ -125,3 +127,49 @@ async def test_an_admin_neither_makes_nor_unmakes_an_owner(tester: HouseTester) 
 
     assert [error["code"] for error in invited["errors"] + removed["errors"]] == ["FORBIDDEN", "FORBIDDEN"]
     assert await Member.filter(role="OWNER").count() == 1
+
+
+async def test_an_invitation_ends_after_its_time_and_another_can_be_sent(tester: HouseTester) -> None:
+    owner, bob = await tester.owner(), await tester.person("bob")
+    first = await tester.do("inviteMember", INVITATION, owner, organization="acme", email="bob@example.com")
+    twice = await tester.do("inviteMember", INVITATION, owner, organization="acme", email="bob@example.com")
+    await Invitation.all().update(expires_at=datetime.now(UTC))
+
+    accepted = await tester.do("acceptInvitation", "member { role }", bob, id=first["invitation"]["id"])
+    declined = await tester.do("declineInvitation", INVITATION, bob, id=first["invitation"]["id"])
+    second = await tester.do("inviteMember", INVITATION, owner, organization="acme", email="bob@example.com")
+
+    assert [error["code"] for payload in (twice, accepted, declined) for error in payload["errors"]] == [
+        *("ALREADY_INVITED", "NOT_FOUND", "NOT_FOUND"),
+    ]
+    assert second["errors"] == []
+    sent = await tester.ask('{ organization(slug: "acme") { invitations { state } } }', owner)
+    assert sent["organization"]["invitations"] == [{"state": "EXPIRED"}, {"state": "PENDING"}]
+    assert (await tester.ask("{ viewer { invitations { id } } }", bob))["viewer"]["invitations"] == [{"id": second["invitation"]["id"]}]
+    assert await Member.all().count() == 1
+
+
+async def test_whoever_accepts_sees_the_team_in_the_answer(tester: HouseTester) -> None:
+    owner, bob = await tester.owner(), await tester.person("bob")
+    invited = await tester.do("inviteMember", INVITATION, owner, organization="acme", email="bob@example.com")
+
+    answer = "member { user { organization { members { role } } } }"
+    accepted = await tester.do("acceptInvitation", answer, bob, id=invited["invitation"]["id"])
+
+    assert accepted["member"]["user"]["organization"]["members"] == [{"role": "OWNER"}, {"role": "ADMIN"}]
+
+
+@pytest.mark.parametrize("answer", ["acceptInvitation", "declineInvitation", "revokeInvitation"])
+async def test_an_invitation_is_answered_once(tester: HouseTester, answer: str) -> None:
+    owner, bob = await tester.owner(), await tester.person("bob")
+    invited = await tester.do("inviteMember", INVITATION, owner, organization="acme", email="bob@example.com")
+    await tester.do(answer, "clientMutationId", owner if answer == "revokeInvitation" else bob, id=invited["invitation"]["id"])
+    before = await whatever_a_refusal_must_leave_alone()
+
+    again = [
+        await tester.do("declineInvitation", INVITATION, bob, id=invited["invitation"]["id"]),
+        await tester.do("revokeInvitation", INVITATION, owner, id=invited["invitation"]["id"]),
+    ]
+
+    assert [error["code"] for payload in again for error in payload["errors"]] == ["NOT_FOUND", "NOT_FOUND"]
+    assert await whatever_a_refusal_must_leave_alone() == before

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.event_names import is_event_name, is_reserved
 from gateway import protocol
 from gateway.protocol import Closing, ProtocolError, encode, from_device, from_server
 
@@ -133,9 +134,9 @@ def test_no_frame_raises_anything_but_a_protocol_error(frame):
 @pytest.mark.parametrize(("name", "fits"), [("a", True), ("A-b_c/9", True), ("x" * 64, True), ("x" * 65, False), ("", False), ("a b", False),
                                             ("ä", False), ("a\n", False)])  # fmt: skip
 def test_an_event_name_is_1_to_64_of_the_allowed_characters(name, fits):
-    assert protocol.is_event_name(name) is fits
+    assert is_event_name(name) is fits
 
 
 @pytest.mark.parametrize("name", ["particle", "Spark/x", "FLOTILLA-x", "sparkle"])
 def test_reserved_prefixes_are_reserved_in_any_case(name):
-    assert protocol.is_reserved(name)
+    assert is_reserved(name)

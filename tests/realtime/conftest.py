@@ -29,3 +29,9 @@ async def db(settings: Settings) -> AsyncIterator[Settings]:
 async def postgres_db(postgres_settings: Settings) -> AsyncIterator[Settings]:
     async for opened in _open(dataclasses.replace(postgres_settings, database_pool_size=60)):
         yield opened
+
+
+@pytest.fixture
+async def sqlite_db(sqlite_settings: Settings) -> AsyncIterator[Settings]:
+    async for opened in _open(sqlite_settings):
+        yield opened

@@ -1,0 +1,154 @@
+"""The server: what a process opens at start-up, which door is where, and how it ends."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from datetime import UTC, datetime
+
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection, Request
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from auth.ledger import TableLedger
+from auth.sealing import Sealer
+from auth.signed_urls import UrlSigner
+from auth.throttle import Throttle
+from blobs import open_blobs
+from fleet import downloading
+from fleet.connecting import tell
+from fleet.house import House
+from gateway.live import LiveFleet
+from gateway.orders import Seat
+from gateway.server import Gateway
+from mailer import open_mailer
+from models.database import DatabaseUnreachable, database, ping
+from models.migrating import migrate
+from models.one_process import only_process
+from realtime.commands import Commands
+from realtime.dispatcher import Dispatcher
+from realtime.flusher import Flusher
+from realtime.lease import Lease
+from realtime.wakeup import open_wakeup
+from resolvers.context import Context, context_for
+from schema.build import build_schema
+from settings import Settings
+from transport import explorer, health, server
+from transport.downloads import Download, Downloads
+from transport.http import GraphQLDoor
+from worker import Worker
+
+ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the door itself refuses, with a sentence
+GOODBYE_S = 3.0  # of the drain's time; the rest is for device sockets that do not answer a close
+
+
+def serve(settings: Settings) -> None:
+    """Migrate, open the doors, serve until SIGTERM. Raises what keeps it from starting, each with a sentence for the operator."""
+    with only_process(settings.data_dir) if settings.is_sqlite else nullcontext():
+        asyncio.run(migrate(settings))
+        app = App(settings)
+        server.run(app, settings, drain=app.drain, ready=lambda _: print(f"Flotilla is open: {settings.public_url}/", flush=True))  # noqa: T201  for whoever started it
+
+
+@asynccontextmanager
+async def open_house(settings: Settings, live: LiveFleet, *, process: str | None = None) -> AsyncIterator[House]:
+    """Everything a server process holds open, on a migrated database; closed in the opposite order.
+
+    `live` stands behind the gateway: commands of other processes for its devices are handed to it.
+    """
+    name = process or f"{socket.gethostname()[:12]}-{os.getpid()}-{secrets.token_hex(4)}"
+    async with (
+        database(settings),
+        open_wakeup(settings) as wakeup,
+        Lease(name, settings, tell=tell, lost=live.lost) as lease,
+        Flusher(wakeup) as flusher,
+        Dispatcher(wakeup) as dispatcher,
+        Commands(name, wakeup, deliver=live.deliver) as commands,
+    ):
+        yield House(
+            settings=settings,
+            sealer=Sealer(settings.secret_key),
+            signer=UrlSigner(settings.secret_key),
+            throttle=Throttle(TableLedger(), lifted=not settings.rate_limits),
+            mailer=open_mailer(settings),
+            blobs=open_blobs(settings),
+            wakeup=wakeup,
+            flusher=flusher,
+            dispatcher=dispatcher,
+            commands=commands,
+            process=lease,
+        )
+
+
+class App:
+    """The ASGI application. The house opens with the server's lifespan; until then nothing answers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lifespan = Starlette(lifespan=self._opened)
+        self._doors: Starlette | None = None
+        self._house: House | None = None
+        self._gateway: Gateway[Seat] | None = None
+        self._graphql: GraphQLDoor | None = None
+        self._is_draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._lifespan if scope["type"] == "lifespan" else self._doors
+        assert app is not None, "uvicorn sends requests only after the lifespan has begun"
+        await app(scope, receive, send)
+
+    async def drain(self, seconds: float) -> None:
+        """Send everybody away within `seconds`: callers with 1012, devices with 1012 and their own jitter."""
+        assert self._house is not None
+        assert self._graphql is not None
+        assert self._gateway is not None
+        self._is_draining = True
+        await asyncio.gather(
+            self._house.process.drain(),
+            self._graphql.sockets.drain(seconds),
+            self._gateway.close_all(over_s=GOODBYE_S, grace_s=seconds - GOODBYE_S),
+        )
+
+    @asynccontextmanager
+    async def _opened(self, _: Starlette) -> AsyncIterator[None]:
+        live = LiveFleet()
+        async with open_house(self._settings, live) as house, live.serving(house) as gateway:
+            self._house, self._gateway = house, gateway
+            self._graphql = GraphQLDoor(build_schema(), lambda *asked: self._context(*asked), self._settings)
+            self._doors = Starlette(routes=self._routes(house, self._graphql, gateway))
+            async with Worker(house):
+                yield
+
+    async def _context(self, connection: HTTPConnection, authorization: str | None) -> Context:
+        assert self._house is not None
+        return await context_for(self._house, connection, authorization)
+
+    def _routes(self, house: House, graphql: GraphQLDoor, gateway: Gateway[Seat]) -> list[BaseRoute]:
+        async def for_device(request: Request) -> Download:
+            asked = request.path_params
+            return _shaped(await downloading.resolve(asked["device"], asked["update"], asked["ticket"], now=datetime.now(UTC), house=house))
+
+        async def for_team(request: Request) -> Download:
+            asked = request.path_params
+            return _shaped(await downloading.resolve_for_team(asked["firmware"], asked["ticket"], now=datetime.now(UTC), house=house))
+
+        return [
+            *graphql.routes(),
+            WebSocketRoute("/device", gateway),
+            Route("/firmware/download/{firmware}/{ticket}", Downloads(for_team).answer, methods=ANY_METHOD),
+            Route("/firmware/{device}/{update}/{ticket}", Downloads(for_device).answer, methods=ANY_METHOD),
+            *health.routes({"database": _database, "blobs": house.blobs.ping}, is_draining=lambda: self._is_draining),
+            *explorer.routes(),
+        ]
+
+
+def _shaped(file: downloading.File) -> Download:
+    return Download(file.size, file.sha256, file.read_range, file.file_name)
+
+
+async def _database() -> None:
+    if not await ping():
+        raise DatabaseUnreachable("The database does not answer.")

@@ -1,0 +1,32 @@
+"""What viewers were found to be allowed, kept for a second: however many streams depend on it, it is asked once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+from models.transaction import detached
+
+Found = TypeVar("Found")
+
+GOOD_FOR_S = 1.0
+KEPT = 1000  # findings; beyond it those that are no longer good are forgotten
+
+
+class Authorities(Generic[Found]):
+    def __init__(self) -> None:
+        self._found: dict[Hashable, tuple[float, asyncio.Task[Found]]] = {}
+
+    async def find(self, key: Hashable, ask: Callable[[], Awaitable[Found]]) -> Found:
+        """What `ask` finds or raises, or found for the same key less than a second ago."""
+        now = asyncio.get_running_loop().time()
+        asked_at, finding = self._found.get(key, (0.0, None))
+        if finding is None or now - asked_at >= GOOD_FOR_S:
+            if len(self._found) >= KEPT:
+                self._found = {each: known for each, known in self._found.items() if now - known[0] < GOOD_FOR_S}
+            finding = detached(_ask(ask), name="find out what a viewer may")
+            self._found[key] = now, finding
+        return await asyncio.shield(finding)  # one who goes must not take the answer from the others
+
+
+async def _ask(ask: Callable[[], Awaitable[Found]]) -> Found:
+    return await ask()

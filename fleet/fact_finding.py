@@ -1,0 +1,119 @@
+"""Reads what the decision about a device's firmware depends on, for any number of devices at once."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fleet.deciding import DeviceFacts, FirmwareRule, GroupRelease, decide
+from models.firmware import Firmware
+from models.sql import read_time, rows
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The facts, what the device runs, and which of what was decided for it waits for its next hello."""
+
+    facts: DeviceFacts
+    product_key: int | None  # of its product, not its number
+    running_version: int | None  # what it said itself, at an authenticated hello as this product
+    waiting: frozenset[tuple[str, int]]  # rule and version
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision, its target named by the product's key and the version."""
+
+    rule: FirmwareRule
+    because: tuple[str, ...]
+    target: tuple[int, int] | None
+
+
+_FACTS = """
+    SELECT device.device_id, device.state, device.reported_product_id, device.platform, device.forced, device.development,
+           device.desired_firmware_version, device.lock_waits, device.firmware_version, device.proven,
+           device.product_id, product.number, product.platform AS product_platform,
+           product.allow_generic_firmware, firmware.version AS released, product_release.released_at, product_release.immediate,
+           presence.last_handshake_at
+      FROM device
+      LEFT JOIN product ON product.id = device.product_id
+      LEFT JOIN product_release ON product_release.product_id = product.id
+      LEFT JOIN firmware ON firmware.id = product_release.firmware_id
+      LEFT JOIN presence ON presence.device_id = device.device_id
+     WHERE device.device_id = ANY($1)"""
+
+# A path begins with those of the groups above it; LIKE would take the "_" in names for a wildcard.
+_GROUP_RELEASES = """
+    SELECT membership.device_id, above.path, firmware.version, release.released_at, release.immediate
+      FROM group_membership AS membership
+      JOIN device ON device.device_id = membership.device_id
+      JOIN device_group AS own ON own.id = membership.group_id AND own.product_id = device.product_id
+      JOIN device_group AS above ON above.product_id = own.product_id
+           AND (above.id = own.id OR substr(own.path, 1, length(above.path) + 1) = above.path || '/')
+      JOIN group_release AS release ON release.group_id = above.id
+      JOIN firmware ON firmware.id = release.firmware_id
+     WHERE membership.device_id = ANY($1)"""
+
+
+async def facts_of(device_ids: Sequence[str]) -> dict[str, Found]:
+    """By device id; ids that name no device are left out."""
+    ids = list(device_ids)
+    of_groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in await rows(_GROUP_RELEASES, [ids]):
+        of_groups[row["device_id"]].append(row)
+    return {row["device_id"]: _found(row, of_groups[row["device_id"]]) for row in await rows(_FACTS, [ids])}
+
+
+async def decisions(device_ids: Sequence[str]) -> dict[str, Decided]:
+    """What each of these devices should run; ids that name no device are left out."""
+    return {device_id: _decided(found) for device_id, found in (await facts_of(device_ids)).items()}
+
+
+def _decided(found: Found) -> Decided:
+    decision = decide(found.facts)
+    names_one = decision.version is not None and found.product_key is not None
+    return Decided(decision.rule, decision.because, (found.product_key, decision.version) if names_one else None)  # type: ignore[arg-type]  # neither is None then
+
+
+async def versions(of: Collection[tuple[int, int]]) -> dict[tuple[int, int], Firmware]:
+    """Firmware by product (its key, not its number) and version."""
+    found = await Firmware.filter(product_id__in={product for product, _ in of}, version__in={version for _, version in of})
+    return {(firmware.product_id, firmware.version): firmware for firmware in found}  # type: ignore[attr-defined]  # a Tortoise column
+
+
+def _found(row: dict[str, Any], group_releases: Sequence[dict[str, Any]]) -> Found:
+    by_path = sorted({(each["path"], each["version"]) for each in group_releases})
+    facts = DeviceFacts(
+        state=row["state"],
+        product_id=row["number"],
+        product_platform=row["product_platform"],
+        allow_generic=bool(row["allow_generic_firmware"]),
+        said_hello=row["last_handshake_at"] is not None,
+        reported_product_id=row["reported_product_id"],
+        platform=row["platform"],
+        forced=bool(row["forced"]),
+        development=bool(row["development"]),
+        locked_version=row["desired_firmware_version"],
+        group_releases=tuple(GroupRelease(path, version) for path, version in by_path),
+        product_release=row["released"],
+    )
+    handshake_at = row["last_handshake_at"] and read_time(row["last_handshake_at"])
+    running = row["firmware_version"] if row["proven"] else None
+    return Found(facts, row["product_id"], running, frozenset(_waiting(row, group_releases, handshake_at)))
+
+
+def _waiting(row: dict[str, Any], group_releases: Sequence[dict[str, Any]], handshake_at: datetime | None) -> list[tuple[str, int]]:
+    waiting = [("GROUP_RELEASE", each["version"]) for each in group_releases if _waits(each, handshake_at)]
+    if row["released"] is not None and _waits(row, handshake_at):
+        waiting.append(("PRODUCT_RELEASE", row["released"]))
+    if row["lock_waits"]:
+        waiting.append(("LOCKED", row["desired_firmware_version"]))
+    acting = {each["version"] for each in group_releases if not _waits(each, handshake_at)}
+    return [(rule, version) for rule, version in waiting if rule != "GROUP_RELEASE" or version not in acting]
+
+
+def _waits(release: dict[str, Any], handshake_at: datetime | None) -> bool:
+    if release["immediate"] or handshake_at is None:
+        return False
+    return read_time(release["released_at"]) > handshake_at

@@ -1,0 +1,244 @@
+"""Following a product's log: who may, from which place, and until they may no longer."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from auth.credentials import viewer_again
+from auth.viewer import Viewer, ViewerKind
+from billing.access import require_active
+from errors import BadRequest, NotFound, Unauthenticated
+from fleet import scope
+from fleet.house import House
+from fleet.placing import number_of
+from fleet.reaching import require
+from models.device import Device, DeviceGroup
+from models.product import Product
+from models.sql import rows
+from realtime import history, log
+from realtime.cursor import Cursor, Gap
+from realtime.cursor import parse as parse_cursor
+from realtime.dispatcher import Filter, Reader
+from realtime.history import Selection
+from realtime.log import FAILURES, Entry
+
+RECHECK_S = 1.0  # how long a stream may outlive the authority it runs on
+PIECE = 50  # entries handed on before that authority is looked at again
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a viewer asks to follow. `action` is what they must be allowed; product or device is given, or both."""
+
+    action: str
+    kinds: tuple[str, ...]
+    product_id: int | None = None
+    device_id: str | None = None
+    group: str | None = None
+    name_prefix: str = ""
+
+
+class Here(NamedTuple):
+    """The place where the stream goes on: said at its beginning, and after each gap."""
+
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class _Authority:
+    viewer: Viewer
+    product_number: int
+
+
+class Following:
+    """One stream. `viewer` is whoever follows, as of less than a second ago."""
+
+    def __init__(self, followed: Followed, authority: _Authority, begin: Cursor | Gap, group: DeviceGroup | None, house: House) -> None:
+        self.followed = followed
+        self._authority = authority
+        self._begin = begin
+        self._group = group
+        self._house = house
+        self._checked_at = asyncio.get_running_loop().time()
+
+    @property
+    def viewer(self) -> Viewer:
+        return self._authority.viewer
+
+    async def read(self) -> AsyncGenerator[Sequence[Entry] | Gap | Here, None]:
+        """Entries in order, one or more at a time, gaps, and places. Ends with an error once the viewer may no longer follow.
+
+        Raises Unauthenticated, NotFound, Forbidden, OrganizationInactive.
+        """
+        begin = self._begin.to if isinstance(self._begin, Gap) else self._begin
+        only = Filter(kinds=self.followed.kinds, name_prefix=self.followed.name_prefix)
+        topic = self.followed.device_id or self._authority.product_number
+        if isinstance(self._begin, Gap):
+            yield self._begin
+        yield Here(begin)
+        subscribed = await self._house.dispatcher.subscribe(topic, after=begin.position, only=only)
+        async with subscribed as reader, aclosing(self._batches(reader)) as batches:
+            async for found in batches:
+                if isinstance(found, Gap):
+                    gap = await self._own(found)
+                    yield gap
+                    yield Here(gap.to)
+                elif seen := await self._visible(found):
+                    yield seen
+
+    async def _batches(self, reader: Reader) -> AsyncGenerator[Sequence[Entry] | Gap, None]:
+        """What the reader finds, in pieces, with a look at the viewer's authority before each and at least every second."""
+        finding = None
+        try:
+            while True:
+                finding = finding or asyncio.ensure_future(reader.next())
+                await asyncio.wait({finding}, timeout=RECHECK_S)
+                found = finding.result() if finding.done() else []
+                finding = None if finding.done() else finding
+                if found is None:
+                    return
+                await self._check()
+                for piece in [found] if isinstance(found, Gap) else _pieces(found):
+                    yield piece
+                    await self._check()
+        finally:
+            if finding is not None:
+                finding.cancel()
+                await asyncio.gather(finding, return_exceptions=True)
+
+    async def _check(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._checked_at < RECHECK_S:
+            return
+        viewer, followed = self.viewer, self.followed
+        key = (viewer.token.id if viewer.token else None, followed.action, followed.product_id, followed.device_id)
+        with suppress(*FAILURES):  # a database that is away takes no authority from anybody, and gives out no entries
+            self._authority = await self._house.authorities.find(key, lambda: _authorize(viewer, followed))
+            self._checked_at = now
+
+    async def _visible(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those of the product the device is in, and of the group as it is now."""
+        own = [entry for entry in entries if entry.product_number == self._authority.product_number]
+        if self._group is None or not own:
+            return own
+        inside = await _inside(self._group.id, {entry.device_id for entry in own if entry.device_id is not None})
+        return [entry for entry in own if entry.device_id in inside]
+
+    async def _own(self, gap: Gap) -> Gap:
+        """The same gap, ending at a place of this product, where a client can come back to."""
+        mine = Selection(product_number=self._authority.product_number, kinds=())
+        last = await history.page(mine, limit=1, before=gap.to.position + 1, backward=True)
+        return Gap(gap.reason, gap.after, last[0].cursor) if last else gap
+
+
+async def follow(followed: Followed, *, after: str | None, house: House, by: Viewer) -> Following:
+    """Begin to follow: from now on, or from behind the cursor `after`, with nothing lost or repeated in between.
+
+    Raises NotFound for a stranger's product, device or group; InvalidInput for what is no cursor, or another product's.
+    Source: reliability, "What a subscriber and a device are promised".
+    """
+    if followed.product_id is None and (followed.device_id is None or followed.group is not None):
+        raise BadRequest("Give productId, or deviceId alone.")
+    if by.kind is ViewerKind.ANONYMOUS:
+        raise Unauthenticated("Send a token: Authorization: Bearer …, or log in.")
+    number = (await _authorize(by, followed)).product_number
+    group = None
+    if followed.group is not None:
+        group = await scope.group(await scope.product(by, number), followed.group)
+    begin = await log.head(number) if after is None else await _place(after, number)
+    return Following(followed, _Authority(by, number), begin, group, house)
+
+
+async def selection(
+    product: Product,
+    *,
+    device_id: str | None = None,
+    group: str | None = None,
+    name_prefix: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Selection:
+    """Which events of an already reached product its history is to show. Raises NotFound for a group it does not have."""
+    groups = None if group is None else await _at_or_below(await scope.group(product, group))
+    device_ids = None if device_id is None else [scope.device_key(device_id)]
+    return Selection(product.number, device_ids, groups, name_prefix=name_prefix, since=since, until=until)
+
+
+async def device_selection(
+    device: Device,
+    *,
+    is_own: bool,
+    group: str | None = None,
+    name_prefix: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Selection:
+    """The same for one device, within the product it is in now; nothing at all where the filter names another device."""
+    ids = [device.device_id] if is_own else []
+    if device.product is not None and ids:
+        return await selection(
+            device.product, device_id=device.device_id, group=group, name_prefix=name_prefix, since=since, until=until
+        )  # fmt: skip
+    return Selection(number_of(device.product), [])
+
+
+async def _authorize(viewer: Viewer, followed: Followed) -> _Authority:
+    fresh = await viewer_again(viewer, now=datetime.now(UTC))
+    if followed.product_id is not None:
+        product = await scope.product(fresh, followed.product_id)
+        fresh.must(followed.action, product.organization.id, product.id)
+        require_active(product.organization)
+        if followed.device_id is None:
+            return _Authority(fresh, product.number)
+    device = await scope.device(fresh, followed.device_id or "")
+    if followed.product_id is not None and number_of(device.product) != followed.product_id:
+        raise NotFound(f"The product has no device {followed.device_id}.", path=("deviceId",))
+    if followed.product_id is None:
+        require(fresh, followed.action, device)
+    return _Authority(fresh, number_of(device.product))
+
+
+async def _place(after: str, product_number: int) -> Cursor | Gap:
+    found = await log.check_cursor(after, product_number=product_number)
+    return found if isinstance(found, Gap) else parse_cursor(after)
+
+
+def _pieces(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+    return [entries[start : start + PIECE] for start in range(0, len(entries), PIECE)]
+
+
+_BELOW = """JOIN device_group AS top ON top.id = $1
+            AND device_group.product_id = top.product_id
+            AND (device_group.id = top.id OR substr(device_group.path, 1, length(top.path) + 1) = top.path || '/')"""
+
+
+async def _inside(group_id: int, device_ids: Collection[str]) -> set[str]:
+    found = await rows(
+        "SELECT group_membership.device_id FROM group_membership JOIN device_group ON device_group.id = group_membership.group_id"
+        f" {_BELOW} WHERE group_membership.device_id = ANY($2)",
+        [group_id, list(device_ids)],
+    )
+    return {row["device_id"] for row in found}
+
+
+async def _at_or_below(group: DeviceGroup) -> list[int]:
+    return [row["id"] for row in await rows(f"SELECT device_group.id FROM device_group {_BELOW}", [group.id])]
+
+
+async def fresh_devices(viewer: Viewer, device_ids: Collection[str]) -> dict[str, Device]:
+    """The rows as they are now, of those the viewer may see."""
+    found = await scope.devices(viewer).filter(device_id__in=list(device_ids)) if device_ids else []
+    return {device.device_id: device for device in found}
+
+
+async def event(viewer: Viewer, position: int) -> Entry:
+    """One published event by its place in the log. Raises NotFound for a stranger's, and once it has been purged."""
+    found = (await log.read_after(position - 1, kinds=("event",), limit=1)).entries
+    if not found or found[0].position != position:
+        raise NotFound("There is no such event for you.")
+    product = await scope.product(viewer, found[0].product_number)
+    viewer.must("event.read", product.organization.id, product.id)
+    return found[0]

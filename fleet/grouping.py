@@ -1,0 +1,208 @@
+"""Groups: named, nested sets of a product's devices, and what is in them."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tortoise.expressions import Q, Subquery
+from tortoise.queryset import QuerySet
+
+from auth.viewer import Viewer
+from billing.access import require_active
+from errors import AlreadyExists, InvalidInput, NotFound
+from fleet.auditing import record
+from fleet.defining import lock
+from fleet.refusing import Rejected, require_few
+from models.device import Device, DeviceGroup, GroupMembership
+from models.firmware import GroupRelease
+from models.organization import Organization
+from models.product import Product
+from models.sql import execute, rows
+from models.transaction import transaction
+
+DEPTH_MAX = 8
+_NAME = re.compile(r"[a-z0-9_-]{1,64}\Z")
+
+
+async def create_group(product: Product, name: str, *, parent: DeviceGroup | None = None, by: Viewer) -> DeviceGroup:
+    """A new, empty group, at the top or inside `parent`.
+
+    Raises InvalidInput for another name than a-z 0-9 - _, or a ninth level; AlreadyExists beside one of the same name.
+    """
+    organization: Organization = product.organization
+    by.must("group.write", organization.id, product.id)
+    require_active(organization)
+    _require_name(name)
+    async with transaction():
+        await lock(product)
+        above = await _held(parent, field="parent") if parent else None
+        group = DeviceGroup(product=product, parent=above, name=name, path=_path(above, name), created_at=datetime.now(UTC))
+        await _require_free(group.path, product)
+        await group.save()
+        await record(by, "group.created", _subject(group), organization_id=organization.id, path=group.path)
+    return group
+
+
+async def rename_group(group: DeviceGroup, name: str, *, by: Viewer) -> DeviceGroup:
+    """Another name; the paths of all groups inside follow. Raises like create_group."""
+    product: Product = group.product
+    organization: Organization = product.organization
+    by.must("group.write", organization.id, product.id)
+    require_active(organization)
+    _require_name(name)
+    async with transaction():
+        await lock(product)
+        await _held(group)
+        before, path = group.path, "/".join([*group.path.split("/")[:-1], name])
+        if path != before:
+            await _require_free(path, product)
+            await _move(product, before, path)
+            group.name, group.path = name, path
+            await group.save(update_fields=["name"])
+            await record(by, "group.renamed", _subject(group), organization_id=organization.id, before=before, after=path)
+    return group
+
+
+async def delete_group(group: DeviceGroup, *, by: Viewer) -> None:
+    """End a group and what was released to it; its devices stay in the product. Raises InvalidInput while groups are inside it."""
+    product: Product = group.product
+    organization: Organization = product.organization
+    by.must("group.write", organization.id, product.id)
+    require_active(organization)
+    async with transaction():
+        await lock(product)
+        await _held(group)
+        if await DeviceGroup.filter(parent_id=group.id).exists():
+            raise InvalidInput("There are groups inside this one: delete those first.", path=("id",))
+        devices = await GroupMembership.filter(group_id=group.id).count()
+        await DeviceGroup.filter(id=group.id).delete()
+        await record(by, "group.deleted", _subject(group), organization_id=organization.id, path=group.path, devices=devices)
+
+
+async def add_devices(group: DeviceGroup, device_ids: Sequence[str], *, by: Viewer) -> tuple[list[str], list[Rejected]]:
+    """Put devices of the product into the group; those in it already stay there.
+
+    The ids that are in it now come first; what is no device of the product comes second.
+    """
+    organization = _require_may_write(group, device_ids, by)
+    async with transaction():
+        await lock(group.product)
+        await _held(group)
+        known, rejected = await _told_apart(group, device_ids)
+        added = await rows(
+            """INSERT INTO group_membership (group_id, device_id) SELECT $1, device_id FROM device WHERE device_id = ANY($2)
+               ON CONFLICT (group_id, device_id) DO NOTHING RETURNING device_id""",
+            [group.id, known],
+        )
+        if added:
+            devices = sorted(row["device_id"] for row in added)
+            await record(by, "group.devices_added", _subject(group), organization_id=organization.id, path=group.path, devices=devices)
+    return known, rejected
+
+
+async def remove_devices(group: DeviceGroup, device_ids: Sequence[str], *, by: Viewer) -> tuple[list[str], list[Rejected]]:
+    """Take devices out of this group (not out of groups inside it); those that are not in it are no error.
+
+    The ids that are not in it now come first; what is no device of the product comes second.
+    """
+    organization = _require_may_write(group, device_ids, by)
+    async with transaction():
+        await lock(group.product)
+        await _held(group)
+        known, rejected = await _told_apart(group, device_ids)
+        removed = await rows(
+            "DELETE FROM group_membership WHERE group_id = $1 AND device_id = ANY($2) RETURNING device_id", [group.id, known]
+        )
+        if removed:
+            devices = sorted(row["device_id"] for row in removed)
+            await record(by, "group.devices_removed", _subject(group), organization_id=organization.id, path=group.path, devices=devices)
+    return known, rejected
+
+
+def devices_in(group: DeviceGroup) -> QuerySet[Device]:
+    """The devices of the group and of all groups inside it, each once, in whatever state they are."""
+    inside = Q(group_id=group.id) | Q(group__path__startswith=f"{group.path}/", group__product_id=_product_id(group))
+    return Device.filter(device_id__in=Subquery(GroupMembership.filter(inside).values("device_id")))
+
+
+async def groups_of(device_ids: list[str]) -> dict[str, list[DeviceGroup]]:
+    """The groups each of these devices was put into, by path; a device in none is left out."""
+    found: dict[str, list[DeviceGroup]] = {}
+    for membership in await GroupMembership.filter(device_id__in=device_ids).select_related("group").order_by("group__path"):
+        found.setdefault(membership.device_id, []).append(membership.group)  # type: ignore[attr-defined]  # a Tortoise column
+    return found
+
+
+async def groups_inside(parent_ids: list[int]) -> dict[int, list[DeviceGroup]]:
+    """The groups right inside each of these, by name; a group without any is left out."""
+    found: dict[int, list[DeviceGroup]] = {}
+    for group in await DeviceGroup.filter(parent_id__in=parent_ids).order_by("name"):
+        found.setdefault(group.parent_id, []).append(group)  # type: ignore[attr-defined]  # a Tortoise column
+    return found
+
+
+async def released_firmware_ids(group_ids: list[int]) -> dict[int, int]:
+    """The firmware released to each of these groups itself; one with no release of its own is left out."""
+    return dict(await GroupRelease.filter(group_id__in=group_ids).values_list("group_id", "firmware_id"))
+
+
+def _require_may_write(group: DeviceGroup, device_ids: Sequence[str], by: Viewer) -> Organization:
+    product: Product = group.product
+    organization: Organization = product.organization
+    by.must("group.write", organization.id, product.id)
+    require_active(organization)
+    require_few(device_ids)
+    return organization
+
+
+def _require_name(name: str) -> None:
+    if not _NAME.match(name):
+        raise InvalidInput("A group's name has 1 to 64 characters of a-z, 0-9, - and _.", path=("name",))
+
+
+def _path(parent: DeviceGroup | None, name: str) -> str:
+    path = f"{parent.path}/{name}" if parent else name
+    if path.count("/") >= DEPTH_MAX:
+        raise InvalidInput(f"Groups are nested at most {DEPTH_MAX} deep.", path=("parent",))
+    return path
+
+
+async def _held(group: DeviceGroup, *, field: str = "id") -> DeviceGroup:
+    """The group as it is now that nobody else changes it. Raises NotFound when it is gone."""
+    fresh = await DeviceGroup.filter(id=group.id).first()
+    if fresh is None:
+        raise NotFound("This group is gone already.", path=(field,))
+    group.name, group.path = fresh.name, fresh.path
+    return group
+
+
+async def _require_free(path: str, product: Product) -> None:
+    if await DeviceGroup.filter(product_id=product.id, path=path).exists():
+        raise AlreadyExists(f"The product has a group {path}.", path=("name",))
+
+
+async def _move(product: Product, before: str, after: str) -> None:
+    """The path of a group and of all inside it; only their beginning changes."""
+    await execute(
+        "UPDATE device_group SET path = $1 || substr(path, $2) WHERE product_id = $3 AND (path = $4 OR substr(path, 1, $5) = $6)",
+        [after, len(before) + 1, product.id, before, len(before) + 1, f"{before}/"],
+    )
+
+
+async def _told_apart(group: DeviceGroup, device_ids: Sequence[str]) -> tuple[list[str], list[Rejected]]:
+    """The product's devices among the ids, held until the commit so that none leaves the product meanwhile, and the rest."""
+    found = await rows(
+        "SELECT device_id FROM device WHERE device_id = ANY($1) AND product_id = $2 ORDER BY device_id FOR NO KEY UPDATE",
+        [list(device_ids), _product_id(group)],
+    )
+    known = {row["device_id"] for row in found}
+    refusal = NotFound("The product has no such device.", path=("deviceIds",))
+    return sorted(known), [Rejected(device_id, refusal) for device_id in dict.fromkeys(device_ids) if device_id not in known]
+
+
+def _subject(group: DeviceGroup) -> str:
+    return f"group:{group.product.number}/{group.path}"
+
+
+def _product_id(group: DeviceGroup) -> int:
+    return group.product_id  # type: ignore[attr-defined,no-any-return]  # a Tortoise column

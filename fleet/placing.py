@@ -1,0 +1,104 @@
+"""Where a device belongs: the product it is in or waits before, and whether what it reports gives it that product's rights."""
+
+from datetime import datetime
+
+from auth.viewer import Viewer
+from firmware_formats.platforms import PARTICLE_ID, Platform
+from fleet.auditing import record
+from fleet.telling import NO_PRODUCT, status
+from models.device import Device, DeviceState
+from models.log import DeviceChange
+from models.organization import Member
+from models.product import Product
+from realtime.log import NewEntry
+
+_ACTION = {
+    DeviceState.ACTIVE: "device.auto_approved",
+    DeviceState.QUARANTINED: "device.quarantined",
+    DeviceState.DENIED: "device.denied_again",
+}
+
+
+def number_of(product: Product | None) -> int:
+    """The product's number in the log."""
+    return NO_PRODUCT if product is None else product.number
+
+
+def is_ours(device: Device, product: Product) -> bool:
+    """Whether the product may treat the device as its own: what the firmware reports decides, unless a person forced it.
+
+    With generic firmware allowed, a device that a person brought in may report its platform's number in place of the product's.
+    Source: guide, "Your Product ID"; vocabulary, "Device states and identity".
+    """
+    reported = device.reported_product_id
+    if device.forced or reported == product.number:
+        return True
+    is_generic = reported is not None and reported == PARTICLE_ID.get(Platform(product.platform))
+    return is_generic and product.allow_generic_firmware and device.state == DeviceState.ACTIVE
+
+
+def has_rights(device: Device, product: Product | None) -> bool:
+    """Whether it takes part: its events are the product's, and the product's events and firmware are for it."""
+    return product is not None and device.state == DeviceState.ACTIVE and is_ours(device, product)
+
+
+async def place(device: Device, *, vouched_by: int | None, address: str | None, now: datetime) -> tuple[Product | None, list[NewEntry]]:
+    """Set product, state and force of a device that has just reported; what the log is to be told. In the caller's transaction.
+
+    A product's own device stays where it is. Any other goes before the product it reports: QUARANTINED, DENIED if it was
+    removed from there, ACTIVE if that product approves such devices by itself.
+    """
+    product = None if _product_id(device) is None else await Product.get(id=_product_id(device))
+    if product is not None and device.state != DeviceState.QUARANTINED:
+        if device.forced and device.reported_product_id == product.number:
+            device.forced = False
+        return product, []
+    reported = await _reported(device, product)
+    if reported is None:
+        return product, []
+    state = await _state_before(reported, device, vouched_by)
+    if reported is product and state == DeviceState.QUARANTINED:
+        return product, []
+    return reported, await _move(device, product, reported, state, address, now)
+
+
+async def _reported(device: Device, product: Product | None) -> Product | None:
+    number = device.reported_product_id
+    if product is not None and product.number == number:
+        return product
+    return None if number is None else await Product.filter(number=number).first()
+
+
+async def _state_before(product: Product, device: Device, vouched_by: int | None) -> DeviceState:
+    if device.removed_from_id == product.id:  # type: ignore[attr-defined]  # a Tortoise column
+        return DeviceState.DENIED
+    if product.auto_approve and await _is_approvable(product, device, vouched_by):
+        return DeviceState.ACTIVE
+    return DeviceState.QUARANTINED
+
+
+async def _is_approvable(product: Product, device: Device, vouched_by: int | None) -> bool:
+    """Owned by a member of the team, or by nobody and made by the team: only they have the product's provisioning key."""
+    owner_id = device.user_owner_id  # type: ignore[attr-defined]  # a Tortoise column
+    if owner_id is None:
+        return vouched_by == product.number
+    return await Member.filter(user_id=owner_id, organization_id=product.organization_id).exists()  # type: ignore[attr-defined]
+
+
+async def _move(
+    device: Device, former: Product | None, product: Product, state: DeviceState, address: str | None, now: datetime
+) -> list[NewEntry]:
+    told = []
+    if former is not None and former.id != product.id:
+        told.append(status(device.device_id, former.number, DeviceChange.REMOVED, now))
+    device.product, device.state = product, state
+    organization_id: int = product.organization_id  # type: ignore[attr-defined]  # a Tortoise column
+    by = Viewer.house("gateway", address)
+    await record(by, _ACTION[state], f"device:{device.device_id}", organization_id=organization_id, product=product.number)
+    change = DeviceChange.ADDED if state == DeviceState.ACTIVE else DeviceChange.QUARANTINED
+    return [*told, status(device.device_id, product.number, change, now)]
+
+
+def _product_id(device: Device) -> int | None:
+    found: int | None = device.product_id  # type: ignore[attr-defined]  # a Tortoise column
+    return found

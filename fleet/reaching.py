@@ -1,0 +1,25 @@
+"""What a viewer may do with a device that is in their scope: a team's by its role, a customer's own, a person's own kit."""
+
+from auth.scopes import covers
+from auth.viewer import MAY, Viewer
+from billing.access import require_active
+from errors import Forbidden
+from models.device import Device
+from models.organization import Organization
+
+
+def require(by: Viewer, action: str, device: Device) -> int | None:
+    """Refuse unless this viewer may do this with a device that scope.device() gave them; its organization's id for the audit.
+
+    Raises Forbidden, and OrganizationInactive for the team; customers and their devices go on.
+    """
+    owner_id = device.owner_id  # type: ignore[attr-defined]  # a Tortoise column
+    if device.product is None or (by.customer is not None and by.customer.id == owner_id):
+        scope = MAY[action].scope
+        if not covers(by.token_scopes, scope):
+            raise Forbidden(f"This token lacks the scope {scope}.", reason=scope)
+        return None if device.product is None else int(device.product.organization_id)
+    organization: Organization = device.product.organization
+    by.must(action, organization.id, device.product.id)
+    require_active(organization)
+    return organization.id

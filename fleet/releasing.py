@@ -1,0 +1,154 @@
+"""Releasing: which version devices of a product, or of a group, should run, and the proof that has to come first."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tortoise.exceptions import IntegrityError
+
+from auth.viewer import Viewer
+from billing.access import require_active
+from errors import FirmwareNotProven, NotFound
+from fleet.auditing import record
+from fleet.offering import order
+from models.device import DeviceGroup
+from models.firmware import Firmware, GroupRelease, ProductRelease
+from models.organization import Organization
+from models.product import Product
+from models.sql import execute, rows
+from models.transaction import transaction
+from realtime import log
+
+# The gate: a device of the product that authenticated and reported the version itself. Test, locked, development and offline ones count.
+# The proving device's row is held to the commit: whoever removes or moves it comes before, and is seen, or after the release.
+_RELEASE = """
+    INSERT INTO {table} ({key}, firmware_id, released_at, immediate)
+    WITH proof AS (SELECT device_id FROM device WHERE product_id = $1 AND state = 'ACTIVE' AND firmware_version = $2 AND proven
+                    LIMIT 1 FOR NO KEY UPDATE)
+    SELECT $3, $4, $5, $6 FROM proof WHERE TRUE
+    ON CONFLICT ({key}) DO UPDATE
+       SET firmware_id = excluded.firmware_id, released_at = excluded.released_at, immediate = excluded.immediate"""
+_TO_PRODUCT = _RELEASE.format(table="product_release", key="product_id")
+_TO_GROUP = _RELEASE.format(table="group_release", key="group_id")
+
+NOT_PROVEN = "No active device of the product runs version {} yet: lock and flash a test device, and wait until it reports the version."
+
+
+async def release_firmware(firmware: Firmware, *, group: DeviceGroup | None, immediate: bool, by: Viewer) -> Firmware:
+    """Make this the version that devices of the product, or of one group, should run; an older one takes them back to it.
+
+    Each is offered it at its next hello; with `immediate`, those online are offered it now.
+    Raises FirmwareNotProven until an active device of the product runs it.
+    Source: guide, "Releasing firmware".
+    """
+    product: Product = firmware.product
+    organization: Organization = product.organization
+    by.must("firmware.release", organization.id, product.id)
+    require_active(organization)
+    now = datetime.now(UTC)
+    try:
+        async with transaction():
+            sequence = await _next_sequence(product)
+            before = await _released_version(product, group)
+            statement, key = (_TO_PRODUCT, product.id) if group is None else (_TO_GROUP, group.id)
+            if not await execute(statement, [product.id, firmware.version, key, firmware.id, now, immediate]):
+                raise FirmwareNotProven(NOT_PROVEN.format(firmware.version), path=("version",))
+            if await Firmware.filter(id=firmware.id, released_at=None).update(released_at=now):
+                firmware.released_at = now
+            await record(
+                by,
+                "firmware.released",
+                f"firmware:{product.number}/{firmware.version}",
+                organization_id=organization.id,
+                group=group.path if group is not None else None,
+                immediate=immediate,
+                before=before,
+                downgrade=before is not None and before > firmware.version,
+                sequence=sequence,
+            )
+            if immediate:
+                await log.append(order(product.number, "release", now))
+    except IntegrityError:
+        raise NotFound("The firmware or the group was deleted just now.", path=("version",)) from None
+    return firmware
+
+
+async def withdraw_release(product: Product, *, group: DeviceGroup | None, by: Viewer) -> Product:
+    """Release nothing there any more. Nobody is moved by it: at its next hello the next rule that fits decides for a device.
+
+    Raises NotFound where nothing is released.
+    """
+    organization: Organization = product.organization
+    by.must("firmware.release", organization.id, product.id)
+    require_active(organization)
+    async with transaction():
+        sequence = await _next_sequence(product)
+        before = await _released_version(product, group)
+        statement, key = "DELETE FROM product_release WHERE product_id = $1", product.id
+        if group is not None:
+            statement, key = "DELETE FROM group_release WHERE group_id = $1", group.id
+        if not await execute(statement, [key]):
+            raise NotFound("Nothing is released there.", path=("productId",) if group is None else ("group",))
+        path = group.path if group is not None else None
+        subject = f"product:{product.number}"
+        await record(by, "release.withdrawn", subject, organization_id=organization.id, group=path, before=before, sequence=sequence)
+    return product
+
+
+async def product_releases(product_ids: Collection[int]) -> dict[int, int]:
+    """The firmware released to each of these products (by their keys); one with no release is left out."""
+    found = await rows("SELECT product_id, firmware_id FROM product_release WHERE product_id = ANY($1)", [list(product_ids)])
+    return {row["product_id"]: row["firmware_id"] for row in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How many devices report a version now, and how many of them prove it to the gate."""
+
+    devices: int = 0
+    proving: int = 0
+
+
+async def running(of: Collection[tuple[int, int]]) -> dict[tuple[int, int], Running]:
+    """By product (its key, not its number) and version."""
+    found = await rows(
+        "SELECT product_id, firmware_version, count(*) AS devices, sum(CASE WHEN state = 'ACTIVE' THEN 1 ELSE 0 END) AS proving"
+        "  FROM device WHERE product_id = ANY($1) AND firmware_version = ANY($2) AND proven GROUP BY product_id, firmware_version",
+        [sorted({product for product, _ in of}), sorted({version for _, version in of})],
+    )
+    return {(row["product_id"], row["firmware_version"]): Running(int(row["devices"]), int(row["proving"])) for row in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Where a version is released now."""
+
+    to_product: bool = False
+    groups: tuple[DeviceGroup, ...] = ()
+
+
+async def released(firmware_ids: Collection[int]) -> dict[int, Released]:
+    """By firmware; groups by their paths."""
+    to_product = {row["firmware_id"] for row in await rows(_PRODUCTS_RELEASING, [list(firmware_ids)])}
+    to_groups = {(row["firmware_id"], row["group_id"]) for row in await rows(_GROUPS_RELEASING, [list(firmware_ids)])}
+    groups = await DeviceGroup.filter(id__in=[group for _, group in to_groups]).order_by("path") if to_groups else []
+    return {
+        firmware: Released(firmware in to_product, tuple(group for group in groups if (firmware, group.id) in to_groups))
+        for firmware in firmware_ids
+    }
+
+
+_PRODUCTS_RELEASING = "SELECT firmware_id FROM product_release WHERE firmware_id = ANY($1)"
+_GROUPS_RELEASING = "SELECT firmware_id, group_id FROM group_release WHERE firmware_id = ANY($1)"
+
+
+async def _next_sequence(product: Product) -> int:
+    """Releases of a product come one after the other from here to the commit; the last one stays."""
+    found = await rows("UPDATE product SET release_sequence = release_sequence + 1 WHERE id = $1 RETURNING release_sequence", [product.id])
+    return int(found[0]["release_sequence"])
+
+
+async def _released_version(product: Product, group: DeviceGroup | None) -> int | None:
+    releases = ProductRelease.filter(product_id=product.id) if group is None else GroupRelease.filter(group_id=group.id)
+    release = await releases.select_related("firmware").first()
+    return release.firmware.version if release is not None else None

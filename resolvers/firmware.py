@@ -1,0 +1,227 @@
+"""Doors of firmware: files, releases, locks, and each device's decision and updates."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from errors import InvalidInput
+from fleet import downloading, locking, releasing, scope, uploading
+from fleet.fact_finding import Decided
+from fleet.locking import Chosen, FlashWhen
+from fleet.refusing import errors_if_nothing_done
+from models.account import User
+from models.device import Device, DeviceGroup
+from models.firmware import Firmware, Update, UpdateState
+from models.global_ids import number_of
+from models.product import Product
+from resolvers.context import Context
+from resolvers.paging import Order, Page, Slice, page
+
+Answer = Mapping[str, Any]
+
+CHUNK_BYTES = 64 * 1024
+
+
+class Sent(Protocol):
+    """A file of a multipart request, as the transport hands it over."""
+
+    filename: str | None
+
+    async def read(self, size: int = -1) -> bytes: ...
+
+
+async def upload_firmware(
+    context: Context, *, product_id: int, title: str, binary: Sent, version: int | None = None, description: str | None = None
+) -> Answer:
+    product, by, house = await scope.product(context.viewer, product_id), context.viewer, context.house
+    chunks, name = _chunks(binary), binary.filename
+    uploaded = await uploading.upload_firmware(
+        product, version, title=title, description=description or "", binary=chunks, file_name=name, house=house, by=by
+    )
+    return {"firmware": uploaded}
+
+
+async def update_firmware(
+    context: Context, *, product_id: int, version: int, title: str | None = None, description: str | None = None
+) -> Answer:
+    firmware = await scope.firmware(context.viewer, product_id, version)
+    return {"firmware": await uploading.update_firmware(firmware, title=title, description=description, by=context.viewer)}
+
+
+async def delete_firmware(context: Context, *, product_id: int, version: int) -> None:
+    await uploading.delete_firmware(await scope.firmware(context.viewer, product_id, version), by=context.viewer)
+
+
+async def release_firmware(
+    context: Context, *, product_id: int, version: int, group: str | None = None, immediate: bool | None = None
+) -> Answer:
+    firmware = await scope.firmware(context.viewer, product_id, version)
+    team = await _group(firmware.product, group)
+    return {"firmware": await releasing.release_firmware(firmware, group=team, immediate=bool(immediate), by=context.viewer)}
+
+
+async def withdraw_release(context: Context, *, product_id: int, group: str | None = None) -> Answer:
+    product = await scope.product(context.viewer, product_id)
+    return {"product": await releasing.withdraw_release(product, group=await _group(product, group), by=context.viewer)}
+
+
+async def lock_and_flash(
+    context: Context,
+    *,
+    product_id: int,
+    firmware_version: int,
+    when: FlashWhen,
+    device_ids: list[str] | None = None,
+    group: str | None = None,
+) -> Answer:
+    product = await scope.product(context.viewer, product_id)
+    team = await _group(product, group)
+    chosen = await locking.lock_and_flash(product, firmware_version, when=when, device_ids=device_ids, group=team, by=context.viewer)
+    return _answered(chosen)
+
+
+async def unlock_devices(context: Context, *, product_id: int, device_ids: list[str] | None = None, group: str | None = None) -> Answer:
+    product = await scope.product(context.viewer, product_id)
+    team = await _group(product, group)
+    return _answered(await locking.unlock_devices(product, device_ids=device_ids, group=team, by=context.viewer))
+
+
+async def unblock_updates(context: Context, *, device_ids: list[str]) -> Answer:
+    return _answered(await locking.unblock_updates(device_ids, by=context.viewer))
+
+
+async def _group(product: Product, path: str | None) -> DeviceGroup | None:
+    return await scope.group(product, path) if path is not None else None
+
+
+def _answered(chosen: Chosen) -> Answer:
+    errors = errors_if_nothing_done(chosen.devices, chosen.rejected)
+    return {"devices": None if errors else chosen.devices, "rejected": chosen.rejected, "errors": errors}
+
+
+def _chunks(binary: Sent) -> AsyncIterator[bytes]:
+    if not hasattr(binary, "read"):
+        raise InvalidInput("Send the file in a multipart request; see the GraphQL multipart request specification.", path=("binary",))
+    return _read(binary)
+
+
+async def _read(binary: Sent) -> AsyncIterator[bytes]:
+    while chunk := await binary.read(CHUNK_BYTES):
+        yield chunk
+
+
+# ── reading ──
+async def by_id(context: Context, id: str) -> Firmware:
+    firmware = await scope.firmware_by_id(context.viewer, number_of("Firmware", id))
+    _must_read(firmware.product, context)
+    return firmware
+
+
+async def update_by_id(context: Context, id: str) -> Update:
+    update = await scope.update(context.viewer, number_of("Update", id))
+    _must_read(update.firmware.product, context)
+    return update
+
+
+async def firmware(product: Product, context: Context, version: int) -> Firmware | None:
+    _must_read(product, context)
+    return await context.loaders.versions.load((product.id, version))
+
+
+async def firmwares(product: Product, context: Context, first: int | None, after: str | None) -> Page[Firmware]:
+    _must_read(product, context)
+    found, newest_first = Firmware.filter(product_id=product.id), Order(("version",), descending=True)
+    return await page(found, Slice.of(first, after), list_name=f"firmwares:{product.id}", order=newest_first)
+
+
+async def released_firmware(product: Product, context: Context) -> Firmware | None:
+    _must_read(product, context)
+    return await context.loaders.firmwares.load(await context.loaders.product_releases.load(product.id))
+
+
+async def product_of(firmware: Firmware, context: Context) -> Product | None:
+    return await context.loaders.products.load(firmware.product_id)  # type: ignore[attr-defined]  # a Tortoise column
+
+
+async def uploaded_by(firmware: Firmware, context: Context) -> User | None:
+    return await context.loaders.users.load(firmware.uploaded_by_id)  # type: ignore[attr-defined]  # a Tortoise column
+
+
+def signed(firmware: Firmware, context: Context) -> bool:
+    return bool(firmware.signature)
+
+
+async def releasable(firmware: Firmware, context: Context) -> bool:
+    return (await _running(firmware, context)).proving > 0
+
+
+async def not_releasable_because(firmware: Firmware, context: Context) -> str | None:
+    return None if await releasable(firmware, context) else releasing.NOT_PROVEN.format(firmware.version)
+
+
+async def running_on(firmware: Firmware, context: Context) -> int:
+    return (await _running(firmware, context)).devices
+
+
+async def released(firmware: Firmware, context: Context) -> bool:
+    where = await context.loaders.released.load(firmware.id)
+    return where.to_product or bool(where.groups)
+
+
+async def groups(firmware: Firmware, context: Context) -> list[DeviceGroup]:
+    return list((await context.loaders.released.load(firmware.id)).groups)
+
+
+def download_url(firmware: Firmware, context: Context) -> str:
+    return downloading.download_url(firmware, context.house)
+
+
+async def _running(firmware: Firmware, context: Context) -> releasing.Running:
+    product_id: int = firmware.product_id  # type: ignore[attr-defined]  # a Tortoise column
+    return await context.loaders.running.load((product_id, firmware.version))
+
+
+# ── of a device ──
+async def decision(device: Device, context: Context) -> Decided | None:
+    await _must_read_firmware_of(device, context)
+    return await context.loaders.decisions.load(device.device_id)
+
+
+async def update(device: Device, context: Context) -> Update | None:
+    await _must_read_firmware_of(device, context)
+    return await context.loaders.last_updates.load(device.device_id)
+
+
+async def updates(device: Device, context: Context, first: int | None, after: str | None) -> Page[Update]:
+    await _must_read_firmware_of(device, context)
+    found = Update.filter(device_id=device.device_id)
+    return await page(found, Slice.of(first, after), list_name=f"updates:{device.device_id}", order=Order(descending=True))
+
+
+async def target(decision: Decided, context: Context) -> Firmware | None:
+    return await context.loaders.versions.load(decision.target) if decision.target else None
+
+
+async def device_of(update: Update, context: Context) -> Device | None:
+    return await context.loaders.devices.load(update.device_id)  # type: ignore[attr-defined]  # a Tortoise column
+
+
+async def firmware_of(update: Update, context: Context) -> Firmware | None:
+    return await context.loaders.firmwares.load(update.firmware_id)  # type: ignore[attr-defined]  # a Tortoise column
+
+
+async def blocked_until(update: Update, context: Context) -> datetime | None:
+    device = await device_of(update, context)
+    shows_it = device is not None and update.state in (UpdateState.PENDING, UpdateState.BLOCKED)
+    return device.update_blocked_until if device is not None and shows_it else None
+
+
+async def _must_read_firmware_of(device: Device, context: Context) -> None:
+    """A developer's own kit is in no product: there is nothing to read."""
+    product = await context.loaders.products.load(device.product_id)  # type: ignore[attr-defined]  # a Tortoise column
+    if product is not None:
+        _must_read(product, context)
+
+
+def _must_read(product: Product, context: Context) -> None:
+    context.viewer.must("firmware.read", product.organization_id, product.id)  # type: ignore[attr-defined]  # a Tortoise column

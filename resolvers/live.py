@@ -1,0 +1,185 @@
+"""Doors of what happens now: subscriptions, the history they go on from, publishing, and asking connected devices."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from errors import InvalidInput
+from fleet import calling, following, publishing, scope
+from fleet.following import Followed, Following, Here
+from fleet.reaching import require
+from models.device import Device
+from models.log import DeviceChange, EntryKind
+from models.product import Product
+from realtime import history, log
+from realtime.cursor import Cursor, Gap
+from realtime.history import Selection
+from realtime.log import Entry
+from resolvers.context import Context
+from resolvers.paging import Page, Slice, given, shape
+
+Answer = Mapping[str, Any]
+Found = Sequence[Entry] | Gap | Here
+
+NO_DEVICE = "0" * 24  # stands for the device of an event that was published through the API
+
+
+@dataclass(frozen=True, slots=True)
+class EventMessage:
+    cursor: Cursor
+    event: Entry | None
+    gap: Gap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatusMessage:
+    cursor: Cursor
+    at: datetime
+    device: Device | None
+    change: str
+    gap: Gap | None = None
+
+
+# ── subscriptions ──
+async def events(
+    context: Context,
+    *,
+    product_id: int,
+    device_id: str | None = None,
+    group: str | None = None,
+    name_prefix: str | None = None,
+    after: str | None = None,
+) -> AsyncGenerator[EventMessage, None]:
+    followed = Followed("event.read", (EntryKind.EVENT,), product_id, device_id, group, name_prefix or "")
+    stream = await following.follow(followed, after=after, house=context.house, by=context.viewer)
+    return _stream(context, stream, _event_messages)
+
+
+async def device_status(
+    context: Context, *, product_id: int | None = None, device_id: str | None = None, group: str | None = None, after: str | None = None
+) -> AsyncGenerator[DeviceStatusMessage, None]:
+    followed = Followed("device.read", (EntryKind.STATUS,), product_id, device_id, group)
+    stream = await following.follow(followed, after=after, house=context.house, by=context.viewer)
+    return _stream(context, stream, _status_messages)
+
+
+async def _stream(
+    context: Context, stream: Following, messages: Callable[[Following, Found], Awaitable[list[Any]]]
+) -> AsyncGenerator[Any, None]:
+    async with aclosing(stream.read()) as parts:
+        async for part in parts:
+            for message in await messages(stream, part):
+                context.renew(stream.viewer)
+                yield message
+
+
+async def _event_messages(stream: Following, found: Found) -> list[EventMessage]:
+    if isinstance(found, Here):
+        return []
+    if isinstance(found, Gap):
+        return [EventMessage(found.to, None, found)]
+    return [EventMessage(entry.cursor, entry) for entry in found]
+
+
+async def _status_messages(stream: Following, found: Found) -> list[DeviceStatusMessage]:
+    if isinstance(found, Gap):
+        return [DeviceStatusMessage(found.to, datetime.now(UTC), None, DeviceChange.GAP, found)]
+    if isinstance(found, Here):
+        return await _snapshot(stream, found)
+    devices = await following.fresh_devices(stream.viewer, {entry.device_id for entry in found if entry.device_id})
+    return [DeviceStatusMessage(each.cursor, each.published_at, devices.get(each.device_id or ""), each.name) for each in found]
+
+
+async def _snapshot(stream: Following, here: Here) -> list[DeviceStatusMessage]:
+    """The state of a single followed device; there is none of a whole product."""
+    device_id = stream.followed.device_id
+    if device_id is None:
+        return []
+    devices = await following.fresh_devices(stream.viewer, [device_id])
+    return [DeviceStatusMessage(here.cursor, datetime.now(UTC), devices.get(device_id), DeviceChange.SNAPSHOT)]
+
+
+# ── history ──
+async def product_events(
+    product: Product,
+    context: Context,
+    first: int | None,
+    after: str | None,
+    last: int | None,
+    before: str | None,
+    filter: object,
+) -> Page[Entry]:
+    known = await scope.product(context.viewer, product.number)
+    context.viewer.must("event.read", known.organization.id, known.id)
+    return await _page(await following.selection(known, **given(filter)), Slice.of(first, after, last, before))
+
+
+async def device_events(
+    device: Device,
+    context: Context,
+    first: int | None,
+    after: str | None,
+    last: int | None,
+    before: str | None,
+    filter: object,
+) -> Page[Entry]:
+    known = await scope.device(context.viewer, device.device_id)
+    require(context.viewer, "event.read", known)
+    asked = given(filter)
+    is_own = asked.pop("device_id", known.device_id) == known.device_id
+    chosen = await following.device_selection(known, is_own=is_own, **asked)
+    return await _page(chosen, Slice.of(first, after, last, before))
+
+
+async def _page(chosen: Selection, part: Slice) -> Page[Entry]:
+    place = None if part.cursor is None else await _position(part.cursor, chosen)
+    after, before = (None, place) if part.backward else (place, None)
+    found = await history.page(chosen, limit=part.size + 1, after=after, before=before, backward=part.backward)
+    ordered = found[::-1] if part.backward else found
+    return shape(ordered, part, lambda entry: str(entry.cursor), partial(history.count, chosen))
+
+
+async def _position(cursor: str, chosen: Selection) -> int:
+    """Where a page goes on: behind what has been purged meanwhile, if that is further."""
+    found = await log.check_cursor(cursor, product_number=chosen.product_number)
+    if isinstance(found, Gap) and found.reason == "RESTORED":
+        raise InvalidInput("The database was restored since this cursor was given: begin the list again.", path=("after",))
+    return found.to.position if isinstance(found, Gap) else found
+
+
+# ── an event ──
+def event_device_id(entry: Entry, context: Context) -> str:
+    return entry.device_id or NO_DEVICE
+
+
+async def event_device(entry: Entry, context: Context) -> Device | None:
+    return None if entry.device_id is None else await context.loaders.in_scope(context.viewer).load(entry.device_id)
+
+
+# ── doing ──
+async def publish_event(context: Context, *, product_id: int, name: str, data: str | None = None) -> Answer:
+    product = await scope.product(context.viewer, product_id)
+    settings = context.house.settings
+    return {"event": await publishing.publish_event(product, name, data=data, settings=settings, by=context.viewer)}
+
+
+async def call_function(
+    context: Context, *, device_id: str, name: str, argument: str | None = None, timeout_seconds: int | None = None
+) -> Answer:
+    device = await scope.device(context.viewer, device_id)
+    house, by = context.house, context.viewer
+    value = await calling.call_function(device, name, argument=argument or "", timeout_s=timeout_seconds, house=house, by=by)
+    return {"return_value": value}
+
+
+async def read_variable(context: Context, *, device_id: str, name: str) -> Answer:
+    device = await scope.device(context.viewer, device_id)
+    return {"value": await calling.read_variable(device, name, house=context.house, by=context.viewer)}
+
+
+async def ping_device(context: Context, *, device_id: str) -> Answer:
+    device = await scope.device(context.viewer, device_id)
+    return {"online": await calling.ping(device, house=context.house, by=context.viewer)}

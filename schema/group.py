@@ -1,0 +1,122 @@
+"""Groups of devices, and what can be done to them."""
+
+import strawberry
+
+import resolvers.group as doors
+from models import device as rows
+from schema.fields import (
+    AFTER,
+    FIRST,
+    Connection,
+    DeviceID,
+    Input,
+    Node,
+    Payload,
+    asked,
+    described,
+    id_of,
+    mutation,
+    optional,
+    outcome,
+    resolved_by,
+    rows_of,
+)
+from schema.lazies import DeviceRef, FirmwareRef
+from schema.rejected import RejectedDevice
+
+
+@strawberry.type(description="A named set of a product's devices. What is in a group is in all groups above it, too.")
+class DeviceGroup(Node):
+    is_type_of = rows_of(rows.DeviceGroup)
+    id: strawberry.ID = id_of("DeviceGroup")
+    name: str = described("Its own name: a-z, 0-9, - and _.")
+    path: str = described('Names from the top down, joined by "/"; unique in the product.')
+    parent: "DeviceGroup | None" = resolved_by(doors.parent, "The group it is inside; null at the top.")
+    children: list["DeviceGroup"] = resolved_by(doors.children, "The groups right inside it, by name.")
+    devices: Connection[DeviceRef] = asked(doors.devices, "Its devices and those of all groups inside it, by id.", first=FIRST, after=AFTER)
+    released_firmware: FirmwareRef | None = resolved_by(
+        doors.released_firmware, "The version released to this very group; null when none is. Groups above may have one."
+    )
+
+
+# ── inputs and payloads ──
+@strawberry.input(description="A new group.")
+class CreateDeviceGroupInput(Input):
+    product_id: int = described("Of which product.")
+    name: str = described("1 to 64 characters of a-z, 0-9, - and _; nothing is changed silently.")
+    parent: str | None = optional("The group to put it in, as a path; absent: at the top. Groups are at most 8 deep.")
+
+
+@strawberry.type(description="The new group, still empty.")
+class CreateDeviceGroupPayload(Payload):
+    group: DeviceGroup | None = outcome("The group.")
+
+
+@strawberry.input(description="Another name for a group.")
+class RenameDeviceGroupInput(Input):
+    id: strawberry.ID = described("The group's global id.")
+    name: str = described("1 to 64 characters of a-z, 0-9, - and _.")
+
+
+@strawberry.type(description="The group as it is now; the paths of groups inside it have followed.")
+class RenameDeviceGroupPayload(Payload):
+    group: DeviceGroup | None = outcome("The group.")
+
+
+@strawberry.input(description="A group with no groups inside it.")
+class DeleteDeviceGroupInput(Input):
+    id: strawberry.ID = described("The group's global id.")
+
+
+@strawberry.type(description="Gone, and with it what was released to it; its devices stay in the product.")
+class DeleteDeviceGroupPayload(Payload):
+    pass
+
+
+@strawberry.input(description="Devices for a group.")
+class AddDevicesToGroupInput(Input):
+    group_id: strawberry.ID = described("The group's global id.")
+    device_ids: list[DeviceID] = described("Devices of the group's product, at most 250.")
+
+
+@strawberry.type(description="The group with the devices; each was added unless it is in `rejected`.")
+class AddDevicesToGroupPayload(Payload):
+    group: DeviceGroup | None = outcome("The group.")
+    rejected: list[RejectedDevice] = strawberry.field(description="Devices that were left as they were.", default_factory=list)
+
+
+@strawberry.input(description="Devices to take out of a group.")
+class RemoveDevicesFromGroupInput(Input):
+    group_id: strawberry.ID = described("The group's global id.")
+    device_ids: list[DeviceID] = described("Devices of the group's product, at most 250.")
+
+
+@strawberry.type(description="The group without the devices, of which those in `rejected` are not the product's.")
+class RemoveDevicesFromGroupPayload(Payload):
+    group: DeviceGroup | None = outcome("The group.")
+    rejected: list[RejectedDevice] = strawberry.field(description="Devices that were left as they were.", default_factory=list)
+
+
+@strawberry.type
+class GroupMutations:
+    create_device_group: CreateDeviceGroupPayload = mutation(
+        doors.create_device_group, CreateDeviceGroupInput, CreateDeviceGroupPayload, "Make a group. Needs DEVELOPER."
+    )
+    rename_device_group: RenameDeviceGroupPayload = mutation(
+        doors.rename_device_group, RenameDeviceGroupInput, RenameDeviceGroupPayload, "Rename a group. Needs DEVELOPER."
+    )
+    delete_device_group: DeleteDeviceGroupPayload = mutation(
+        doors.delete_device_group, DeleteDeviceGroupInput, DeleteDeviceGroupPayload, "Delete a group. Needs DEVELOPER."
+    )
+    add_devices_to_group: AddDevicesToGroupPayload = mutation(
+        doors.add_devices_to_group,
+        AddDevicesToGroupInput,
+        AddDevicesToGroupPayload,
+        "Put devices into a group; again is no error. Needs DEVELOPER.",
+    )
+    remove_devices_from_group: RemoveDevicesFromGroupPayload = mutation(
+        doors.remove_devices_from_group,
+        RemoveDevicesFromGroupInput,
+        RemoveDevicesFromGroupPayload,
+        "Take devices out of a group, not out of groups inside it; again is no error. Needs DEVELOPER.",
+    )

@@ -1,0 +1,35 @@
+"""Everything that can be followed live."""
+
+from collections.abc import AsyncGenerator
+
+import strawberry
+
+import resolvers.live
+from schema.event import DeviceStatusMessage, EventMessage
+from schema.fields import Cursor, DeviceID, argument, streamed
+
+_DEVICE = argument(DeviceID | None, "Of this device alone.")
+_GROUP = argument(str | None, "Of devices that are in this group, by its path, or in one below it; as they come and go.")
+_AFTER = argument(Cursor | None, "Go on behind this cursor, of a message or of history; absent: begin now.")
+
+
+@strawberry.type(description="Everything that can be followed live.")
+class Subscription:
+    events: AsyncGenerator[EventMessage, None] = streamed(
+        resolvers.live.events,
+        "Events of a product as they are published, in order and at least once; first a gap if some cannot be given any more.",
+        product_id=argument(int, "Which product."),
+        device_id=_DEVICE,
+        group=_GROUP,
+        name_prefix=argument(str | None, "Whose name begins so; upper and lower case differ."),
+        after=_AFTER,
+    )
+    device_status: AsyncGenerator[DeviceStatusMessage, None] = streamed(
+        resolvers.live.device_status,
+        "How devices change. For one device it begins with a SNAPSHOT, whose cursor is where the stream goes on.",
+        product_id=argument(int | None, "Of this product; may be absent if deviceId is given."),
+        device_id=_DEVICE,
+        group=_GROUP,
+        after=_AFTER,
+    )
+    # importProgress comes with imports.

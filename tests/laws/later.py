@@ -1,0 +1,49 @@
+"""What the contract promises and is not built yet, with the reason: places as tests/laws/contract.py names them.
+
+The law fails for whatever stands here and exists, so that the list only shrinks.
+"""
+
+LATER: dict[str, str] = {
+    "staged rollouts come with their own issue": """
+        Mutation.abortRollout Mutation.approveRollout Mutation.pauseRollout Mutation.resumeRollout Mutation.startRollout
+        Product.rollouts Subscription.rolloutProgress
+    """,
+    "plans of a release come with the rollouts": """
+        Query.planRelease ReleaseFirmwareInput.planToken
+    """,
+    "billing comes with its own issue; until then every organization is exempt": """
+        CreateOrganizationInput.cardSetupId CreateOrganizationInput.plan Mutation.advanceSandboxClock Mutation.cancelSubscription
+        Mutation.changePlan Mutation.completeSandboxCardSetup Mutation.createCardSetup Mutation.payOpenInvoice
+        Mutation.reactivateSubscription Mutation.updateCard Organization.billing Server.billingMode Subscription.billingChanged
+    """,
+    "customers who sign in themselves come with the customers' issue": """
+        Mutation.claimDevice Mutation.createClaimCode Mutation.createCustomerToken Mutation.createOAuthClient
+        Mutation.deleteOAuthClient Mutation.importCustomers Mutation.logInCustomer Mutation.signUpCustomer Viewer.customer
+    """,
+    "groups as walls come with the customers' issue": """
+        DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess
+    """,
+    "signatures of firmware come with the other formats": """
+        UploadFirmwareInput.signature
+    """,
+    "keys that make a repeated call harmless come with their own issue": """
+        CreateAccessTokenInput.idempotencyKey CreateApiUserInput.idempotencyKey CreateCustomerInput.idempotencyKey
+        CreateDeviceGroupInput.idempotencyKey CreateOrganizationInput.idempotencyKey CreateProductInput.idempotencyKey
+        ImportCustomersInput.idempotencyKey ImportDevicesInput.idempotencyKey LockAndFlashInput.idempotencyKey
+        RegisterDeviceInput.idempotencyKey ReleaseFirmwareInput.idempotencyKey UploadFirmwareInput.idempotencyKey
+        WithdrawReleaseInput.idempotencyKey
+    """,
+    "products, devices, firmware and the log are on their way": """
+        Mutation.addDevicesToGroup Mutation.answerQuestions Mutation.approveDevices Mutation.assignDevice Mutation.callFunction
+        Mutation.createCustomer Mutation.createDeviceGroup Mutation.createProduct Mutation.deleteCustomer
+        Mutation.deleteDeviceGroup Mutation.deleteFirmware Mutation.denyDevices Mutation.importDevices Mutation.lockAndFlash
+        Mutation.pingDevice Mutation.publishEvent Mutation.readVariable Mutation.registerDevice Mutation.releaseFirmware
+        Mutation.removeDevices Mutation.removeDevicesFromGroup Mutation.renameDeviceGroup Mutation.rotateProvisioningKey
+        Mutation.startManufacturing Mutation.unblockUpdates Mutation.unclaimDevice Mutation.undoImport Mutation.unlockDevices
+        Mutation.updateDevice Mutation.updateFirmware Mutation.updateProduct Mutation.uploadFirmware Mutation.withdrawRelease
+        Product.configuration Product.createdAt Product.customers Product.description Product.device Product.devices
+        Product.events Product.firmware Product.firmwares Product.fleet Product.group Product.groups Product.imports Product.name
+        Product.organization Product.platform Product.releasedFirmware Product.slug Query.device Query.product Subscription
+        Viewer.devices
+    """,
+}

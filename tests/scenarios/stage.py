@@ -1,0 +1,129 @@
+"""The stage of the laws: an organization with everybody a rule can name, built once a run and copied for each case."""
+
+import asyncio
+import dataclasses
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from auth.credentials import issue
+from auth.scopes import SCOPES
+from auth.tokens import Kind
+from models.account import ApiUser, Token
+from models.customer import Customer
+from models.organization import Organization, Role
+from models.product import Product
+from settings import Settings
+from tests.house import GraphQLFailed, HouseTester, open_house
+
+ACME = "acme"
+LAMP, FAN = 1094, 1095  # products of Acme
+PASSWORD = "a correct horse for the tests"
+
+# ── the cast ──
+OWNER, ADMIN, DEVELOPER, SUPPORT, VIEWER = (str(role) for role in Role)  # members of Acme
+TEAM = (OWNER, ADMIN, DEVELOPER, SUPPORT, VIEWER)
+NOBODY = "nobody"
+STRANGER = "stranger"  # owner of another organization
+GUEST = "guest"  # an account without an organization
+CUSTOMER = "customer"  # of the product LAMP
+PROGRAM = "program"  # a token of Acme's owner
+MACHINE = "machine"  # an API user of Acme
+BOUND = "bound machine"  # an API user of Acme's product FAN
+
+EVERY_SCOPE = tuple(scope.name for scope in SCOPES)
+
+
+@dataclasses.dataclass
+class Stage:
+    """One copy of it: a house, and the token of everybody; nobody has none."""
+
+    tester: HouseTester
+    tokens: Mapping[str, str]
+
+    async def owner(self, mutation: str, answer: str, **input: Any) -> Any:
+        """Acme's owner does this; fails unless it is done."""
+        payload = await self.tester.do(mutation, answer, self.tokens[OWNER], **input)
+        assert payload["errors"] == [], payload
+        return payload
+
+    async def call(self, who: str, mutation: str, input: Mapping[str, Any]) -> str:
+        """The code with which `who` is refused, of whichever kind, or DONE."""
+        try:
+            payload = await self.tester.do(mutation, "clientMutationId", self.tokens.get(who), **input)
+        except GraphQLFailed as refused:
+            return str(refused.codes[0] or refused)
+        return str(payload["errors"][0]["code"]) if payload["errors"] else DONE
+
+    async def read(self, who: str, text: str, variables: Mapping[str, Any]) -> str:
+        """Like `call`, for a query whose one field is named `found`; NULL when that is its answer."""
+        try:
+            answer = await self.tester.ask(text, self.tokens.get(who), **variables)
+        except GraphQLFailed as refused:
+            return str(refused.codes[0] or refused)
+        return NULL if answer["found"] in (None, [None]) else DONE
+
+    async def limit(self, scopes: tuple[str, ...]) -> None:
+        """Give the program and both machines these scopes, past what each may be given."""
+        await Token.filter(name=PROGRAM).update(scopes=list(scopes))
+        await ApiUser.all().update(scopes=list(scopes))
+
+
+DONE, NULL = "done", "null"
+
+
+class Stages:
+    """The stage as a template on one kind of database, and the way to copy it."""
+
+    def __init__(self, template: Settings, copy: Callable[[Settings, Path], Settings], tokens: Mapping[str, str]) -> None:
+        self._template = template
+        self._copy = copy
+        self._tokens = tokens
+        self._copies = 0
+
+    @asynccontextmanager
+    async def one(self, folder: Path) -> AsyncIterator[Stage]:
+        """A fresh copy below `folder`."""
+        self._copies += 1
+        place = folder / f"stage-{self._copies}"
+        shutil.copytree(self._template.data_dir, place)
+        async with open_house(self._copy(self._template, place)) as house:
+            yield Stage(HouseTester(house), self._tokens)
+
+
+def build(settings: Settings, copy: Callable[[Settings, Path], Settings]) -> Stages:
+    """Fill the migrated database of `settings`; `copy` gives the settings of a copy whose data folder is already there."""
+    with ThreadPoolExecutor(1) as elsewhere:  # a loop of its own: the fixture that asks has none, or a test's
+        tokens = elsewhere.submit(lambda: asyncio.run(_fill(settings))).result()
+    return Stages(settings, copy, tokens)
+
+
+async def _fill(settings: Settings) -> dict[str, str]:
+    async with open_house(dataclasses.replace(settings, max_organizations_per_user=0)) as house:
+        tester = HouseTester(house)
+        tokens = {OWNER: await tester.owner("ann", "Acme"), STRANGER: await tester.owner("eve", "Other")}
+        tokens[GUEST] = await tester.person(GUEST)
+        for role in TEAM[1:]:
+            tokens[role] = await tester.member(tokens[OWNER], role.lower(), role)
+        return {**tokens, **await _programs(tester, tokens[OWNER])}
+
+
+async def _programs(tester: HouseTester, owner: str) -> dict[str, str]:
+    """Products and customers are rows here: how they are made through the API is for their own scenarios."""
+    acme, now = await Organization.get(slug=ACME), datetime.now(UTC)
+    lamp, fan = [
+        await Product.create(number=number, organization=acme, slug=name.lower(), name=name, platform="PHOTON", created_at=now)
+        for number, name in ((LAMP, "Lamp"), (FAN, "Fan"))
+    ]
+    kim = await Customer.create(product=lamp, username="kim", username_key="kim", created_at=now)
+    customer, _ = await issue(Kind.CUSTOMER, owner=kim, now=now, scopes=["devices:read", "devices:call", "events:read", "devices:claim"])
+    program = await tester.do("createAccessToken", "token", owner, name=PROGRAM, scopes=["devices:read"])
+    tokens = {CUSTOMER: customer.text, PROGRAM: str(program["token"])}
+    for name, product in ((MACHINE, None), (BOUND, fan)):
+        row = await ApiUser.create(organization=acme, product=product, name=name, scopes=[], created_at=now)
+        tokens[name] = (await issue(Kind.API_USER, owner=row, now=now))[0].text
+    return tokens
