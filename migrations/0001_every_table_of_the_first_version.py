@@ -356,6 +356,53 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="SandboxDelivery",
+            fields=[
+                ("id", fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                ("event", fields.CharField(max_length=80)),
+                ("endpoint", fields.CharField(max_length=80)),
+                ("attempts", fields.IntField(default=0)),
+                ("first_at", fields.BigIntField()),
+                ("due_at", fields.BigIntField(null=True)),
+                ("delivered_at", fields.BigIntField(null=True)),
+                ("status", fields.IntField(null=True)),
+            ],
+            options={"table": "sandbox_delivery", "app": "models", "indexes": [Index(fields=["due_at", "id"]), Index(fields=["event"])]},
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="SandboxObject",
+            fields=[
+                ("number", fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                ("id", fields.CharField(unique=True, max_length=80)),
+                ("type", fields.CharField(max_length=40)),
+                ("customer", fields.CharField(null=True, max_length=80)),
+                ("clock", fields.CharField(null=True, max_length=80)),
+                ("created", fields.BigIntField()),
+                ("due_at", fields.BigIntField(null=True)),
+                ("body", fields.JSONField()),
+                ("hidden", fields.JSONField()),
+            ],
+            options={
+                "table": "sandbox_object",
+                "app": "models",
+                "indexes": [Index(fields=["type", "customer"]), Index(fields=["customer"]), Index(fields=["clock", "due_at"])],
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="SandboxReply",
+            fields=[
+                ("key", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=255)),
+                ("fingerprint", fields.CharField(max_length=64)),
+                ("status", fields.IntField()),
+                ("body", fields.JSONField()),
+                ("created", fields.BigIntField()),
+            ],
+            options={"table": "sandbox_reply", "app": "models", "indexes": [Index(fields=["created"])]},
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="ServerProcess",
             fields=[
                 ("id", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=32)),

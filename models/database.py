@@ -30,6 +30,7 @@ MODEL_MODULES: tuple[str, ...] = (
     "models.operations",
     "models.organization",
     "models.product",
+    "models.sandbox_billing",
 )
 
 STATEMENT_TIMEOUT_S = 5  # seconds a statement may run on the PostgreSQL server; migrations have no limit
