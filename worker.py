@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from auth.ledger import forget_paid
-from fleet import importing
+from billing.outbox import END, RECONCILE, SEATS, TRIAL
+from fleet import importing, paying
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from mailer import MailRefused
@@ -124,7 +125,14 @@ async def _import(payload: Mapping[str, Any], house: House) -> None:
     await importing.run_import(int(payload["import_id"]), house=house)
 
 
-HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: _import}
+def _billing(kind: str) -> Handler:
+    async def keep(payload: Mapping[str, Any], house: House) -> None:
+        await paying.keep_promise(kind, payload, house=house)
+
+    return keep
+
+
+HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: _import} | {kind: _billing(kind) for kind in (SEATS, END, TRIAL, RECONCILE)}
 
 
 async def _forget_done_jobs(house: House, now: datetime) -> None:
@@ -139,7 +147,18 @@ async def _forget_paid_debts(house: House, now: datetime) -> None:
     await forget_paid(now)
 
 
+async def _pass_sandbox_time(house: House, now: datetime) -> None:
+    await paying.pass_time(house)
+
+
+async def _reconcile_billing(house: House, now: datetime) -> None:
+    if house.till is not None:
+        await paying.keep_promise(RECONCILE, {}, house=house)
+
+
 SWEEPS = (
+    Sweep("billing sandbox", 1, _pass_sandbox_time),
+    Sweep("billing reconciliation", 86400, _reconcile_billing),
     Sweep("done jobs", 3600, _forget_done_jobs),
     Sweep("log retention", 60, _purge_log),
     Sweep("throttle", 3600, _forget_paid_debts),

@@ -3,7 +3,7 @@
 Source: guide, "Setting up an organization", "Cancelling a subscription", "Re-activate a subscription".
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from billing import cards
 from billing.mirroring import refresh

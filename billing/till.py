@@ -1,16 +1,20 @@
 """What billing works with: the gateway, the settings that are terms, and whoever tells people; and one customer's turn."""
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from billing.stripe_client import StripeGateway
 from models.billing import BillingAccount
 from models.named_lock import alone
 from models.organization import BillingState, Organization
 from settings import Settings
+
+if TYPE_CHECKING:
+    from billing.sandbox_desk import SandboxDesk
 
 
 class NoticeKind(StrEnum):
@@ -53,6 +57,8 @@ class Till:
     gateway: StripeGateway
     settings: Settings
     teller: Teller
+    webhook_secrets: Sequence[str]
+    desk: "SandboxDesk | None" = None  # with BILLING=sandbox
 
 
 def turn(account: BillingAccount) -> AbstractAsyncContextManager[None]:

@@ -23,9 +23,7 @@ class BillingNews:
     async def tell(self, organization: Organization, notice: Notice) -> None:
         members = Member.filter(organization_id=organization.id, role__in=MANAGERS).select_related("user").order_by("id")
         for member in await members:
-            mail = letter(
-                member.user.email, notice, organization=organization.name, slug=organization.slug, public_url=self.public_url
-            )
+            mail = letter(member.user.email, notice, organization=organization.name, slug=organization.slug, public_url=self.public_url)
             await jobs.mail(mail, self.sealer)
 
     async def moved(self, organization: Organization, before: BillingState, after: BillingState) -> None:

@@ -24,7 +24,7 @@ SLUG_TRIES = 8  # with four random hexadecimal digits each
 
 
 async def create_organization(
-    name: str, *, plan: BillingPlan = BillingPlan.TEAM_MONTHLY, card_setup_id: int | None = None, house: House, by: Viewer
+    name: str, *, plan: BillingPlan | None = None, card_setup_id: int | None = None, house: House, by: Viewer
 ) -> Organization:
     """Found an organization with its trial; whoever asks becomes its owner. Nothing is charged before the trial is over.
 
@@ -39,7 +39,7 @@ async def create_organization(
     base = slug_base(title) or "organization"
     for slug in (base, *(f"{base}-{secrets.token_hex(2)}" for _ in range(SLUG_TRIES))):
         with suppress(IntegrityError):  # the slug is taken, perhaps at this very moment
-            organization = await _found(slug, title, plan, account, user, house, by)
+            organization = await _found(slug, title, plan or BillingPlan.TEAM_MONTHLY, account, user, house, by)
             return await _begun(organization, account, house)
     raise AlreadyExists("Every slug made of this name is taken: choose another name.", path=("name",))
 

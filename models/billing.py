@@ -11,6 +11,12 @@ class BillingPlan(StrEnum):
     TEAM_ANNUAL = "TEAM_ANNUAL"
 
 
+class BillingMode(StrEnum):
+    STRIPE = "STRIPE"
+    SANDBOX = "SANDBOX"
+    OFF = "OFF"
+
+
 class CardSetupFlow(StrEnum):
     HOSTED = "HOSTED"
     ELEMENTS = "ELEMENTS"

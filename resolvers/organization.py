@@ -6,10 +6,12 @@ from typing import Any
 
 from fleet import founding, inviting, scope
 from models.account import ApiUser, User
+from models.billing import BillingPlan
 from models.global_ids import number_of
 from models.operations import AuditEntry
 from models.organization import Invitation, Member, Organization, Role
 from models.product import Product
+from resolvers.billing import without_card_numbers
 from resolvers.context import Context
 from resolvers.paging import Order, Page, Slice, given, page
 
@@ -17,9 +19,7 @@ Answer = Mapping[str, Any]
 
 
 @without_card_numbers
-async def create_organization(
-    context: Context, *, name: str, plan: BillingPlan = BillingPlan.TEAM_MONTHLY, card_setup_id: str | None = None
-) -> Answer:
+async def create_organization(context: Context, *, name: str, plan: BillingPlan | None = None, card_setup_id: str | None = None) -> Answer:
     setup = number_of("CardSetup", card_setup_id, path=("cardSetupId",)) if card_setup_id else None
     organization = await founding.create_organization(name, plan=plan, card_setup_id=setup, house=context.house, by=context.viewer)
     await context.look_again()
