@@ -53,7 +53,7 @@ def serve(settings: Settings) -> None:
     with only_process(settings.data_dir) if settings.is_sqlite else nullcontext():
         asyncio.run(migrate(settings))
         app = App(settings)
-        server.run(app, settings, drain=app.drain, ready=lambda _: print(f"Flotilla is open: {settings.public_url}/", flush=True))  # noqa: T201  for whoever started it
+        server.run(app, settings, drain=app.drain, ready=lambda _: print(f"Flotilla is open: {settings.public_url}/", flush=True))
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import re
 import tempfile
 import time
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -160,10 +160,8 @@ class Blobs:
 
     async def delete(self, sha256: str) -> None:
         """Forget the bytes; nothing happens if they are not there. The caller knows that no firmware uses them any more."""
-        try:
+        with suppress(FileNotFoundError):
             await self._store.delete_async(_key(sha256))
-        except FileNotFoundError:
-            pass
 
     async def presign(self, sha256: str, expires_s: int) -> str | None:
         """A URL anyone may fetch the bytes from until it expires; None if this store has none and we serve them ourselves."""

@@ -1,5 +1,7 @@
 """The tree of errors a caller can cause, each with the code clients act on and a sentence saying what to do."""
 
+from enum import StrEnum
+
 
 class CallerError(Exception):
     """Something the caller did, asked for, or ran into; never a defect of ours.
@@ -234,7 +236,49 @@ class ProviderUnreachable(RequestRefused):
         self.retry_after = retry_after
 
 
-# Every code that `errors` of a payload can carry, with its sentence in the schema; some belong to rooms still to come.
+class ErrorCode(StrEnum):
+    """Every code that `errors` of a payload can carry; some belong to rooms still to come."""
+
+    INVALID_INPUT = "INVALID_INPUT"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    FORBIDDEN = "FORBIDDEN"
+    ORGANIZATION_INACTIVE = "ORGANIZATION_INACTIVE"
+    RATE_LIMITED = "RATE_LIMITED"
+    NO_SUCH_ACCOUNT = "NO_SUCH_ACCOUNT"
+    ALREADY_IN_ORGANIZATION = "ALREADY_IN_ORGANIZATION"
+    ALREADY_INVITED = "ALREADY_INVITED"
+    LAST_OWNER = "LAST_OWNER"
+    WRONG_CREDENTIALS = "WRONG_CREDENTIALS"
+    PASSWORD_TOO_WEAK = "PASSWORD_TOO_WEAK"
+    UNANSWERED_QUESTIONS = "UNANSWERED_QUESTIONS"
+    WRONG_AUTH_METHOD = "WRONG_AUTH_METHOD"
+    DEVICE_OFFLINE = "DEVICE_OFFLINE"
+    DEVICE_ALREADY_CLAIMED = "DEVICE_ALREADY_CLAIMED"
+    DEVICE_NOT_CLAIMABLE = "DEVICE_NOT_CLAIMABLE"
+    ACTIVATION_CODE_REQUIRED = "ACTIVATION_CODE_REQUIRED"
+    ACTIVATION_CODE_WRONG = "ACTIVATION_CODE_WRONG"
+    ACTIVATION_CODE_USED = "ACTIVATION_CODE_USED"
+    VERSION_NOT_INCREASING = "VERSION_NOT_INCREASING"
+    TITLE_TAKEN = "TITLE_TAKEN"
+    BINARY_MISMATCH = "BINARY_MISMATCH"
+    BINARY_INVALID = "BINARY_INVALID"
+    FIRMWARE_NOT_PROVEN = "FIRMWARE_NOT_PROVEN"
+    FIRMWARE_IN_USE = "FIRMWARE_IN_USE"
+    PLAN_STALE = "PLAN_STALE"
+    FUNCTION_UNKNOWN = "FUNCTION_UNKNOWN"
+    VARIABLE_UNKNOWN = "VARIABLE_UNKNOWN"
+    DEVICE_TIMEOUT = "DEVICE_TIMEOUT"
+    DEVICE_ERROR = "DEVICE_ERROR"
+    CARD_REQUIRED = "CARD_REQUIRED"
+    CARD_DECLINED = "CARD_DECLINED"
+    CARD_NUMBER_REFUSED = "CARD_NUMBER_REFUSED"
+    ACTION_REQUIRED = "ACTION_REQUIRED"
+    ALREADY_ACTIVE = "ALREADY_ACTIVE"
+    NOT_CANCELABLE = "NOT_CANCELABLE"
+
+
+# The sentence of each in the schema.
 ERROR_CODES = {
     "INVALID_INPUT": "A value is not of the form its description asks for; `path` names it.",
     "NOT_FOUND": "There is no such thing, or you may not see it.",

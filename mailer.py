@@ -175,10 +175,8 @@ def _message(mail: Mail, sender: str, *, utf8: bool) -> EmailMessage:
     message["Auto-Submitted"] = "auto-generated"
     text = mail.text.encode(errors="replace").decode()
     short = max((len(line.encode()) for line in text.splitlines()), default=0) <= LINE_MAX_BYTES
-    if short and text.isascii():
-        transfer = "7bit"  # never re-wrapped: a token on a line of its own stays there for every reader
-    else:
-        transfer = "8bit" if short and utf8 else "quoted-printable"
+    # never re-wrapped: a token on a line of its own stays there for every reader
+    transfer = "7bit" if short and text.isascii() else "8bit" if short and utf8 else "quoted-printable"
     message.set_content(text, charset="utf-8", cte=transfer)
     return message
 

@@ -2,19 +2,16 @@
 
 from collections.abc import Iterable
 
-from auth.viewer import Viewer
+from auth.viewer import INACTIVE, Viewer
 from billing.seats import seats_changed
 from errors import OrganizationInactive
-from models.organization import BillingState, Organization
-
-# Source: guide, "Failed Payments" and "Cancelling a subscription": devices and customers go on, the team waits outside.
-WITHOUT_ACCESS = (BillingState.LOCKED, BillingState.INACTIVE, BillingState.INCOMPLETE)
+from models.organization import WITHOUT_ACCESS, Organization
 
 
 def require_active(organization: Organization) -> None:
     """Raises OrganizationInactive while the organization's subscription gives its team no access."""
     if organization.billing_state in WITHOUT_ACCESS:
-        raise OrganizationInactive("This organization's subscription is inactive: re-activate it under billing.")
+        raise OrganizationInactive(INACTIVE)
 
 
 def require_active_for(viewer: Viewer, organization: Organization) -> None:
@@ -36,7 +33,7 @@ async def inactive_among(organization_ids: Iterable[int]) -> set[int]:
 async def require_still_active(organization_id: int) -> None:
     """For a running stream of a team. Raises OrganizationInactive once access has ended."""
     if await inactive_among([organization_id]):
-        raise OrganizationInactive("This organization's subscription is inactive: re-activate it under billing.")
+        raise OrganizationInactive(INACTIVE)
 
 
 __all__ = ["WITHOUT_ACCESS", "inactive_among", "require_active", "require_active_for", "require_still_active", "seats_changed"]

@@ -66,7 +66,7 @@ async def adopt(account: BillingAccount, organization: Organization, plan: Billi
     The provider is told after the commit; if that fails, by the promise made here. Raises AlreadyExists when another organization
     took the customer at the same moment.
     """
-    ends = now + timedelta(days=till.settings.billing_trial_days)
+    ends = now.replace(microsecond=0) + timedelta(days=till.settings.billing_trial_days)
     values = {"plan": plan, "trial_granted_at": now, "trial_ends_at": ends, "access_until": ends, "quantity": 1}
     free = BillingAccount.filter(id=account.id, organization_id=None, trial_granted_at=None)
     if not await free.update(organization_id=organization.id, **values):

@@ -115,7 +115,7 @@ async def _insert(ids: list[str], terms: Terms) -> int:
     """New devices; whichever import comes first has them. The number of those that were new."""
     sql = f"""INSERT INTO device (device_id, product_id, created_at, import_id, forced)
               SELECT said.value, $2, $3, $4, $5 = 1 FROM {_listed("$1")} WHERE TRUE
-              ON CONFLICT (device_id) DO NOTHING"""  # noqa: S608  our own words
+              ON CONFLICT (device_id) DO NOTHING"""
     return await execute(sql, [ids, terms.product_id, terms.now, terms.import_id, int(terms.force)])
 
 
@@ -192,6 +192,6 @@ async def _force(members: list[str], terms: Terms) -> list[Former]:
 
 async def _join(ids: list[str], terms: Terms) -> list[str]:
     sql = f"""INSERT INTO group_membership (group_id, device_id) SELECT $2, said.value FROM {_listed("$1")} WHERE TRUE
-              ON CONFLICT (group_id, device_id) DO NOTHING RETURNING device_id"""  # noqa: S608  our own words
+              ON CONFLICT (group_id, device_id) DO NOTHING RETURNING device_id"""
     joined = await rows(sql, [ids, terms.group_id])
     return [row["device_id"] for row in joined]

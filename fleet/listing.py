@@ -114,7 +114,7 @@ class DeviceList:
         return [(place, by_id[device_id]) for place, device_id in found if device_id in by_id]
 
     async def count(self) -> int:
-        sql = f"SELECT COUNT(*) AS count FROM {_TABLES} WHERE {self._where.text}"  # noqa: S608  our own words
+        sql = f"SELECT COUNT(*) AS count FROM {_TABLES} WHERE {self._where.text}"
         return int((await rows(sql, self._where.values))[0]["count"])
 
     def _parts(self, beyond: Place | None, backward: bool) -> list[bool]:
@@ -134,7 +134,7 @@ class DeviceList:
         sign = " DESC" if self._key.descending != backward else ""
         by = f"{column}{sign}, " if column else ""
         sql = (
-            f"SELECT d.device_id, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"  # noqa: S608  our own words
+            f"SELECT d.device_id, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"
             f" ORDER BY {by}d.device_id{' DESC' if backward else ''} LIMIT {int(count)}"
         )
         return [(Place(row["place"], row["device_id"]), row["device_id"]) for row in await rows(sql, where.values)]
@@ -189,7 +189,7 @@ class _Reading:
             [self._product.id, group.id, len(group.path) + 1, f"{group.path}/"],
         )
         ids = self._where.put([row["id"] for row in below])
-        return f"EXISTS (SELECT 1 FROM group_membership m WHERE m.device_id = d.device_id AND m.group_id = ANY({ids}))"  # noqa: S608  our own words
+        return f"EXISTS (SELECT 1 FROM group_membership m WHERE m.device_id = d.device_id AND m.group_id = ANY({ids}))"
 
     def _simple(self, name: str, value: Any) -> str:
         put = self._where.put
@@ -230,7 +230,7 @@ class _Reading:
             return f"(d.owner_id IS NOT NULL AND d.owner_id = {self._where.put(number_of('Customer', text))})"
         except NotFound:
             name = self._where.put(same_name_key(_storable(text)))
-            return f"EXISTS (SELECT 1 FROM customer c WHERE c.id = d.owner_id AND c.username_key = {name})"  # noqa: S608  our own words
+            return f"EXISTS (SELECT 1 FROM customer c WHERE c.id = d.owner_id AND c.username_key = {name})"
 
 
 def _like(column: str, pattern: str) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tortoise.expressions import Q, Subquery
 from tortoise.models import Model
@@ -257,9 +257,8 @@ def device_key(device_id: str) -> str:
 def _in_products(viewer: Viewer, product: str = "product") -> Q:
     """The rows of products(viewer), for tables that have a product, or reach one by this path."""
     bound = viewer.bound_product_id
-    if bound:
-        return Q(**{f"{product}_id": bound})
-    return Q(**{f"{product}__organization_id__in": _organization_ids(viewer)})
+    condition: dict[str, Any] = {f"{product}_id": bound} if bound else {f"{product}__organization_id__in": _organization_ids(viewer)}
+    return Q(**condition)
 
 
 def _organization_ids(viewer: Viewer) -> list[int]:

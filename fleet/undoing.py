@@ -102,7 +102,7 @@ async def _restore(row: Import, moved: Sequence[Former]) -> list[str]:
     owners = {each["device_id"]: each["owner_id"] for each in held}
     back = [former for former in moved if former["id"] in owners and owners[former["id"]] == former["owner_id"]]
     columns = ", ".join(f"{name} = ${place}" for place, name in enumerate(RESTORED, start=2))
-    sql = f"UPDATE device SET {columns} WHERE device_id = $1"  # noqa: S608  our own words
+    sql = f"UPDATE device SET {columns} WHERE device_id = $1"
     await execute_many(sql, [(former["id"], *(former[name] for name in RESTORED)) for former in back])
     for former in back:
         await _return_to_groups(row, former)

@@ -10,6 +10,7 @@ from tortoise.exceptions import IntegrityError
 from auth.spelling import require_text, same_name_key
 from auth.viewer import Viewer
 from billing.access import require_active
+from blobs import Stored
 from errors import FirmwareInUse, InvalidInput, NotFound, TitleTaken, VersionNotIncreasing
 from firmware_formats.gate import Verdict, judge
 from firmware_formats.platforms import size_cap
@@ -55,25 +56,11 @@ async def upload_firmware(
         verdict = await asyncio.to_thread(_judged, await incoming.content(), product, version, house.settings.firmware_max_bytes)
         await _require_increasing(product, verdict.version)
         stored = await house.blobs.keep(incoming)
-    now = datetime.now(UTC)
     try:
         async with transaction():
             await _take_version(product, verdict.version)
-            firmware = await Firmware.create(
-                product=product,
-                version=verdict.version,
-                display_version=(verdict.display_version or "")[:100] or None,
-                title=shown_title,
-                title_key=same_name_key(shown_title)[:200],
-                description=told,
-                format=verdict.format,
-                verified=verdict.verified,
-                file_name=_file_name(file_name),
-                size=stored.size,
-                sha256=stored.sha256,
-                uploaded_at=now,
-                uploaded_by=by.user,
-            )
+            names = {"title": shown_title, "description": told, "file_name": _file_name(file_name)}
+            firmware = await _create(product, verdict, stored, by, **names)
             await _record(by, "firmware.uploaded", product, verdict.version, title=shown_title, sha256=stored.sha256, read=verdict.facts)
     except IntegrityError:
         raise _title_taken() from None
@@ -144,6 +131,22 @@ def _judged(content: bytes, product: Product, version: int | None, settings_max:
         version=version,
         allow_generic=product.allow_generic_firmware,
         settings_max=settings_max,
+    )
+
+
+async def _create(product: Product, verdict: Verdict, stored: Stored, by: Viewer, **names: str) -> Firmware:
+    return await Firmware.create(
+        product=product,
+        version=verdict.version,
+        display_version=(verdict.display_version or "")[:100] or None,
+        title_key=same_name_key(names["title"])[:200],
+        format=verdict.format,
+        verified=verdict.verified,
+        size=stored.size,
+        sha256=stored.sha256,
+        uploaded_at=datetime.now(UTC),
+        uploaded_by=by.user,
+        **names,  # type: ignore[arg-type]  # three columns of text
     )
 
 

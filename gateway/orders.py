@@ -96,7 +96,7 @@ class Considering:
             is_paced = queue is self._in_turn
             detached(self._one(seat, queue.pop(seat)), name="consider a device")
             if is_paced:
-                await asyncio.sleep(random.uniform(0, 2 / PACE_PER_S))  # noqa: S311 - nobody gains by guessing it
+                await asyncio.sleep(random.uniform(0, 2 / PACE_PER_S))
 
     async def _one(self, seat: Seat, refresh: bool) -> None:
         try:

@@ -71,7 +71,8 @@ class Gateway(Generic[A]):
     def settle(self, connection: Connection[A]) -> None:
         """The newest session wins, whichever was admitted first; the rate goes on from the former one."""
         device_id, admission = connection.device_id, connection.admission
-        assert device_id is not None and admission is not None
+        assert device_id is not None
+        assert admission is not None
         former = self.of_device.get(device_id)
         if former is not None and former.admission is not None and former.admission.epoch > admission.epoch:
             connection.close(Closing.REPLACED, "a newer session of this device")

@@ -4,12 +4,11 @@ Source: reliability, "Migrations".
 """
 
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]  # ships no types
+import asyncpg
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.context import TortoiseContext, get_current_context
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget, PlanStep
@@ -144,7 +143,7 @@ async def _undone_on_failure(settings: Settings, context: TortoiseContext) -> As
         await context.db().close()
         for journal in ("-wal", "-shm"):
             path.with_name(path.name + journal).unlink(missing_ok=True)
-        os.replace(copy, path)
+        copy.replace(path)
         raise
     copy.unlink()
 

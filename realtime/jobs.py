@@ -66,11 +66,11 @@ async def failed(job: TakenJob, process: str, now: datetime, error: str, *, is_f
     """Try again later; after the last try, or when it is final, park it where people see it."""
     mine = "WHERE id = $3 AND leased_by = $4 AND attempts = $5"
     if is_final or job.attempt > len(TRY_AGAIN_AFTER_S):
-        sql = f"UPDATE job SET parked_at = $1, error = $2, leased_until = NULL {mine}"  # noqa: S608  our own words
+        sql = f"UPDATE job SET parked_at = $1, error = $2, leased_until = NULL {mine}"
         await execute(sql, [now, error[:500], job.id, process, job.attempt])
         return
     due_at = now + timedelta(seconds=TRY_AGAIN_AFTER_S[job.attempt - 1])
-    sql = f"UPDATE job SET due_at = $1, error = $2, leased_until = NULL {mine}"  # noqa: S608  our own words
+    sql = f"UPDATE job SET due_at = $1, error = $2, leased_until = NULL {mine}"
     await execute(sql, [due_at, error[:500], job.id, process, job.attempt])
 
 

@@ -27,17 +27,21 @@ Found = TypeVar("Found")
 
 
 class ByKey(Generic[Row]):
-    """Loads rows of one table by primary key; a key that is None, or names nothing, gives None."""
+    """Loads rows of one table by primary key; a key that is None, or names nothing, gives None.
 
-    def __init__(self, table: type[Row]) -> None:
+    `column` is the key's name where it is a relation: Tortoise filters such a one by no other.
+    """
+
+    def __init__(self, table: type[Row], column: str = "pk") -> None:
         self._table = table
+        self._column = column
         self._loader: DataLoader[Any, Row | None] = DataLoader(load_fn=self._load)
 
     async def load(self, key: object) -> Row | None:
         return None if key is None else await self._loader.load(key)
 
     async def _load(self, keys: Sequence[object]) -> list[Row | None]:
-        found = {row.pk: row for row in await self._table.filter(pk__in=list(keys))}
+        found = {row.pk: row for row in await self._table.filter(**{f"{self._column}__in": list(keys)})}
         return [found.get(key) for key in keys]
 
 
@@ -66,7 +70,7 @@ class Loaders:
     groups: ByKey[DeviceGroup] = field(default_factory=lambda: ByKey(DeviceGroup))
     groups_inside: Gathered[int, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_inside, list))
     groups_of: Gathered[str, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_of, list))
-    presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence))
+    presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence, "device_id"))
     group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
     last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
     devices: ByKey[Device] = field(default_factory=lambda: ByKey(Device))

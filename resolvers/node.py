@@ -76,7 +76,7 @@ async def _member(context: Context, id: str) -> Any:
 
 async def _organization(context: Context, id: str) -> Any:
     found = await scope.organization_by_id(context.viewer, number_of("Organization", id))
-    context.viewer.must("organization.read", found.id)
+    context.viewer.must_be_allowed("organization.read", found.id)
     return found
 
 

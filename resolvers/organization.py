@@ -69,7 +69,7 @@ async def remove_member(context: Context, *, member_id: str) -> Answer:
 async def organization_or_null(context: Context, slug: str) -> Organization | None:
     found = await scope.or_null(scope.organization(context.viewer, slug))
     if found is not None:
-        context.viewer.must("organization.read", found.id)
+        context.viewer.must_be_allowed("organization.read", found.id)
     return found
 
 
@@ -89,6 +89,7 @@ async def api_users(organization: Organization, context: Context) -> list[ApiUse
 
 
 async def products(organization: Organization, context: Context, first: int | None, after: str | None) -> Page[Product]:
+    context.viewer.must("product.read", organization.id, context.viewer.bound_product_id)
     found = scope.products(context.viewer).filter(organization_id=organization.id)
     return await page(found, Slice.of(first, after), list_name=f"products:{organization.id}")
 

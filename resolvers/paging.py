@@ -148,7 +148,11 @@ def _damaged() -> BadRequest:
 def _beyond(columns: tuple[str, ...], keys: list[object], *, descending: bool) -> Q:
     """(a, b) beyond (x, y) as a > x, or a = x and b > y: what both databases take."""
     comparison = "lt" if descending else "gt"
-    beyond = Q(**{f"{columns[-1]}__{comparison}": keys[-1]})
+    beyond = _fits(f"{columns[-1]}__{comparison}", keys[-1])
     for column, key in zip(reversed(columns[:-1]), reversed(keys[:-1]), strict=True):
-        beyond = Q(**{f"{column}__{comparison}": key}) | (Q(**{column: key}) & beyond)
+        beyond = _fits(f"{column}__{comparison}", key) | (_fits(column, key) & beyond)
     return beyond
+
+
+def _fits(condition: str, value: Any) -> Q:
+    return Q(**{condition: value})

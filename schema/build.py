@@ -12,7 +12,7 @@ from schema.query import Query
 from schema.subscription import Subscription
 
 
-def build_schema(extensions: Sequence[type[SchemaExtension] | SchemaExtension] = ()) -> strawberry.Schema:
+def build_schema(extensions: Sequence[type[SchemaExtension]] = ()) -> strawberry.Schema:
     return strawberry.Schema(
         query=Query,
         mutation=Mutation,

@@ -10,7 +10,7 @@ import strawberry
 from strawberry import UNSET
 from strawberry.types import Info
 
-from errors import ERROR_CODES, CallerError, RequestRefused
+from errors import ERROR_CODES, CallerError, ErrorCode, RequestRefused
 from models.global_ids import global_id
 
 T = TypeVar("T")
@@ -212,17 +212,13 @@ class Connection(Generic[T]):
     nodes: list[T] = described("The objects alone.")
     page_info: PageInfo = described("Where this page stands in the list.")
 
-    @strawberry.field(description="How many there are in the whole list; counted only when asked for.")
-    async def total_count(self) -> int:
-        page: Any = self
-        return int(await page.count())
+    total_count: int = strawberry.field(
+        resolver=lambda root: root.count(), description="How many there are in the whole list; counted only when asked for."
+    )
 
 
 # ── mutations ──
-ErrorCode = strawberry.enum(
-    Enum("ErrorCode", {code: strawberry.enum_value(code, description=sentence) for code, sentence in ERROR_CODES.items()}),
-    description="What the caller can do something about, for programs.",
-)
+enumeration(ErrorCode, "What the caller can do something about, for programs.", **ERROR_CODES)
 
 
 @strawberry.type(description="What the caller can do something about.")

@@ -2,7 +2,8 @@
 
 import strawberry
 
-from schema.fields import DeviceID, ErrorCode, described
+from errors import ErrorCode
+from schema.fields import DeviceID, described
 
 
 @strawberry.type(description="A device of a bulk call that was left as it was; the others are done.")

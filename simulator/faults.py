@@ -26,7 +26,7 @@ class Faults:
         self._times: dict[str, float] = {}
         for fault in scripted:
             name, _, number = fault.partition("=")
-            if name not in FAULTS or (name in _AMOUNTS) and not number:
+            if name not in FAULTS or ((name in _AMOUNTS) and not number):
                 raise ValueError(f"{fault!r} is not a fault; there are: " + "; ".join(f"{name}: {what}" for name, what in FAULTS.items()))
             if name in _AMOUNTS:
                 self._amount[name] = float(number)

@@ -49,7 +49,7 @@ class Flash:
         beside = self.path.with_name(self.path.name + ".new")
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(kept, file, indent=1)
-        os.replace(beside, self.path)
+        beside.replace(self.path)
 
     def private_key(self) -> Ed25519PrivateKey | None:
         return None if self.key is None else Ed25519PrivateKey.from_private_bytes(proofs.from_base64url(self.key))

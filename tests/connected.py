@@ -139,10 +139,12 @@ class Stream:
 
     def __init__(self, results: Any, name: str) -> None:
         self._results, self._name = results, name
+        self.first: asyncio.Task[Any] | None = asyncio.create_task(anext(results))
 
     async def next(self, *, within_s: float = 5.0) -> Any:
         """The next message. Raises GraphQLFailed for an error, StopAsyncIteration at the end."""
-        result = await asyncio.wait_for(anext(self._results), within_s)
+        first, self.first = self.first, None
+        result = await asyncio.wait_for(first or anext(self._results), within_s)
         if result.errors:
             raise GraphQLFailed(result.errors)
         return result.data[self._name]
@@ -161,12 +163,24 @@ class Stream:
 
 @contextlib.asynccontextmanager
 async def subscribed(tester: HouseTester, operation: str, token: str | None = None, **variables: Any) -> AsyncIterator[Stream]:
-    """Follow while the block runs. Raises GraphQLFailed for what is refused before it begins."""
-    context = await tester.context(token)
+    """Follow while the block runs, from before it begins. Raises GraphQLFailed for what is refused at once."""
+    topics, context = tester.house.dispatcher._topics, await tester.context(token)
+
+    def readers() -> int:
+        return sum(len(topic.readers) for topic in topics.values())
+
+    before = readers()
     results = await tester.schema.subscribe(operation, variable_values=variables, context_value=context)
-    if not hasattr(results, "__anext__"):
-        raise GraphQLFailed(results.errors)
+    stream = Stream(results, re.findall(r"(\w+)\(", operation)[0])
+    first = stream.first
+    assert first is not None
     try:
-        yield Stream(results, re.findall(r"(\w+)\(", operation)[1])
+        await until(lambda: first.done() or readers() > before)
+        if first.done() and first.result().errors:
+            raise GraphQLFailed(first.result().errors)
+        yield stream
     finally:
+        if not first.done():
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
         await results.aclose()

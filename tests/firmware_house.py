@@ -6,11 +6,16 @@ from typing import Any
 
 from firmware_formats.building import particle_binary
 from firmware_formats.platforms import PARTICLE_ID, Platform
+from fleet import updating
+from fleet.updating import Offer
 from models.device import Device, Presence
-from models.firmware import Firmware
+from models.firmware import Firmware, Update
+from models.global_ids import global_id
 from models.log import LogEntry
 from models.product import Product
 from models.sql import execute
+from models.transaction import transaction
+from realtime import log
 from tests.house import HouseTester
 
 
@@ -74,3 +79,52 @@ async def comes_back(row: Device, version: int, **columns: Any) -> Device:
 async def entries(*, kind: str) -> list[tuple[str, str | None]]:
     """Name and device of all log entries of a kind, in order."""
     return [(entry.name, entry.device_id) for entry in await LogEntry.filter(kind=kind).order_by("position")]
+
+
+@dataclass
+class Story:
+    """A product with versions 1 to 4 uploaded, all of them proven, and one device online that runs version 1."""
+
+    tester: HouseTester
+    owner: str
+    product_id: int
+    row: Device
+
+    async def act(self, mutation: str, **input: Any) -> None:
+        payload = await self.tester.do(mutation, "clientMutationId", self.owner, productId=self.product_id, **input)
+        assert payload["errors"] == []
+
+    async def offer(self, *, at_hello: bool = False, enabled: bool = True) -> Offer | None:
+        return await updating.next_offer(self.row.device_id, updates_enabled=enabled, house=self.tester.house, at_hello=at_hello)
+
+    async def offered(self, **options: bool) -> Offer:
+        offer = await self.offer(**options)
+        assert offer is not None
+        return offer
+
+    async def says(self, offer: Offer, state: str, progress: int | None = None, error: str | None = None) -> None:
+        await updating.reported(self.row.device_id, offer.update_id, state, progress, error, house=self.tester.house)
+
+    async def hello(self, version: int) -> None:
+        before = (await Device.get(device_id=self.row.device_id)).firmware_version
+        async with transaction():
+            row = await comes_back(self.row, version)
+            await log.append(*await updating.settle_at_hello(row, previous_version=before, now=datetime.now(UTC)))
+
+    async def update(self) -> dict[str, Any]:
+        query = """query ($id: ID!) { node(id: $id) { ... on Update {
+            state attempt progress error blockedUntil finishedAt firmware { version } device { deviceId } } } }"""
+        last = await Update.filter(device_id=self.row.device_id).order_by("-id").first()
+        assert last is not None
+        found = await self.tester.ask(query, self.owner, id=global_id("Update", last.id))
+        node: dict[str, Any] = found["node"]
+        return node
+
+
+async def begin(tester: HouseTester) -> Story:
+    owner = await tester.owner()
+    product_id = await tester.product(owner)
+    await uploaded(tester, owner, product_id, 1, 2, 3, 4)
+    for version in (1, 2, 3, 4):
+        await device(product_id, 100 + version, version=version)
+    return Story(tester, owner, product_id, await device(product_id, 1, version=1, online=True))

@@ -110,7 +110,7 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
             return _json({"errors": [error]}, refusal.status, media_type, refusal.headers)
         except (_ClientGone, ClientDisconnect):
             return Response(status_code=CLIENT_GONE)
-        except Exception as error:  # noqa: BLE001  the door's edge: masking logs the trace and shows its id
+        except Exception as error:
             return self._refused(error, media_type)
         finally:
             for file in asked.files if asked else ():

@@ -261,7 +261,7 @@ class Conversation(BaseGraphQLTransportWSHandler[OperationContext | None, None])
                 await operation.send_operation_message({"id": operation.id, "type": "complete"})
             except WebSocketDisconnected:
                 raise
-            except Exception as error:  # noqa: BLE001  the door's edge: masking logs the trace and shows its id
+            except Exception as error:
                 await self._fail(operation, error)
 
     async def _run(self, operation: RunningOperation) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.device import Device, GroupMembership
+from models.device import Device, DeviceGroup, GroupMembership
 from models.firmware import Update
 from tests.firmware_house import device, entries, uploaded
 from tests.house import HouseTester
@@ -122,7 +122,7 @@ async def test_a_group_locks_its_devices_and_those_of_groups_inside_it_once_each
     for name, parent in (("a_b", None), ("axb", None), ("in", "a_b")):
         given = {"parent": parent} if parent else {}
         await tester.do("createDeviceGroup", "group { id }", owner, productId=product_id, name=name, **given)
-    groups = {row["path"]: row["id"] for row in await _groups()}
+    groups = {group.path: group.id for group in await DeviceGroup.all()}
     for path, number in (("a_b", 0), ("a_b/in", 0), ("a_b/in", 1), ("axb", 2)):
         await GroupMembership.create(group_id=groups[path], device_id=rows[number].device_id)
 
@@ -130,12 +130,6 @@ async def test_a_group_locks_its_devices_and_those_of_groups_inside_it_once_each
 
     assert [each["deviceId"] for each in payload["devices"]] == [rows[0].device_id, rows[1].device_id]
     assert await Device.filter(desired_firmware_version=2).count() == 2
-
-
-async def _groups() -> list[dict[str, object]]:
-    from models.sql import rows
-
-    return await rows("SELECT id, path FROM device_group")
 
 
 async def test_another_lock_cancels_the_update_to_the_first_version(tester: HouseTester) -> None:
@@ -216,3 +210,19 @@ async def test_locks_set_at_once_leave_one_version_and_one_open_update(postgres_
     for row in await Device.all():
         (update,) = await Update.filter(device_id=row.device_id, state="PENDING").select_related("firmware")
         assert update.firmware.version == row.desired_firmware_version
+
+
+async def test_locking_again_to_the_same_version_leaves_what_is_on_its_way(tester: HouseTester) -> None:
+    owner = await tester.owner()
+    product_id = await tester.product(owner)
+    await uploaded(tester, owner, product_id, 2)
+    row = await device(product_id, 1, online=True)
+    same = {"productId": product_id, "deviceIds": [row.device_id], "when": "NOW", "firmwareVersion": 2}
+    await tester.do("lockAndFlash", ANSWER, owner, **same)
+    await Update.all().update(state="DOWNLOADING", by_hand=False)
+
+    await tester.do("lockAndFlash", ANSWER, owner, **same)
+
+    update = await Update.get()
+    assert (update.state, update.by_hand) == ("DOWNLOADING", True)
+    assert [name for name, _ in await entries(kind="order")] == ["consider", "consider"]

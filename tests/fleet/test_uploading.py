@@ -250,8 +250,8 @@ async def test_the_newest_version_is_listed_first_and_nothing_is_seen_from_outsi
     assert [node["version"] for node in second["firmwares"]["nodes"]] == [1]
     assert first["firmware"] == {"version": 5, "uploadedBy": {"email": "ann@example.com"}, "product": {"productId": product_id}}
     assert first["releasedFirmware"] is None
-    id = first["firmwares"]["nodes"][0]["id"]
+    key = first["firmwares"]["nodes"][0]["id"]
     find = "query ($id: ID!) { node(id: $id) { ... on Firmware { version } } }"
-    assert await tester.ask(find, owner, id=id) == {"node": {"version": 9}}
-    assert await tester.ask(find, eve, id=id) == {"node": None}
+    assert await tester.ask(find, owner, id=key) == {"node": {"version": 9}}
+    assert await tester.ask(find, eve, id=key) == {"node": None}
     assert len(rows) == 3

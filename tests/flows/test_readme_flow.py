@@ -127,6 +127,7 @@ async def test_a_stranger_gets_from_sign_up_to_a_released_firmware_and_sees_it_l
 
 
 def _brought_to(status: Watcher, version: int) -> list[str]:
+    assert all(message.get("data") for message in status.messages), [each for each in status.messages if not each.get("data")]
     told = [message["data"]["deviceStatus"] for message in status.messages]
     return [
         each["device"]["deviceId"] for each in told if each["change"] == "FIRMWARE_CHANGED" and each["device"]["firmwareVersion"] == version

@@ -115,9 +115,9 @@ async def test_an_event_is_stored_once_however_often_it_is_said(tester: HouseTes
     long_id = "x" * 128
     async with serving(tester) as served:
         one = await served.connected(flash())
-        said = [await asyncio.wait_for(one.post("temperature", "21.5", id=id), 5) for id in ("e1", "e1", long_id, long_id)]
+        answers = [await asyncio.wait_for(one.post("temperature", "21.5", id=said), 5) for said in ("e1", "e1", long_id, long_id)]
 
-    assert said == ["ACKED"] * 4
+    assert answers == ["ACKED"] * 4
     found = [entry for entry in (await log.read_after(0)).entries if entry.kind == "event"]
     assert [(entry.name, entry.data, entry.firmware_version, entry.product_number) for entry in found] == [
         ("temperature", "21.5", 3, 1094)

@@ -365,9 +365,7 @@ async def test_what_is_committed_while_a_page_is_on_its_way_from_the_database_is
             page = await read_after(position, **only)
             if only:  # the reader's, not the dispatcher's
                 (late,) = await append("late")
-                async with asyncio.timeout(3):
-                    while dispatcher.position < late.position:
-                        await asyncio.sleep(0.01)
+                await until(lambda: dispatcher.position >= late.position)
             return page
 
         monkeypatch.setattr(log, "read_after", slow)

@@ -1,0 +1,1 @@
+"""Measurements, always side by side with a peer in one run; results go into RESULTS.md."""

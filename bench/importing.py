@@ -1,0 +1,196 @@
+"""A million device ids out of a text file, with verdicts, against the database's own bulk load of the same rows.
+
+The peer is PostgreSQL's COPY, and SQLite's executemany in one transaction, into an identical empty table: same columns, indexes and
+foreign keys, no verdicts, no file. Both run in turn, each in a process of its own on a fresh database.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import platform
+import random
+import resource
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from auth.viewer import Viewer
+from fleet.importing import Options, import_lines, run_import
+from models.account import User
+from models.database import sqlite_path
+from models.importing import Import
+from models.migrating import migrate
+from models.organization import Member, Organization
+from models.product import Product
+from settings import Settings
+from tests import servers
+from tests.house import open_house
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+CHUNK_BYTES = 1 << 16
+COLUMNS = ("device_id", "product_id", "created_at", "forced", "import_id")
+
+
+# ── one run, in a process of its own ──
+async def ours(settings: Settings, file: Path) -> float:
+    """Seconds from the first byte of the upload to the last verdict."""
+    async with open_house(settings) as house:
+        product = await Product.get(id=1).select_related("organization")
+        user = await User.get(id=1)
+        by = Viewer(user=user, members={1: await Member.get(id=1)})
+        begin = time.perf_counter()
+        row = await import_lines(product, _chunks(file), options=Options(), house=house, by=by)
+        await run_import(row.id, house)
+        seconds = time.perf_counter() - begin
+        done = await Import.get(id=row.id)
+        assert (done.state, done.added) == ("FINISHED", done.total), (done.state, done.added, done.error)
+        return seconds
+
+
+async def _chunks(file: Path) -> AsyncIterator[bytes]:
+    with file.open("rb") as source:
+        while chunk := source.read(CHUNK_BYTES):
+            yield chunk
+
+
+async def floor(settings: Settings, file: Path) -> float:
+    now = datetime.now(UTC)
+    records = [(line, 1, now, False, 1) for line in file.read_text().split()]
+    if settings.is_sqlite:
+        return _executemany(sqlite_path(settings), [(*record[:2], str(now), *record[3:]) for record in records])
+    connection = await asyncpg.connect(settings.database_url)
+    begin = time.perf_counter()
+    await connection.copy_records_to_table("device", columns=list(COLUMNS), records=records)
+    seconds = time.perf_counter() - begin
+    await connection.close()
+    return seconds
+
+
+def _executemany(path: Path, records: list[tuple[Any, ...]]) -> float:
+    connection = sqlite3.connect(path)
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    begin = time.perf_counter()
+    connection.executemany(f"INSERT INTO device ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?)", records)
+    connection.commit()
+    return time.perf_counter() - begin
+
+
+def _one_run(mode: str, settings: Settings, file: Path) -> None:
+    seconds = asyncio.run((ours if mode == "ours" else floor)(settings, file))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "peak_mib": peak}))
+
+
+# ── the rounds ──
+@dataclasses.dataclass(frozen=True)
+class Round:
+    ours: dict[str, float]
+    floor: dict[str, float]
+
+    @property
+    def ratio(self) -> float:
+        return self.ours["seconds"] / self.floor["seconds"]
+
+
+def measure(fresh: Callable[[], Settings], file: Path, rounds: int) -> list[Round]:
+    found = []
+    for number in range(rounds):
+        order = ("ours", "floor") if number % 2 else ("floor", "ours")
+        found.append(Round(**{mode: _in_a_process(mode, fresh(), file) for mode in order}))
+        print(f"  round {number + 1}: {found[-1].ours['seconds']:.2f} s against {found[-1].floor['seconds']:.2f} s", flush=True)
+    return found
+
+
+def _in_a_process(mode: str, settings: Settings, file: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "bench.importing", "--run", mode, str(file), str(settings.data_dir), settings.database_url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    answer: dict[str, float] = json.loads(done.stdout)
+    return answer
+
+
+async def _furnish(settings: Settings) -> None:
+    await migrate(settings)
+    now = datetime.now(UTC)
+    async with open_house(settings):
+        user = await User.create(email="b@example.com", email_key="b@example.com", name="B", password_hash="", created_at=now)
+        team = await Organization.create(slug="bench", name="Bench", created_at=now)
+        await Member.create(organization=team, user=user, role="OWNER", joined_at=now)
+        await Product.create(number=1000, organization=team, slug="p", name="P", platform="PHOTON", created_at=now)
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="bench import", description=__doc__)
+    parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--database", choices=["postgres", "sqlite", "both"], default="both")
+    parser.add_argument("--run", nargs=4, metavar=("MODE", "FILE", "FOLDER", "URL"), help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    if asked.run:
+        mode, file, folder, url = asked.run
+        _one_run(mode, dataclasses.replace(Settings(), data_dir=Path(folder), database_url=url, secret_key="k" * 32), Path(file))
+        return
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        file = folder / "ids.txt"
+        chance = random.Random(1)
+        file.write_text("\n".join(f"{chance.getrandbits(96):024x}" for _ in range(asked.lines)))
+        for database in ("postgres", "sqlite") if asked.database == "both" else (asked.database,):
+            print(database)
+            _report(database, asked.lines, measure(_fresh(database, folder, stack), file, asked.rounds))
+
+
+def _fresh(database: str, folder: Path, stack: ExitStack) -> Callable[[], Settings]:
+    """Makes migrated databases with one product, one a run."""
+    base = dataclasses.replace(Settings(), data_dir=folder / f"{database}-template", secret_key="k" * 32)
+    base.data_dir.mkdir()
+    admin = stack.enter_context(servers.postgres(fsync=True)).url if database == "postgres" else ""
+    template = dataclasses.replace(base, database_url=servers.new_database(admin) if admin else "")
+    asyncio.run(_furnish(template))
+    runs = iter(range(1000))
+
+    def fresh() -> Settings:
+        data_dir = folder / f"{database}-{next(runs)}"
+        data_dir.mkdir()
+        if not admin:
+            settings = dataclasses.replace(base, data_dir=data_dir)
+            shutil.copy(sqlite_path(template), sqlite_path(settings))
+            return settings
+        url = servers.new_database(admin, template=servers.database_name(template.database_url))
+        return dataclasses.replace(base, data_dir=data_dir, database_url=url)
+
+    return fresh
+
+
+def _report(database: str, lines: int, rounds: list[Round]) -> None:
+    ratios = sorted(each.ratio for each in rounds)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    line = (
+        f"| {datetime.now(UTC):%Y-%m-%d} | {commit} | import, {database} | {lines:,} lines, {len(rounds)} rounds"
+        f" | {statistics.median(ratios):.2f} (best {ratios[0]:.2f}) × {'COPY' if database == 'postgres' else 'executemany'}"
+        f" | {max(each.ours['peak_mib'] for each in rounds):.0f} MiB | Python {platform.python_version()} |"
+    )
+    if not RESULTS.exists():
+        RESULTS.write_text(
+            "# Results\n\nRatios within one run, median of the rounds; the machine is shared, so seconds mean nothing.\n\n"
+            "| date | commit | what | work | ratio | peak memory | with |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+        )
+    with RESULTS.open("a") as results:
+        results.write(line + "\n")
+    print(line)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
