@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
+
 from models.billing import BillingAccount, BillingEvent
 from models.operations import Job
 from settings import Settings
@@ -72,6 +74,16 @@ class Payer(HouseTester):
         assert self.house.till is not None
         assert self.house.till.desk is not None
         await self.house.till.desk.settled()
+
+    async def confirm(self, hosted_url: str) -> None:
+        """Press the button on a page of the sandbox, as the card's owner does."""
+        assert self.house.till is not None
+        assert self.house.till.desk is not None
+        transport = httpx.ASGITransport(app=self.house.till.desk.sandbox)
+        async with httpx.AsyncClient(transport=transport) as browser:
+            answer = await browser.post(hosted_url.replace("/billing-sandbox", ""), data={"answer": "yes"})
+        assert answer.status_code == 200
+        await self.settled()
 
     async def work(self) -> None:
         """Do every promise of billing, due or not, as the worker does; mails stay to be read."""
