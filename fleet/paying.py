@@ -23,7 +23,7 @@ from fleet.auditing import Json, record
 from fleet.house import House
 from models.account import User
 from models.billing import BillingAccount, BillingPlan, CardSetup, CardSetupFlow
-from models.organization import Organization
+from models.organization import BillingState, Member, Organization, Role
 from models.transaction import transaction
 
 OFF = "Nobody is charged on this server: billing is off."
@@ -138,6 +138,25 @@ async def heard(body: bytes, signature: bytes, *, house: House) -> bool:
     return await hear(read_delivery(body, signature, secrets=till.webhook_secrets, now=datetime.now(UTC)), till)
 
 
+async def adopt_exempt(*, house: House) -> list[str]:
+    """Give every organization that was founded with billing off a customer and its trial; their slugs. For the operator.
+
+    The owner who has been there longest is named to the provider. Harmless when done again.
+    """
+    till, adopted = _till(house), []
+    for organization in await Organization.filter(billing_state=BillingState.EXEMPT).order_by("id"):
+        owner = await Member.filter(organization_id=organization.id, role=Role.OWNER).order_by("id").select_related("user").first()
+        if owner is None:
+            continue
+        account = await subscribing.account_for(owner.user, till)
+        async with transaction():
+            await subscribing.adopt(account, organization, BillingPlan.TEAM_MONTHLY, datetime.now(UTC), till=till)
+            await _write(Viewer.house("billing"), "billing.adopted", organization)
+        await subscribing.start_trial(account.id, till)
+        adopted.append(organization.slug)
+    return adopted
+
+
 # ── the sandbox ──
 async def complete_sandbox_setup(setup_id: int, payment_method: str, *, house: House, by: Viewer) -> CardSetup:
     """Do with one of the test cards what a person does on the hosted page. Raises CardDeclined, ActionRequired, InvalidInput."""
@@ -225,6 +244,10 @@ def _till(house: House) -> Till:
 
 
 async def _record(by: Viewer, action: str, organization: Organization | None, **detail: Json) -> None:
-    subject = f"organization:{organization.slug}" if organization else by.actor
     async with transaction():
-        await record(by, action, subject, organization_id=organization.id if organization else None, **detail)
+        await _write(by, action, organization, **detail)
+
+
+async def _write(by: Viewer, action: str, organization: Organization | None, **detail: Json) -> None:
+    subject = f"organization:{organization.slug}" if organization else by.actor
+    await record(by, action, subject, organization_id=organization.id if organization else None, **detail)

@@ -1,5 +1,6 @@
 """A house that bills through its sandbox, and what every story of paying needs."""
 
+import asyncio
 import dataclasses
 import time
 from collections.abc import AsyncIterator
@@ -8,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import pytest
 
+from fleet import paying
 from models.billing import BillingAccount, BillingEvent
 from models.operations import Job
 from settings import Settings
@@ -70,6 +73,19 @@ class Payer(HouseTester):
         found: dict[str, Any] = payload["billing"]
         return found
 
+    async def adopt(self) -> list[str]:
+        return await paying.adopt_exempt(house=self.house)
+
+    async def hang_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on the provider does not answer."""
+        assert self.house.till is not None
+
+        async def nobody(*_: object, **__: object) -> None:
+            raise httpx.ConnectError("nobody answers")
+
+        monkeypatch.setattr(self.house.till.gateway._http._client_async, "request", nobody)
+        monkeypatch.setattr(self.house.till.gateway._http, "sleep_async", lambda _: asyncio.sleep(0))
+
     async def settled(self) -> None:
         assert self.house.till is not None
         assert self.house.till.desk is not None
@@ -125,12 +141,12 @@ def days(count: float) -> timedelta:
 
 
 @asynccontextmanager
-async def open_payer(settings: Settings, **more: Any) -> AsyncIterator[Payer]:
+async def open_payer(settings: Settings, *, process: str = "p1", **more: Any) -> AsyncIterator[Payer]:
     """Its sandbox's clock stands still between two moves, so that sums are exact to the second however slow the test is.
 
     It stands a little in the future: deliveries are due, and their signatures good.
     """
-    async with open_house(dataclasses.replace(settings, billing="sandbox", **more)) as house:
+    async with open_house(dataclasses.replace(settings, billing="sandbox", **more), process=process) as house:
         assert house.till is not None
         assert house.till.desk is not None
         stands_at = int(time.time()) + 200
