@@ -1,6 +1,6 @@
 """What billing has to say, said: mails to those who manage an organization's billing, and an entry in its audit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from auth.sealing import Sealer
 from auth.viewer import Viewer
@@ -19,6 +19,7 @@ class BillingNews:
 
     sealer: Sealer
     public_url: str
+    by: Viewer = field(default_factory=lambda: Viewer.house("billing"))  # whose act makes the state move
 
     async def tell(self, organization: Organization, notice: Notice) -> None:
         members = Member.filter(organization_id=organization.id, role__in=MANAGERS).select_related("user").order_by("id")
@@ -28,5 +29,4 @@ class BillingNews:
 
     async def moved(self, organization: Organization, before: BillingState, after: BillingState) -> None:
         subject = f"organization:{organization.slug}"
-        by = Viewer.house("billing")
-        await record(by, "billing.state_changed", subject, organization_id=organization.id, before=before.value, after=after.value)
+        await record(self.by, "billing.state_changed", subject, organization_id=organization.id, before=before.value, after=after.value)

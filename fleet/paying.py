@@ -4,7 +4,7 @@ Source: guide, "Managing your subscription". What each state allows stands in bi
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from billing.till import Till, turn
 from billing.webhook import hear
 from errors import AlreadyActive, CallerError, CardRequired, InvalidInput, NotCancelable, NotFound
 from fleet.auditing import Json, record
+from fleet.billing_news import BillingNews
 from fleet.house import House
 from models.account import User
 from models.billing import BillingAccount, BillingPlan, CardSetup, CardSetupFlow
@@ -43,7 +44,7 @@ async def create_card_setup(
 
     Raises InvalidInput for a returnUrl that is not allowed.
     """
-    till = _till(house)
+    till = _till(house, by)
     if organization is None:
         account = await subscribing.account_for(by.must_be_user("organization:write"), till)
     else:
@@ -57,7 +58,7 @@ async def create_card_setup(
 async def update_card(organization: Organization, setup_id: int, *, house: House, by: Viewer) -> Paid:
     """Charge the card of this setup from now on, and at once what is owed. Raises InvalidInput unless it came through."""
     by.must("billing.write", organization.id)
-    till, account = _till(house), await _account(organization)
+    till, account = _till(house, by), await _account(organization)
     setup = await own_setup(setup_id, account)
     refusal = await _take(setup, account, till)
     await _record(by, "billing.card_updated", organization)
@@ -68,7 +69,7 @@ async def change_plan(organization: Organization, plan: BillingPlan, *, house: H
     """Another plan; what was paid for the rest of the period counts. Source: guide, "How billing works"."""
     by.must("billing.write", organization.id)
     require_active(organization)
-    till, account = _till(house), await _account(organization)
+    till, account = _till(house, by), await _account(organization)
     before = account.plan
     await subscribing.change_plan(account, plan, till=till)
     if before != plan:
@@ -81,7 +82,7 @@ async def cancel(organization: Organization, *, reason: str | None, house: House
     account = await subscribing.account_of(organization)
     if account is None or house.till is None:
         raise NotCancelable("There is no subscription to cancel: nobody is charged.")
-    await subscribing.cancel(account, reason=reason, till=house.till)
+    await subscribing.cancel(account, reason=reason, till=_till(house, by))
     await _record(by, "billing.canceled", organization, reason=reason)
 
 
@@ -92,16 +93,16 @@ async def reactivate(organization: Organization, *, setup_id: int | None, idempo
     if account is None or house.till is None:
         raise AlreadyActive("There is nothing to re-activate: nobody is charged.")
     if setup_id is not None:
-        await _take(await own_setup(setup_id, account), account, house.till)
+        await _take(await own_setup(setup_id, account), account, _till(house, by))
         account = await _account(organization)
-    await subscribing.reactivate(account, idempotency_key=idempotency_key, till=house.till)
+    await subscribing.reactivate(account, idempotency_key=idempotency_key, till=_till(house, by))
     await _record(by, "billing.reactivated", organization)
 
 
 async def pay_open_invoice(organization: Organization, *, idempotency_key: str | None, house: House, by: Viewer) -> None:
     """Charge what is open now, instead of waiting for the next attempt. Raises NotFound, CardDeclined, CardRequired, ActionRequired."""
     by.must("billing.write", organization.id)
-    till, account = _till(house), await _account(organization)
+    till, account = _till(house, by), await _account(organization)
     await subscribing.pay_open(account, idempotency_key=idempotency_key, till=till)
     await _record(by, "billing.invoice_paid", organization)
 
@@ -160,6 +161,7 @@ async def adopt_exempt(*, house: House) -> list[str]:
 # ── the sandbox ──
 async def complete_sandbox_setup(setup_id: int, payment_method: str, *, house: House, by: Viewer) -> CardSetup:
     """Do with one of the test cards what a person does on the hosted page. Raises CardDeclined, ActionRequired, InvalidInput."""
+    by.must_be_somebody()
     till, desk = _sandbox(house)
     setup = await CardSetup.filter(id=setup_id, expires_at__gt=datetime.now(UTC)).select_related("account__organization").first()
     if setup is None or not _is_own(setup.account, by):
@@ -237,10 +239,11 @@ async def _account(organization: Organization) -> BillingAccount:
     return account
 
 
-def _till(house: House) -> Till:
+def _till(house: House, by: Viewer | None = None) -> Till:
+    """The till; with `by`, what moves at once because of this act stands under their name in the audit."""
     if house.till is None:
         raise InvalidInput(OFF)
-    return house.till
+    return house.till if by is None else replace(house.till, teller=BillingNews(house.sealer, house.settings.public_url, by))
 
 
 async def _record(by: Viewer, action: str, organization: Organization | None, **detail: Json) -> None:

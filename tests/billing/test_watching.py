@@ -11,8 +11,7 @@ FAILS = "pm_card_chargeCustomerFail"
 
 
 async def watch(payer: Payer, operation: str, token: str) -> AsyncIterator[Any]:
-    result = await payer.schema.subscribe(operation, context_value=await payer.context(token))
-    return result  # type: ignore[no-any-return]
+    return await payer.schema.subscribe(operation, context_value=await payer.context(token))  # type: ignore[no-any-return]
 
 
 async def test_each_move_is_pushed_to_whoever_watches(payer: Payer) -> None:

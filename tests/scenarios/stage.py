@@ -86,12 +86,12 @@ class Stages:
         self._copies = 0
 
     @asynccontextmanager
-    async def one(self, folder: Path) -> AsyncIterator[Stage]:
-        """A fresh copy below `folder`."""
+    async def one(self, folder: Path, *, billing: str = "off") -> AsyncIterator[Stage]:
+        """A fresh copy below `folder`, its house billing in this mode."""
         self._copies += 1
         place = folder / f"stage-{self._copies}"
         shutil.copytree(self._template.data_dir, place)
-        async with open_house(self._copy(self._template, place)) as house:
+        async with open_house(dataclasses.replace(self._copy(self._template, place), billing=billing)) as house:
             yield Stage(HouseTester(house), self._tokens)
 
 
