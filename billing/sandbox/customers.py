@@ -41,7 +41,7 @@ async def list_customers(call: Call) -> Answer:
         if "test_clock" in call.given
         else await store.listing("customer")
     )
-    return await listed(call, [row for row in rows if call.given.get("email") in (None, row.body["email"])])
+    return listed(call, [row for row in rows if call.given.get("email") in (None, row.body["email"])])
 
 
 @endpoint("post", "/v1/customers/{}", "description email metadata name invoice_settings.default_payment_method")
@@ -95,15 +95,13 @@ async def retrieve_payment_method(call: Call) -> Answer:
 async def list_payment_methods(call: Call) -> Answer:
     customer = await store.get("customer", call.given.get("customer"), param="customer")
     kind = call.given.get("type")
-    return await listed(
-        call, [row for row in await store.listing("payment_method", customer=customer.id) if kind in (None, row.body["type"])]
-    )
+    return listed(call, [row for row in await store.listing("payment_method", customer=customer.id) if kind in (None, row.body["type"])])
 
 
 @endpoint("get", "/v1/customers/{}/payment_methods", f"type {LIST}")
 async def list_customer_payment_methods(call: Call) -> Answer:
     customer = await store.get("customer", call.id)
-    return await listed(call, await store.listing("payment_method", customer=customer.id))
+    return listed(call, await store.listing("payment_method", customer=customer.id))
 
 
 @endpoint("post", "/v1/payment_methods/{}/attach", "customer")
@@ -154,7 +152,7 @@ async def retrieve_setup_intent(call: Call) -> Answer:
 async def list_setup_intents(call: Call) -> Answer:
     given = call.given
     rows = await store.listing("setup_intent", **({"customer": given["customer"]} if "customer" in given else {}))
-    return await listed(call, [row for row in rows if given.get("payment_method") in (None, row.body["payment_method"])])
+    return listed(call, [row for row in rows if given.get("payment_method") in (None, row.body["payment_method"])])
 
 
 @endpoint("post", "/v1/setup_intents/{}/confirm", "payment_method return_url")
@@ -254,4 +252,4 @@ async def create_portal_session(call: Call) -> Answer:
         "return_url": call.given.get("return_url"),
         "url": f"{moment.rules.page_url}/portal/{made}?key={key}",
     }
-    return await store.add(body, customer=customer.id, clock=customer.clock, key=key)
+    return await store.add(body, customer=customer.id, clock=customer.clock, hidden={"key": key})

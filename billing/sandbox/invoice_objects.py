@@ -7,6 +7,8 @@ from billing.sandbox.proration import Period
 from billing.sandbox.store import fresh_id
 from billing.sandbox.wire import Body, page
 
+SHOWN_LINES = 10
+
 
 def line(item: Body, amount: int, period: Period, description: str, *, quantity: int, proration: bool = False) -> Body:
     """One line about a subscription item; an invoice adopts it by putting its id in."""
@@ -57,11 +59,10 @@ def trial_period(item: Body, period: Period, name: str) -> Body:
     return line(item, 0, period, f"Trial period for {name}", quantity=item["quantity"])
 
 
-def part(item: Body, amount: int, period: Period, name: str) -> Body:
-    """A credit for unused time (negative), or the price of the time that remains."""
-    kind = "Unused" if amount < 0 else "Remaining"
-    since = datetime.fromtimestamp(period.start, UTC)
-    text = f"{kind} time on {item['quantity']} × {name} after {since:%d %b %Y}"
+def part(item: Body, amount: int, period: Period, name: str, *, kind: str) -> Body:
+    """Unused time is a credit, remaining time a debit; one that rounds to 0 cents is a line too."""
+    what = name if item["quantity"] == 1 else f"{item['quantity']} × {name}"
+    text = f"{kind} time on {what} after {datetime.fromtimestamp(period.start, UTC):%d %b %Y}"
     return line(item, amount, period, text, quantity=item["quantity"], proration=True)
 
 
@@ -113,7 +114,7 @@ def invoice(subscription: Body, customer: Body, lines: list[Body], *, at: int, r
         "issuer": {"type": "self"},
         "last_finalization_error": None,
         "latest_revision": None,
-        "lines": page([{**each, "invoice": made} for each in lines], url=f"/v1/invoices/{made}/lines"),
+        "lines": first_lines(made, lines),
         "livemode": False,
         "metadata": {},
         "next_payment_attempt": None,
@@ -147,6 +148,12 @@ def invoice(subscription: Body, customer: Body, lines: list[Body], *, at: int, r
         "webhooks_delivered_at": None,
     }
     return body | due(total, customer["balance"])
+
+
+def first_lines(invoice: str, lines: list[Body]) -> Body:
+    """What an invoice shows of its lines; the rest is to be asked for."""
+    shown = [{**each, "invoice": invoice} for each in lines[:SHOWN_LINES]]
+    return page(shown, url=f"/v1/invoices/{invoice}/lines", has_more=len(lines) > SHOWN_LINES)
 
 
 def due(total: int, balance: int) -> Body:

@@ -12,7 +12,7 @@ from models.sandbox_billing import SandboxObject
 async def card_of(name: str, customer: str | None, clock: str | None, moment: Moment, *, param: str) -> SandboxObject:
     """A new payment method from a test card's name, or the one of this id. Raises Fault for an unknown one."""
     if name in CARDS:
-        return await store.add(objects.payment_method(CARDS[name], None, at=moment.at), customer=None, clock=clock, token=name)
+        return await store.add(objects.payment_method(CARDS[name], None, at=moment.at), customer=None, clock=clock, hidden={"token": name})
     found = await store.get("payment_method", name, param=param)
     if found.customer not in (None, customer):
         raise Fault("The payment method belongs to another customer.", param=param)
