@@ -144,11 +144,9 @@ class Sandbox:
         played = 0
         while waiting := await clock.due(now):  # one at a time: what is played may bring the next
             async with self._writing():
-                played += await clock.play_due(waiting[0], self.rules)
+                played += await clock.play_due(waiting[0], self.rules, now)
             await self.deliver(now)
-        for row in await SandboxObject.filter(type__in=(clock.TEST_CLOCK, clock.AHEAD)):
-            if "target" in row.hidden:
-                await self._arrive(row.id)
+        await self._finish_moves()
         await self.deliver(now)
         await SandboxReply.filter(created__lt=now - REPLIES_KEPT_S).delete()
         return played
@@ -161,20 +159,25 @@ class Sandbox:
         target = int(to.timestamp()) if isinstance(to, datetime) else to
         async with self._writing():
             row = await clock.clock_of(id, self.wall)
-            await clock.begin(row, target, self.wall)
-        await self._arrive(row.id)
+            await clock.begin(row, target, self.rules, self.wall, mover := store.chance())
+        await self._arrive(row.id, mover)
 
     async def time_of(self, id: str) -> int:
         """What the clock of this customer, or this test clock, shows now."""
         row = await store.anything(id)
         return await clock.now_on(row.clock if row else None, self.wall)
 
-    async def _arrive(self, id: str) -> None:
+    async def _finish_moves(self) -> None:
+        for row in await SandboxObject.filter(type__in=(clock.TEST_CLOCK, clock.AHEAD)):
+            if clock.free(row, mover := store.chance(), self.wall):
+                await self._arrive(row.id, mover)
+
+    async def _arrive(self, id: str, mover: str) -> None:
         more = True
         while more:
             async with self._writing():
                 row = await store.anything(id)
-                more = row is not None and await clock.step(row, self.rules, self.wall)
+                more = row is not None and await clock.step(row, self.rules, self.wall, mover)
             await self.deliver()
 
     # ── webhooks ──
@@ -202,9 +205,7 @@ class Sandbox:
     async def _after_request(self) -> None:
         try:
             await self.deliver()
-            for row in await SandboxObject.filter(type=clock.TEST_CLOCK):
-                if "target" in row.hidden:
-                    await self._arrive(row.id)
+            await self._finish_moves()
         except Exception:  # nobody awaits this task; run_due() repeats what it left
             log.exception("The billing sandbox could not deliver.")
 

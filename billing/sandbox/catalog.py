@@ -185,7 +185,7 @@ async def list_test_clocks(call: Call) -> Answer:
 @endpoint("post", "/v1/test_helpers/test_clocks/{}/advance", "frozen_time")
 async def advance_test_clock(call: Call) -> Answer:
     row = await store.get(clock.TEST_CLOCK, call.id)
-    await clock.begin(row, call.given["frozen_time"], call.wall)
+    await clock.begin(row, call.given["frozen_time"], call.rules, call.wall)
     return row
 
 

@@ -22,7 +22,7 @@ async def create_customer(call: Call) -> Answer:
             raise Fault(refusal.body["error"]["message"], status=402, type="card_error", code="card_declined")
     await _set_default_card(row, call.given)
     await store.keep(row)
-    await webhooks.emit("customer.created", row, at=moment.at)
+    await webhooks.emit("customer.created", row, moment)
     return row
 
 
@@ -53,7 +53,7 @@ async def update_customer(call: Call) -> Answer:
     row.body["metadata"] = subscriptions.merged(row.body["metadata"], call.given)
     await _set_default_card(row, call.given)
     await store.keep(row)
-    await webhooks.emit("customer.updated", row, at=moment.at, before=before)
+    await webhooks.emit("customer.updated", row, moment, before=before)
     return row
 
 
@@ -80,7 +80,7 @@ async def delete_customer(call: Call) -> Answer:
     for subscription in await store.listing("subscription", customer=row.id):
         if subscription.body["status"] not in ("canceled", "incomplete_expired"):
             await subscriptions.cancel(subscription, {}, moment)
-    await webhooks.emit("customer.deleted", row, at=moment.at)
+    await webhooks.emit("customer.deleted", row, moment)
     row.body = {"id": row.id, "object": "customer", "deleted": True}
     await store.keep(row)
     return row
@@ -131,7 +131,7 @@ async def create_setup_intent(call: Call) -> Answer:
     moment = await call.moment(customer)
     body = objects.setup_intent(call.given, named, at=moment.at)
     row = await store.add(body, customer=named, clock=customer.clock if customer else None)
-    await webhooks.emit("setup_intent.created", row, at=moment.at)
+    await webhooks.emit("setup_intent.created", row, moment)
     if call.given.get("confirm"):
         return await sessions.confirm(row, call.given.get("payment_method"), moment) or row
     if card := call.given.get("payment_method"):
@@ -169,7 +169,7 @@ async def cancel_setup_intent(call: Call) -> Answer:
         raise Fault(f"You cannot cancel this SetupIntent because it is {row.body['status']}.", code="setup_intent_unexpected_state")
     row.body |= {"status": "canceled", "cancellation_reason": call.given.get("cancellation_reason")}
     await store.keep(row)
-    await webhooks.emit("setup_intent.canceled", row, at=(await call.moment(row)).at)
+    await webhooks.emit("setup_intent.canceled", row, await call.moment(row))
     return row
 
 

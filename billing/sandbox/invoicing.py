@@ -28,7 +28,7 @@ async def draft(
     subscription.body["latest_invoice"] = body["id"]
     hidden = {"subscription": subscription.id, "intent": None, "payments": [], "lines": lines}
     row = await store.add(body, customer=customer.id, clock=customer.clock, due_at=finalizes_at, hidden=hidden)
-    await webhooks.emit("invoice.created", row, at=moment.at)
+    await webhooks.emit("invoice.created", row, moment)
     return row
 
 
@@ -56,7 +56,7 @@ async def finalize(row: SandboxObject, moment: Moment) -> None:
         )
         row.hidden |= {"intent": intent.id, "payments": [invoice_objects.invoice_payment(body, intent.id)]}
     await store.keep(row)
-    await webhooks.emit("invoice.finalized", row, at=moment.at)
+    await webhooks.emit("invoice.finalized", row, moment)
     if not body["amount_due"]:
         await settle(row, moment)
 
@@ -66,7 +66,7 @@ async def _number_used(customer: SandboxObject, balance: int, moment: Moment) ->
     customer.body |= {"balance": balance, "currency": objects.CURRENCY, "next_invoice_sequence": before["next_invoice_sequence"] + 1}
     await store.keep(customer)
     if balance != before["balance"]:
-        await webhooks.emit("customer.updated", customer, at=moment.at, before=before)
+        await webhooks.emit("customer.updated", customer, moment, before=before)
 
 
 async def play(row: SandboxObject, moment: Moment) -> None:
@@ -121,8 +121,8 @@ async def settle(row: SandboxObject, moment: Moment, card: SandboxObject | None 
         payment["status_transitions"]["paid_at"] = moment.at
     await store.keep(row)
     await _intent_becomes(row, "succeeded", card)
-    await webhooks.emit("invoice.paid", row, at=moment.at)
-    await webhooks.emit("invoice.payment_succeeded", row, at=moment.at)
+    await webhooks.emit("invoice.paid", row, moment)
+    await webhooks.emit("invoice.payment_succeeded", row, moment)
     subscription = await store.find("subscription", row.hidden["subscription"])
     if subscription:
         await standing.paid(subscription, body, moment)
@@ -135,8 +135,8 @@ async def _fail(row: SandboxObject, moment: Moment, said: str, card: SandboxObje
     await store.keep(row)
     await _intent_becomes(row, "requires_action" if said == AUTHENTICATE else "requires_payment_method", card, said=said)
     if said == AUTHENTICATE:
-        await webhooks.emit("invoice.payment_action_required", row, at=moment.at)
-    await webhooks.emit("invoice.payment_failed", row, at=moment.at)
+        await webhooks.emit("invoice.payment_action_required", row, moment)
+    await webhooks.emit("invoice.payment_failed", row, moment)
     if automatic:
         await standing.failed(subscription, row.body, moment)
 
@@ -201,4 +201,4 @@ async def void(row: SandboxObject, moment: Moment) -> None:
     row.body["status_transitions"]["voided_at"] = moment.at
     row.due_at = None
     await store.keep(row)
-    await webhooks.emit("invoice.voided", row, at=moment.at)
+    await webhooks.emit("invoice.voided", row, moment)

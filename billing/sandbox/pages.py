@@ -181,7 +181,7 @@ def _allowed(request: Request, key: str) -> bool:
 
 
 async def _moment(row: SandboxObject, wall: int, rules: Rules) -> Moment:
-    return Moment(await clock.now_on(row.clock, wall), rules)
+    return Moment(await clock.now_on(row.clock, wall), rules, wall)
 
 
 async def _form(request: Request) -> dict[str, str]:

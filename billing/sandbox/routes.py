@@ -32,7 +32,7 @@ class Call:
 
     async def moment(self, row: SandboxObject | None) -> Moment:
         """Now, on the clock of this object; on the wall's for what has none."""
-        return Moment(await clock.now_on(row.clock if row else None, self.wall), self.rules)
+        return Moment(await clock.now_on(row.clock if row else None, self.wall), self.rules, self.wall)
 
 
 Answer: TypeAlias = SandboxObject | Body | Reply  # a row stands for its body

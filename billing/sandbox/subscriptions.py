@@ -26,7 +26,7 @@ async def create(given: Body, customer: SandboxObject, moment: Moment) -> Sandbo
     period = Period(moment.at, moment.at)  # nothing has ended yet
     invoice = await invoicing.draft(row, customer, lines, moment, reason="subscription_create", period=period, waits=False)
     await standing.keep(row, moment)
-    await webhooks.emit("customer.subscription.created", row, at=moment.at)
+    await webhooks.emit("customer.subscription.created", row, moment)
     await invoicing.finalize(invoice, moment)
     await _first_payment(invoice, given.get("payment_behavior", "allow_incomplete"), moment)
     return await store.get("subscription", row.id)

@@ -3,8 +3,8 @@
 import hashlib
 import hmac
 import json
+import logging
 import random
-import time
 from collections.abc import Awaitable, Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,9 +14,12 @@ import httpx
 import stripe
 
 from billing.sandbox import store
+from billing.sandbox.moment import Moment
 from billing.sandbox.wire import Body
 from models.sandbox_billing import SandboxDelivery, SandboxObject
 from models.transaction import transaction
+
+log = logging.getLogger(__name__)
 
 # Takes an address, the body and the headers; returns the status, 0 when nobody answered.
 Deliver: TypeAlias = Callable[[str, bytes, dict[str, str]], Awaitable[int]]
@@ -37,7 +40,7 @@ class Disorder:
     shuffle: random.Random | None = None
 
 
-async def emit(type: str, row: SandboxObject, *, at: int, before: Body | None = None) -> None:
+async def emit(type: str, row: SandboxObject, moment: Moment, *, before: Body | None = None) -> None:
     """Keep an event about `row` and put it on its way to every endpoint that wants it. `before` is the body it had: what changed is told.
 
     An update that changed nothing is no event.
@@ -53,7 +56,7 @@ async def emit(type: str, row: SandboxObject, *, at: int, before: Body | None = 
         "object": "event",
         "account": None,
         "api_version": stripe.api_version,
-        "created": at,
+        "created": moment.at,
         "data": data,
         "livemode": False,
         "pending_webhooks": len(endpoints),
@@ -62,9 +65,8 @@ async def emit(type: str, row: SandboxObject, *, at: int, before: Body | None = 
     }
     customer = row.id if row.type == "customer" else row.customer
     kept = await store.add(event, customer=customer, clock=row.clock)
-    now = int(time.time())
     for endpoint in reversed(endpoints):
-        await SandboxDelivery.create(event=kept.id, endpoint=endpoint.id, first_at=now, due_at=now)
+        await SandboxDelivery.create(event=kept.id, endpoint=endpoint.id, first_at=moment.wall, due_at=moment.wall)
 
 
 def _wants(endpoint: Body, type: str) -> bool:
@@ -101,7 +103,11 @@ async def _attempt(delivery: SandboxDelivery, now: int, deliver: Deliver) -> boo
         return False
     body = json.dumps(event.body, separators=(",", ":")).encode()
     headers = {"content-type": "application/json; charset=utf-8", "stripe-signature": sign(body, endpoint.hidden["secret"], now)}
-    status = await deliver(endpoint.body["url"], body, headers)
+    try:
+        status = await deliver(endpoint.body["url"], body, headers)
+    except Exception:  # the edge to somebody else's door: what it does is not our failure
+        log.exception("A webhook could not be delivered.")
+        status = 0
     await _note(delivery, now, status)
     return 200 <= status < 300
 
