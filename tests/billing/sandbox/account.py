@@ -110,7 +110,7 @@ class Account:
         """The types of every event about this customer, oldest first."""
         found = await self.v1.events.list_async({"limit": 100})
         bodies = [(event["type"], event["data"]["object"]) for event in found.data]
-        mine = [kind for kind, body in bodies if payer.id == (body["customer"] if "customer" in body else body["id"])]  # noqa: SIM401 - no dict
+        mine = [kind for kind, body in bodies if payer.id == (body["customer"] if "customer" in body else body["id"])]
         return mine[::-1]
 
 
