@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from starlette._utils import get_route_path
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -63,7 +62,7 @@ class Sandbox:
         if scope["type"] != "http":
             raise RuntimeError("The billing sandbox speaks HTTP only.")
         request = Request(scope, receive)
-        path = get_route_path(scope)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))  # below where it is mounted
         page = pages.find(request.method, path)
         response = await (self._page(page, request) if page else self._answer(request, path))
         await response(scope, receive, send)
@@ -149,6 +148,7 @@ class Sandbox:
         await self._finish_moves()
         await self.deliver(now)
         await SandboxReply.filter(created__lt=now - REPLIES_KEPT_S).delete()
+        await webhooks.forget(now)
         return played
 
     async def advance(self, id: str, to: int | datetime) -> None:

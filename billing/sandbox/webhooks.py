@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import httpx
 import stripe
@@ -29,6 +29,7 @@ LATER_PAUSE_S = 600  # seconds after each further one
 GIVE_UP_S = 86400  # seconds after the first attempt
 ANSWER_S = 10.0  # seconds an endpoint has to answer
 LEASE_S = 30  # seconds a process that took a delivery has for it; after them another may
+KEPT_S = 30 * 86400  # seconds an event can be asked for
 BATCH = 100  # deliveries read at a time
 
 
@@ -73,8 +74,8 @@ def _wants(endpoint: Body, type: str) -> bool:
     return not endpoint.get("deleted") and endpoint["status"] == "enabled" and bool({type, "*"} & set(endpoint["enabled_events"]))
 
 
-async def deliver_due(now: int, deliver: Deliver, disorder: Disorder, *, only: str | None = None) -> int:
-    """One attempt for each delivery that is due, oldest first; how many were answered with 2xx. `only`: of one customer's events."""
+async def deliver_due(now: int, deliver: Deliver, disorder: Disorder) -> int:
+    """One attempt for each delivery that is due, oldest first; how many were answered with 2xx."""
     batch = await SandboxDelivery.filter(due_at__lte=now).order_by("id").limit(BATCH)
     if disorder.duplicate:
         batch = [each for each in batch for _ in range(2)]
@@ -146,7 +147,7 @@ async def post(url: str, body: bytes, headers: dict[str, str]) -> int:
             return 0
 
 
-async def pending(now: int) -> Any:
-    """When the next delivery is due, None if none is."""
-    first = await SandboxDelivery.filter(due_at__not_isnull=True).order_by("due_at").first()
-    return first.due_at if first else None
+async def forget(now: int) -> None:
+    """Events of the wall's clock and finished deliveries are kept for 30 days; those of a test clock as long as it."""
+    await SandboxDelivery.filter(due_at=None, first_at__lt=now - KEPT_S).delete()
+    await SandboxObject.filter(type="event", clock=None, created__lt=now - KEPT_S).delete()
