@@ -112,6 +112,24 @@ async def test_a_card_given_between_two_attempts_is_charged_at_the_next(account:
     assert (await account.subscription(name))["status"] == "active"
 
 
+async def test_an_old_invoice_paid_late_does_not_bring_a_subscription_back(sandbox_settings: Settings, mailbox: Mailbox) -> None:
+    """Only the latest invoice does; the retries here go on beyond the next renewal."""
+    async with database(sandbox_settings):
+        sandbox = sandbox_app(sandbox_settings, deliver=mailbox, rules=Rules(retry_days=(40, 40)), check_answers=True)
+        account = Account(stripe_client_for(sandbox).v1, move=sandbox.advance)
+        payer, name, first = await failing(account)
+        await account.move(payer.clock, first + 32 * DAY)
+        latest, old, _ = await account.invoices(payer)
+        await account.give_card(payer, "pm_card_visa")
+
+        await account.v1.invoices.pay_async(old["id"])
+        still = await account.subscription(name)
+        await account.v1.invoices.pay_async(latest["id"])
+
+        assert still["status"] == "past_due"
+        assert (await account.subscription(name))["status"] == "active"
+
+
 async def test_each_thing_is_told_before_the_next_one_happens(account: Account, sandbox: Sandbox, mailbox: Mailbox) -> None:
     """So that a team may be locked, or a card given, on the day it would have been."""
     payer, name, first = await failing(account)
