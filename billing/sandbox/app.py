@@ -31,6 +31,7 @@ ENDPOINTS = (bills, catalog, customers)  # importing them fills the table in rou
 BODY_MAX_BYTES = 1 << 20
 SECRET_KEYS = ("sk_test_", "rk_test_")
 FOR_BROWSERS = ("setup_intent", "payment_intent")  # what a publishable key may ask about, with its client secret
+TIDY_S = 3600  # seconds between two looks for what need not be kept
 REPLIES_KEPT_S = 86400  # seconds an idempotency key is remembered
 
 
@@ -55,6 +56,7 @@ class Sandbox:
         self._deliver = deliver
         self._now = now
         self._check_answers = check_answers
+        self._tidied_at = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ── requests ──
@@ -147,8 +149,10 @@ class Sandbox:
             await self.deliver(now)
         await self._finish_moves()
         await self.deliver(now)
-        await SandboxReply.filter(created__lt=now - REPLIES_KEPT_S).delete()
-        await webhooks.forget(now)
+        if now >= self._tidied_at + TIDY_S:
+            self._tidied_at = now
+            await SandboxReply.filter(created__lt=now - REPLIES_KEPT_S).delete()
+            await webhooks.forget(now)
         return played
 
     async def advance(self, id: str, to: int | datetime) -> None:

@@ -19,6 +19,7 @@ from billing.sandbox.wire import Fault, decode
 from models.sandbox_billing import SandboxObject, SandboxReply
 from models.transaction import transaction
 from tests.billing.sandbox.account import Account
+from tests.billing.sandbox.conftest import Wall
 
 NUMBER = "4242424242424242"
 
@@ -192,6 +193,21 @@ async def test_a_request_refused_for_its_form_does_not_use_its_key_up(account: A
     made = await account.v1.customers.create_async({"email": "ann@example.com"}, key)
 
     assert made["id"].startswith("cus_")
+
+
+async def test_a_key_is_forgotten_after_a_day_and_an_event_after_thirty(account: Account, sandbox: Sandbox, wall: Wall) -> None:
+    key = {"idempotency_key": "customer:3"}
+    first = await account.v1.customers.create_async({}, key)
+
+    wall.at += 86_401
+    await sandbox.run_due()
+    second = await account.v1.customers.create_async({}, key)
+    events = len((await account.v1.events.list_async()).data)
+    wall.at += 30 * 86_400 - 1
+    await sandbox.run_due()
+
+    assert first["id"] != second["id"]
+    assert (events, len((await account.v1.events.list_async()).data)) == (2, 1)
 
 
 async def test_one_key_sent_fifty_times_at_once_makes_one_object(account: Account) -> None:
