@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from starlette._utils import get_route_path
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -32,6 +31,7 @@ ENDPOINTS = (bills, catalog, customers)  # importing them fills the table in rou
 BODY_MAX_BYTES = 1 << 20
 SECRET_KEYS = ("sk_test_", "rk_test_")
 FOR_BROWSERS = ("setup_intent", "payment_intent")  # what a publishable key may ask about, with its client secret
+TIDY_S = 3600  # seconds between two looks for what need not be kept
 REPLIES_KEPT_S = 86400  # seconds an idempotency key is remembered
 
 
@@ -56,6 +56,7 @@ class Sandbox:
         self._deliver = deliver
         self._now = now
         self._check_answers = check_answers
+        self._tidied_at = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ── requests ──
@@ -63,7 +64,7 @@ class Sandbox:
         if scope["type"] != "http":
             raise RuntimeError("The billing sandbox speaks HTTP only.")
         request = Request(scope, receive)
-        path = get_route_path(scope)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))  # below where it is mounted
         page = pages.find(request.method, path)
         response = await (self._page(page, request) if page else self._answer(request, path))
         await response(scope, receive, send)
@@ -144,13 +145,14 @@ class Sandbox:
         played = 0
         while waiting := await clock.due(now):  # one at a time: what is played may bring the next
             async with self._writing():
-                played += await clock.play_due(waiting[0], self.rules)
+                played += await clock.play_due(waiting[0], self.rules, now)
             await self.deliver(now)
-        for row in await SandboxObject.filter(type__in=(clock.TEST_CLOCK, clock.AHEAD)):
-            if "target" in row.hidden:
-                await self._arrive(row.id)
+        await self._finish_moves()
         await self.deliver(now)
-        await SandboxReply.filter(created__lt=now - REPLIES_KEPT_S).delete()
+        if now >= self._tidied_at + TIDY_S:
+            self._tidied_at = now
+            await SandboxReply.filter(created__lt=now - REPLIES_KEPT_S).delete()
+            await webhooks.forget(now)
         return played
 
     async def advance(self, id: str, to: int | datetime) -> None:
@@ -161,20 +163,25 @@ class Sandbox:
         target = int(to.timestamp()) if isinstance(to, datetime) else to
         async with self._writing():
             row = await clock.clock_of(id, self.wall)
-            await clock.begin(row, target, self.wall)
-        await self._arrive(row.id)
+            await clock.begin(row, target, self.rules, self.wall, mover := store.chance())
+        await self._arrive(row.id, mover)
 
     async def time_of(self, id: str) -> int:
         """What the clock of this customer, or this test clock, shows now."""
         row = await store.anything(id)
         return await clock.now_on(row.clock if row else None, self.wall)
 
-    async def _arrive(self, id: str) -> None:
+    async def _finish_moves(self) -> None:
+        for row in await SandboxObject.filter(type__in=(clock.TEST_CLOCK, clock.AHEAD)):
+            if clock.free(row, mover := store.chance(), self.wall):
+                await self._arrive(row.id, mover)
+
+    async def _arrive(self, id: str, mover: str) -> None:
         more = True
         while more:
             async with self._writing():
                 row = await store.anything(id)
-                more = row is not None and await clock.step(row, self.rules, self.wall)
+                more = row is not None and await clock.step(row, self.rules, self.wall, mover)
             await self.deliver()
 
     # ── webhooks ──
@@ -202,9 +209,7 @@ class Sandbox:
     async def _after_request(self) -> None:
         try:
             await self.deliver()
-            for row in await SandboxObject.filter(type=clock.TEST_CLOCK):
-                if "target" in row.hidden:
-                    await self._arrive(row.id)
+            await self._finish_moves()
         except Exception:  # nobody awaits this task; run_due() repeats what it left
             log.exception("The billing sandbox could not deliver.")
 

@@ -21,7 +21,8 @@ ENDED = ("canceled", "incomplete_expired")
 async def create_subscription(call: Call) -> Answer:
     customer = await store.get("customer", call.given.get("customer"), param="customer")
     if call.given.get("payment_behavior") == "pending_if_incomplete":
-        raise Fault("This sandbox does not play pending_if_incomplete.", code="sandbox_not_played", param="payment_behavior")
+        message = "Setting `payment_behavior` to `pending_if_incomplete` has no effect when creating a subscription."
+        raise Fault(message, param="payment_behavior")
     return await subscriptions.create(call.given, customer, await call.moment(customer))
 
 
@@ -35,7 +36,7 @@ async def list_subscriptions(call: Call) -> Answer:
     given = call.given
     columns = {name: given[key] for name, key in (("customer", "customer"), ("clock", "test_clock")) if key in given}
     rows = await store.listing("subscription", **columns)
-    return await listed(call, [row for row in rows if _fits(row, given)])
+    return listed(call, [row for row in rows if _fits(row, given)])
 
 
 def _fits(row: SandboxObject, given: Body) -> bool:
@@ -88,15 +89,15 @@ async def retrieve_invoice(call: Call) -> Answer:
 
 @endpoint("get", "/v1/invoices/{}/lines", LIST)
 async def list_invoice_lines(call: Call) -> Answer:
-    lines: Body = (await store.get("invoice", call.id)).body["lines"]
-    return lines
+    row = await store.get("invoice", call.id)
+    return listed(call, [{**line, "invoice": row.id} for line in row.hidden["lines"]])
 
 
 @endpoint("get", "/v1/invoices", f"customer subscription status created {LIST}")
 async def list_invoices(call: Call) -> Answer:
     given = call.given
     rows = await store.listing("invoice", **({"customer": given["customer"]} if "customer" in given else {}))
-    return await listed(
+    return listed(
         call,
         [
             row
@@ -147,10 +148,14 @@ async def preview_invoice(call: Call) -> Answer:
     given = call.given
     if given.get("preview_mode", "next") != "next":
         raise Fault("This sandbox plays the preview of the next invoice only.", code="sandbox_not_played", param="preview_mode")
+    details = given.get("subscription_details", {})
+    if "subscription" not in given and "items" in details:
+        customer = await store.get("customer", given.get("customer"), param="customer")
+        return await subscriptions.preview_new(customer, details, await call.moment(customer))
     row = await _previewed(given)
     if given.get("customer") not in (None, row.customer):
         raise Fault("The subscription belongs to another customer.", param="subscription")
-    return await subscriptions.preview(row, given.get("subscription_details", {}), await call.moment(row))
+    return await subscriptions.preview(row, details, await call.moment(row))
 
 
 async def _previewed(given: Body) -> SandboxObject:

@@ -22,7 +22,7 @@ async def retrieve_product(call: Call) -> Answer:
 async def list_products(call: Call) -> Answer:
     rows = await store.listing("product")
     active, ids = call.given.get("active"), call.given.get("ids")
-    return await listed(call, [r for r in rows if active in (None, r.body["active"]) and (not ids or r.id in ids)])
+    return listed(call, [r for r in rows if active in (None, r.body["active"]) and (not ids or r.id in ids)])
 
 
 @endpoint(
@@ -75,7 +75,7 @@ async def retrieve_price(call: Call) -> Answer:
 @endpoint("get", "/v1/prices", f"active lookup_keys product {LIST}")
 async def list_prices(call: Call) -> Answer:
     given = call.given
-    return await listed(call, [row for row in await store.listing("price") if _price_fits(row.body, given)])
+    return listed(call, [row for row in await store.listing("price") if _price_fits(row.body, given)])
 
 
 def _price_fits(price: Body, given: Body) -> bool:
@@ -96,7 +96,7 @@ async def retrieve_event(call: Call) -> Answer:
 async def list_events(call: Call) -> Answer:
     wanted = call.given.get("types") or [call.given.get("type")]
     rows = [row for row in await store.listing("event") if wanted == [None] or row.body["type"] in wanted]
-    return await listed(call, [row for row in rows if within(row.created, call.given.get("created"))])
+    return listed(call, [row for row in rows if within(row.created, call.given.get("created"))])
 
 
 def within(moment: int, wanted: int | Body | None) -> bool:
@@ -115,7 +115,8 @@ def within(moment: int, wanted: int | Body | None) -> bool:
 async def create_webhook_endpoint(call: Call) -> Answer:
     secret = f"whsec_{store.chance(32)}"
     row = await add_webhook_endpoint(call.given, secret, call.wall)
-    return row.body | {"secret": secret}  # told once
+    told: Body = row.body | {"secret": secret}  # once
+    return told
 
 
 async def add_webhook_endpoint(given: Body, secret: str, wall: int) -> SandboxObject:
@@ -132,7 +133,7 @@ async def add_webhook_endpoint(given: Body, secret: str, wall: int) -> SandboxOb
         "status": "enabled",
         "url": given["url"],
     }
-    return await store.add(body, secret=secret)
+    return await store.add(body, hidden={"secret": secret})
 
 
 @endpoint("get", "/v1/webhook_endpoints/{}")
@@ -142,7 +143,7 @@ async def retrieve_webhook_endpoint(call: Call) -> Answer:
 
 @endpoint("get", "/v1/webhook_endpoints", LIST)
 async def list_webhook_endpoints(call: Call) -> Answer:
-    return await listed(call, await store.listing("webhook_endpoint"))
+    return listed(call, await store.listing("webhook_endpoint"))
 
 
 @endpoint("post", "/v1/webhook_endpoints/{}", "url enabled_events disabled description metadata")
@@ -178,13 +179,13 @@ async def retrieve_test_clock(call: Call) -> Answer:
 
 @endpoint("get", "/v1/test_helpers/test_clocks", LIST)
 async def list_test_clocks(call: Call) -> Answer:
-    return await listed(call, await store.listing(clock.TEST_CLOCK))
+    return listed(call, await store.listing(clock.TEST_CLOCK))
 
 
 @endpoint("post", "/v1/test_helpers/test_clocks/{}/advance", "frozen_time")
 async def advance_test_clock(call: Call) -> Answer:
     row = await store.get(clock.TEST_CLOCK, call.id)
-    await clock.begin(row, call.given["frozen_time"], call.wall)
+    await clock.begin(row, call.given["frozen_time"], call.rules, call.wall)
     return row
 
 

@@ -58,13 +58,17 @@ def _begin_again(made: Change, at: int) -> None:
 
 
 def _credit(old: Body, subscription: Body, name: str, at: int, behavior: str) -> list[Body]:
-    amount = unused(seats(old), period_of(subscription), at) if behavior != "none" else 0
-    return [invoice_objects.part(old, amount, Period(at, period_of(subscription).end), name)] if amount else []
+    period = period_of(subscription)
+    if behavior == "none" or not period.left_at(at):
+        return []
+    return [invoice_objects.part(old, unused(seats(old), period, at), Period(at, period.end), name, kind="Unused")]
 
 
 def _debit(item: Body, subscription: Body, name: str, at: int) -> list[Body]:
-    amount = remaining(seats(item), period_of(subscription), at)
-    return [invoice_objects.part(item, amount, Period(at, period_of(subscription).end), name)] if amount else []
+    period = period_of(subscription)
+    if not period.left_at(at):
+        return []
+    return [invoice_objects.part(item, remaining(seats(item), period, at), Period(at, period.end), name, kind="Remaining")]
 
 
 def _full(subscription: Body, name: str) -> Body:

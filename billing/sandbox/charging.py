@@ -31,6 +31,10 @@ CARDS = {
     "pm_card_authenticationRequiredOnSetup": Card("visa", "3155", at_setup=AUTHENTICATE),
 }
 
+NO_CARD = (
+    "This customer has no attached payment source or default payment method. Please consider adding a default payment method. For more "
+    "information, visit https://stripe.com/docs/billing/subscriptions/payment-methods-setting#payment-method-priority."
+)
 SENTENCES = {
     "generic_decline": "Your card was declined.",
     "insufficient_funds": "Your card has insufficient funds.",
@@ -51,12 +55,11 @@ def declined(decline_code: str, *, payment_method: Body | None = None) -> Body:
     return error | ({"payment_method": payment_method} if payment_method else {})
 
 
-def authentication_required(*, payment_method: Body | None = None) -> Body:
-    error: Body = {
-        "code": "authentication_required",
-        "decline_code": "authentication_required",
-        "doc_url": "https://stripe.com/docs/error-codes/authentication-required",
-        "message": "Your card was declined. This transaction requires authentication.",
+def action_required(subject: str) -> Body:
+    """The error of a payment whose holder must pass the bank's check first. `subject`: invoice | subscription."""
+    return {
+        "code": f"{subject}_payment_intent_requires_action",
+        "message": "This payment requires additional user action before it can be completed successfully. Payment can be completed "
+        "using the PaymentIntent associated with the invoice.",
         "type": "card_error",
     }
-    return error | ({"payment_method": payment_method} if payment_method else {})

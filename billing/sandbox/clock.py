@@ -10,6 +10,7 @@ from models.sandbox_billing import SandboxObject
 TEST_CLOCK = "test_helpers.test_clock"
 AHEAD = "sandbox.clock"  # ours: the wall's, and so many seconds more
 PLAYS = {"subscription": subscriptions.play, "invoice": invoicing.play, "checkout.session": sessions.play}
+STOPPED_S = 30  # seconds without a step: whoever moved the clock is gone, and another may go on
 KEPT_DAYS = 30  # a test clock deletes itself after so many days
 
 
@@ -59,48 +60,55 @@ async def clock_of(id: str, wall: int) -> SandboxObject:
     return own
 
 
-async def begin(clock: SandboxObject, to: int, wall: int) -> None:
-    """Promise to be at `to`; kept by step(), also after a restart. Raises Fault for a move backwards."""
-    if to < await now_on(clock.id, wall) or clock.body.get("status") == "advancing":
+async def begin(clock: SandboxObject, to: int, rules: Rules, wall: int, mover: str = "") -> None:
+    """Promise to be at `to`; kept by whoever steps first, or `mover`. Raises Fault for a move backwards, or during another."""
+    if to < await now_on(clock.id, wall) or "target" in clock.hidden:
         raise Fault("A clock can only be advanced, to a later time, one move after the other.", param="frozen_time")
-    clock.hidden["target"] = to
+    clock.hidden |= {"target": to, "mover": mover, "moved_at": wall}
     if clock.type == TEST_CLOCK:
         clock.body |= {"status": "advancing", "status_details": {"advancing": {"target_frozen_time": to}}}
     await store.keep(clock)
-    await _tell(clock, "advancing", wall)
+    await _tell(clock, "advancing", rules, wall)
 
 
-async def step(clock: SandboxObject, rules: Rules, wall: int) -> bool:
+def free(clock: SandboxObject, mover: str, wall: int) -> bool:
+    """Whether this mover may step: nobody else has it, or whoever had it has stopped."""
+    mine = clock.hidden.get("mover") in ("", mover)
+    return "target" in clock.hidden and (mine or clock.hidden["moved_at"] <= wall - STOPPED_S)
+
+
+async def step(clock: SandboxObject, rules: Rules, wall: int, mover: str) -> bool:
     """Play the next thing that is due before the target; False when there was none left and the clock has arrived."""
-    target = clock.hidden.get("target")
-    if target is None:
+    if not free(clock, mover, wall):
         return False
+    target = clock.hidden["target"]
+    clock.hidden |= {"mover": mover, "moved_at": wall}
     first = await SandboxObject.filter(clock=clock.id, due_at__lte=target).order_by("due_at", "number").first()
     at = target if first is None else max(first.due_at, await now_on(clock.id, wall))
-    await _set(clock, at, wall, arrived=first is None)
+    await _set(clock, at, rules, wall, arrived=first is None)
     if first is None:
         return False
-    await _play(first, Moment(at, rules))
+    await _play(first, Moment(at, rules, wall))
     return True
 
 
-async def _set(clock: SandboxObject, at: int, wall: int, *, arrived: bool) -> None:
+async def _set(clock: SandboxObject, at: int, rules: Rules, wall: int, *, arrived: bool) -> None:
     if clock.type == TEST_CLOCK:
         clock.body["frozen_time"] = at
     else:
         clock.body["ahead_s"] = at - wall
     if arrived:
-        clock.hidden.pop("target")
+        clock.hidden = {}
         if clock.type == TEST_CLOCK:
             clock.body |= {"status": "ready", "status_details": {}}
     await store.keep(clock)
     if arrived:
-        await _tell(clock, "ready", wall)
+        await _tell(clock, "ready", rules, wall)
 
 
-async def _tell(clock: SandboxObject, what: str, wall: int) -> None:
+async def _tell(clock: SandboxObject, what: str, rules: Rules, wall: int) -> None:
     if clock.type == TEST_CLOCK:
-        await webhooks.emit(f"test_helpers.test_clock.{what}", clock, at=wall)
+        await webhooks.emit(f"test_helpers.test_clock.{what}", clock, Moment(wall, rules, wall))
 
 
 async def due(wall: int) -> list[Due]:
@@ -111,12 +119,12 @@ async def due(wall: int) -> list[Due]:
     return [Due(row.id, row.type, row.due_at) for row in sorted(rows, key=lambda row: (row.due_at, row.number))]
 
 
-async def play_due(due: Due, rules: Rules) -> bool:
+async def play_due(due: Due, rules: Rules, wall: int) -> bool:
     """At the moment it was due, however late it is: a night without the server moves no period. False when it was done already."""
     row = await store.anything(due.id)
     if row is None or row.due_at != due.at:
         return False
-    await _play(row, Moment(due.at, rules))
+    await _play(row, Moment(due.at, rules, wall))
     return True
 
 

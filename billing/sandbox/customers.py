@@ -22,7 +22,7 @@ async def create_customer(call: Call) -> Answer:
             raise Fault(refusal.body["error"]["message"], status=402, type="card_error", code="card_declined")
     await _set_default_card(row, call.given)
     await store.keep(row)
-    await webhooks.emit("customer.created", row, at=moment.at)
+    await webhooks.emit("customer.created", row, moment)
     return row
 
 
@@ -41,7 +41,7 @@ async def list_customers(call: Call) -> Answer:
         if "test_clock" in call.given
         else await store.listing("customer")
     )
-    return await listed(call, [row for row in rows if call.given.get("email") in (None, row.body["email"])])
+    return listed(call, [row for row in rows if call.given.get("email") in (None, row.body["email"])])
 
 
 @endpoint("post", "/v1/customers/{}", "description email metadata name invoice_settings.default_payment_method")
@@ -53,7 +53,7 @@ async def update_customer(call: Call) -> Answer:
     row.body["metadata"] = subscriptions.merged(row.body["metadata"], call.given)
     await _set_default_card(row, call.given)
     await store.keep(row)
-    await webhooks.emit("customer.updated", row, at=moment.at, before=before)
+    await webhooks.emit("customer.updated", row, moment, before=before)
     return row
 
 
@@ -80,7 +80,7 @@ async def delete_customer(call: Call) -> Answer:
     for subscription in await store.listing("subscription", customer=row.id):
         if subscription.body["status"] not in ("canceled", "incomplete_expired"):
             await subscriptions.cancel(subscription, {}, moment)
-    await webhooks.emit("customer.deleted", row, at=moment.at)
+    await webhooks.emit("customer.deleted", row, moment)
     row.body = {"id": row.id, "object": "customer", "deleted": True}
     await store.keep(row)
     return row
@@ -95,15 +95,13 @@ async def retrieve_payment_method(call: Call) -> Answer:
 async def list_payment_methods(call: Call) -> Answer:
     customer = await store.get("customer", call.given.get("customer"), param="customer")
     kind = call.given.get("type")
-    return await listed(
-        call, [row for row in await store.listing("payment_method", customer=customer.id) if kind in (None, row.body["type"])]
-    )
+    return listed(call, [row for row in await store.listing("payment_method", customer=customer.id) if kind in (None, row.body["type"])])
 
 
 @endpoint("get", "/v1/customers/{}/payment_methods", f"type {LIST}")
 async def list_customer_payment_methods(call: Call) -> Answer:
     customer = await store.get("customer", call.id)
-    return await listed(call, await store.listing("payment_method", customer=customer.id))
+    return listed(call, await store.listing("payment_method", customer=customer.id))
 
 
 @endpoint("post", "/v1/payment_methods/{}/attach", "customer")
@@ -133,7 +131,7 @@ async def create_setup_intent(call: Call) -> Answer:
     moment = await call.moment(customer)
     body = objects.setup_intent(call.given, named, at=moment.at)
     row = await store.add(body, customer=named, clock=customer.clock if customer else None)
-    await webhooks.emit("setup_intent.created", row, at=moment.at)
+    await webhooks.emit("setup_intent.created", row, moment)
     if call.given.get("confirm"):
         return await sessions.confirm(row, call.given.get("payment_method"), moment) or row
     if card := call.given.get("payment_method"):
@@ -154,7 +152,7 @@ async def retrieve_setup_intent(call: Call) -> Answer:
 async def list_setup_intents(call: Call) -> Answer:
     given = call.given
     rows = await store.listing("setup_intent", **({"customer": given["customer"]} if "customer" in given else {}))
-    return await listed(call, [row for row in rows if given.get("payment_method") in (None, row.body["payment_method"])])
+    return listed(call, [row for row in rows if given.get("payment_method") in (None, row.body["payment_method"])])
 
 
 @endpoint("post", "/v1/setup_intents/{}/confirm", "payment_method return_url")
@@ -171,7 +169,7 @@ async def cancel_setup_intent(call: Call) -> Answer:
         raise Fault(f"You cannot cancel this SetupIntent because it is {row.body['status']}.", code="setup_intent_unexpected_state")
     row.body |= {"status": "canceled", "cancellation_reason": call.given.get("cancellation_reason")}
     await store.keep(row)
-    await webhooks.emit("setup_intent.canceled", row, at=(await call.moment(row)).at)
+    await webhooks.emit("setup_intent.canceled", row, await call.moment(row))
     return row
 
 
@@ -254,4 +252,4 @@ async def create_portal_session(call: Call) -> Answer:
         "return_url": call.given.get("return_url"),
         "url": f"{moment.rules.page_url}/portal/{made}?key={key}",
     }
-    return await store.add(body, customer=customer.id, clock=customer.clock, key=key)
+    return await store.add(body, customer=customer.id, clock=customer.clock, hidden={"key": key})

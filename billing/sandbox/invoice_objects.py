@@ -5,7 +5,17 @@ from datetime import UTC, datetime
 from billing.sandbox.objects import CURRENCY
 from billing.sandbox.proration import Period
 from billing.sandbox.store import fresh_id
-from billing.sandbox.wire import Body, page
+from billing.sandbox.wire import Body, nulls, page
+
+SHOWN_LINES = 10
+NULL_IN_AN_INVOICE = nulls(
+    """
+    account_tax_ids application automatically_finalizes_at custom_fields customer_account customer_address customer_phone
+    customer_shipping default_payment_method default_source description due_date effective_at ending_balance footer from_invoice
+    hosted_invoice_url invoice_pdf last_finalization_error latest_revision next_payment_attempt number on_behalf_of receipt_number
+    rendering shipping_cost shipping_details statement_descriptor webhooks_delivered_at
+    """
+)
 
 
 def line(item: Body, amount: int, period: Period, description: str, *, quantity: int, proration: bool = False) -> Body:
@@ -57,11 +67,10 @@ def trial_period(item: Body, period: Period, name: str) -> Body:
     return line(item, 0, period, f"Trial period for {name}", quantity=item["quantity"])
 
 
-def part(item: Body, amount: int, period: Period, name: str) -> Body:
-    """A credit for unused time (negative), or the price of the time that remains."""
-    kind = "Unused" if amount < 0 else "Remaining"
-    since = datetime.fromtimestamp(period.start, UTC)
-    text = f"{kind} time on {item['quantity']} × {name} after {since:%d %b %Y}"
+def part(item: Body, amount: int, period: Period, name: str, *, kind: str) -> Body:
+    """Unused time is a credit, remaining time a debit; one that rounds to 0 cents is a line too."""
+    what = name if item["quantity"] == 1 else f"{item['quantity']} × {name}"
+    text = f"{kind} time on {what} after {datetime.fromtimestamp(period.start, UTC):%d %b %Y}"
     return line(item, amount, period, text, quantity=item["quantity"], proration=True)
 
 
@@ -72,81 +81,58 @@ def invoice(subscription: Body, customer: Body, lines: list[Body], *, at: int, r
     body: Body = {
         "id": made,
         "object": "invoice",
+        **NULL_IN_AN_INVOICE,
         "account_country": "US",
         "account_name": "Billing sandbox",
-        "account_tax_ids": None,
         "amount_overpaid": 0,
         "amount_paid": 0,
         "amount_shipping": 0,
-        "application": None,
         "attempt_count": 0,
         "attempted": False,
         "auto_advance": True,
         "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None, "provider": None, "status": None},
-        "automatically_finalizes_at": None,
         "billing_reason": reason,
         "collection_method": "charge_automatically",
         "created": at,
         "currency": CURRENCY,
-        "custom_fields": None,
         "customer": customer["id"],
-        "customer_account": None,
-        "customer_address": None,
         "customer_email": customer["email"],
         "customer_name": customer["name"],
-        "customer_phone": None,
-        "customer_shipping": None,
         "customer_tax_exempt": "none",
         "customer_tax_ids": [],
-        "default_payment_method": None,
-        "default_source": None,
         "default_tax_rates": [],
-        "description": None,
         "discounts": [],
-        "due_date": None,
-        "effective_at": None,
-        "ending_balance": None,
-        "footer": None,
-        "from_invoice": None,
-        "hosted_invoice_url": None,
-        "invoice_pdf": None,
         "issuer": {"type": "self"},
-        "last_finalization_error": None,
-        "latest_revision": None,
-        "lines": page([{**each, "invoice": made} for each in lines], url=f"/v1/invoices/{made}/lines"),
+        "lines": first_lines(made, lines),
         "livemode": False,
         "metadata": {},
-        "next_payment_attempt": None,
-        "number": None,
-        "on_behalf_of": None,
-        "parent": {
-            "quote_details": None,
-            "subscription_details": {"metadata": subscription["metadata"], "subscription": subscription["id"]},
-            "type": "subscription_details",
-        },
+        "parent": _parent(subscription),
         "payment_settings": {"default_mandate": None, "payment_method_options": None, "payment_method_types": None},
         "period_end": period.end,
         "period_start": period.start,
         "post_payment_credit_notes_amount": 0,
         "pre_payment_credit_notes_amount": 0,
-        "receipt_number": None,
-        "rendering": None,
-        "shipping_cost": None,
-        "shipping_details": None,
-        "statement_descriptor": None,
         "status": "draft",
-        "status_transitions": dict.fromkeys(("finalized_at", "marked_uncollectible_at", "paid_at", "voided_at")),
+        "status_transitions": nulls("finalized_at marked_uncollectible_at paid_at voided_at"),
         "subtotal": total,
         "subtotal_excluding_tax": total,
         "test_clock": customer["test_clock"],
         "total": total,
-        "total_discount_amounts": [],
         "total_excluding_tax": total,
-        "total_pretax_credit_amounts": [],
-        "total_taxes": [],
-        "webhooks_delivered_at": None,
     }
+    body |= {"total_discount_amounts": [], "total_pretax_credit_amounts": [], "total_taxes": []}
     return body | due(total, customer["balance"])
+
+
+def _parent(subscription: Body) -> Body:
+    details = {"metadata": subscription["metadata"], "subscription": subscription["id"]}
+    return {"quote_details": None, "subscription_details": details, "type": "subscription_details"}
+
+
+def first_lines(invoice: str, lines: list[Body]) -> Body:
+    """What an invoice shows of its lines; the rest is to be asked for."""
+    shown = [{**each, "invoice": invoice} for each in lines[:SHOWN_LINES]]
+    return page(shown, url=f"/v1/invoices/{invoice}/lines", has_more=len(lines) > SHOWN_LINES)
 
 
 def due(total: int, balance: int) -> Body:

@@ -24,12 +24,11 @@ async def draft(
     body = invoice_objects.invoice(subscription.body, customer.body, lines, at=moment.at, reason=reason, period=period)
     held = subscription.body["status"] == "unpaid"
     finalizes_at = moment.at + moment.rules.draft_s if waits and not held else None
-    body |= {"automatically_finalizes_at": finalizes_at, "auto_advance": not held}
+    body |= {"automatically_finalizes_at": finalizes_at, "next_payment_attempt": finalizes_at, "auto_advance": not held}
     subscription.body["latest_invoice"] = body["id"]
-    row = await store.add(
-        body, customer=customer.id, clock=customer.clock, due_at=finalizes_at, subscription=subscription.id, intent=None, payments=[]
-    )
-    await webhooks.emit("invoice.created", row, at=moment.at)
+    hidden = {"subscription": subscription.id, "intent": None, "payments": [], "lines": lines}
+    row = await store.add(body, customer=customer.id, clock=customer.clock, due_at=finalizes_at, hidden=hidden)
+    await webhooks.emit("invoice.created", row, moment)
     return row
 
 
@@ -45,6 +44,7 @@ async def finalize(row: SandboxObject, moment: Moment) -> None:
         "effective_at": moment.at,
         "ending_balance": invoice_objects.ending_balance(body["total"], balance),
         "automatically_finalizes_at": None,
+        "next_payment_attempt": None,
         "hosted_invoice_url": f"{moment.rules.page_url}/invoices/{row.id}?key={store.chance()}",
     }
     body["status_transitions"]["finalized_at"] = moment.at
@@ -52,11 +52,11 @@ async def finalize(row: SandboxObject, moment: Moment) -> None:
     row.due_at = None
     if body["amount_due"]:
         intent = await store.add(
-            objects.payment_intent(body["amount_due"], customer.id, at=moment.at), customer=customer.id, invoice=row.id
+            objects.payment_intent(body["amount_due"], customer.id, at=moment.at), customer=customer.id, hidden={"invoice": row.id}
         )
         row.hidden |= {"intent": intent.id, "payments": [invoice_objects.invoice_payment(body, intent.id)]}
     await store.keep(row)
-    await webhooks.emit("invoice.finalized", row, at=moment.at)
+    await webhooks.emit("invoice.finalized", row, moment)
     if not body["amount_due"]:
         await settle(row, moment)
 
@@ -66,7 +66,7 @@ async def _number_used(customer: SandboxObject, balance: int, moment: Moment) ->
     customer.body |= {"balance": balance, "currency": objects.CURRENCY, "next_invoice_sequence": before["next_invoice_sequence"] + 1}
     await store.keep(customer)
     if balance != before["balance"]:
-        await webhooks.emit("customer.updated", customer, at=moment.at, before=before)
+        await webhooks.emit("customer.updated", customer, moment, before=before)
 
 
 async def play(row: SandboxObject, moment: Moment) -> None:
@@ -80,11 +80,12 @@ async def play(row: SandboxObject, moment: Moment) -> None:
 async def charge(row: SandboxObject, moment: Moment, *, automatic: bool, card: SandboxObject | None = None) -> str:
     """One attempt; "" when it was paid, else what the bank said ("no_card": there is none to ask).
 
-    Any attempt counts as the first; after it only automatic ones do.
+    Any attempt counts as the first, and after it only automatic ones; a first payment that waits for the bank's check counts none yet.
     """
     card = card or await usable_card(row)
     said = "no_card" if card is None else CARDS[card.hidden["token"]].at_charge
-    if automatic or not row.body["attempt_count"]:
+    first = row.body["billing_reason"] == "subscription_create"
+    if (automatic or not row.body["attempt_count"]) and not (first and said == AUTHENTICATE):
         row.body["attempt_count"] += 1
     row.body["attempted"] = True
     if said:
@@ -120,8 +121,8 @@ async def settle(row: SandboxObject, moment: Moment, card: SandboxObject | None 
         payment["status_transitions"]["paid_at"] = moment.at
     await store.keep(row)
     await _intent_becomes(row, "succeeded", card)
-    await webhooks.emit("invoice.paid", row, at=moment.at)
-    await webhooks.emit("invoice.payment_succeeded", row, at=moment.at)
+    await webhooks.emit("invoice.paid", row, moment)
+    await webhooks.emit("invoice.payment_succeeded", row, moment)
     subscription = await store.find("subscription", row.hidden["subscription"])
     if subscription:
         await standing.paid(subscription, body, moment)
@@ -134,8 +135,8 @@ async def _fail(row: SandboxObject, moment: Moment, said: str, card: SandboxObje
     await store.keep(row)
     await _intent_becomes(row, "requires_action" if said == AUTHENTICATE else "requires_payment_method", card, said=said)
     if said == AUTHENTICATE:
-        await webhooks.emit("invoice.payment_action_required", row, at=moment.at)
-    await webhooks.emit("invoice.payment_failed", row, at=moment.at)
+        await webhooks.emit("invoice.payment_action_required", row, moment)
+    await webhooks.emit("invoice.payment_failed", row, moment)
     if automatic:
         await standing.failed(subscription, row.body, moment)
 
@@ -168,38 +169,29 @@ async def _intent_becomes(row: SandboxObject, status: str, card: SandboxObject |
 async def pay(row: SandboxObject, moment: Moment, *, card: SandboxObject | None) -> Reply | None:
     """Asked by the API: None when it was paid, else the answer; a failed attempt stays on record. Raises Fault for what is not open."""
     if row.body["status"] == "paid":
-        raise Fault("Invoice is already paid", code="invoice_already_paid")
+        raise Fault("Invoice is already paid")
     if row.body["status"] == "draft":
         await finalize(row, moment)
         if row.body["status"] == "paid":
             return None  # nothing was due
     if row.body["status"] != "open":
-        raise Fault(f"This invoice is {row.body['status']} and can no longer be paid.", code="invoice_not_editable")
+        raise Fault(f"This invoice is {row.body['status']} and can no longer be paid.")
     if card is None and await usable_card(row) is None:
-        raise Fault(
-            "Cannot charge a customer that has no active card: there is no default payment method.", code="resource_missing"
-        )  # nothing was tried: no attempt, no event
+        raise Fault(charging.NO_CARD, code="resource_missing")  # nothing was tried: no attempt, no event
     said = await charge(row, moment, automatic=False, card=card)
     return None if not said else await _refusal(row, said)
 
 
 async def _refusal(row: SandboxObject, said: str) -> Reply:
     intent = await store.get("payment_intent", row.hidden["intent"])
-    if said == AUTHENTICATE:
-        error: Body = {
-            "code": "invoice_payment_intent_requires_action",
-            "message": "This payment requires additional user action before it can be completed successfully.",
-            "type": "invalid_request_error",
-        }
-    else:
-        error = charging.declined(said)
+    error = charging.action_required("invoice") if said == AUTHENTICATE else charging.declined(said)
     return Reply(402, {"error": error | {"payment_intent": intent.body}})
 
 
 async def void(row: SandboxObject, moment: Moment) -> None:
     """Nobody has to pay it any more; a balance that was used for it comes back."""
-    if row.body["status"] not in ("open", "uncollectible"):
-        raise Fault(f"You can only pass in open invoices. This invoice is {row.body['status']}.", code="invoice_not_editable")
+    if row.body["status"] != "open":
+        raise Fault("You can only pass in open invoices. This invoice isn't open.")  # without a code: so does the real thing
     customer = await store.get("customer", row.customer)
     used = row.body["ending_balance"] - row.body["starting_balance"]
     if used:
@@ -209,4 +201,4 @@ async def void(row: SandboxObject, moment: Moment) -> None:
     row.body["status_transitions"]["voided_at"] = moment.at
     row.due_at = None
     await store.keep(row)
-    await webhooks.emit("invoice.voided", row, at=moment.at)
+    await webhooks.emit("invoice.voided", row, moment)

@@ -1,6 +1,6 @@
 """When something happens on a customer's clock, and the rules of the account it happens under."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 DAY_S = 86400
 
@@ -22,6 +22,4 @@ class Moment:
 
     at: int
     rules: Rules
-
-    def later(self, at: int) -> "Moment":
-        return replace(self, at=at)
+    wall: int  # what the clock on the wall shows meanwhile: webhooks go by it

@@ -1,15 +1,45 @@
 """New objects in the vendor's form: every field its types require, and null for what nobody here uses."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from billing.sandbox.charging import Card
 from billing.sandbox.store import chance, fresh_id
-from billing.sandbox.wire import Body, page
+from billing.sandbox.wire import Body, nulls, page
 
 NO_TAX: Body = {"disabled_reason": None, "enabled": False, "liability": None}
 CURRENCY = "usd"
 SETUP_TTL_S = 86400  # seconds a hosted page waits
+NULL_IN_A_SESSION = nulls(
+    """
+    adaptive_pricing after_expiration allow_promotion_codes amount_subtotal amount_total billing_address_collection client_secret
+    collected_information consent consent_collection currency_conversion customer_account customer_creation customer_details
+    customer_email discounts invoice invoice_creation locale origin_context payment_intent payment_link payment_method_collection
+    payment_method_configuration_details recovered_from saved_payment_method_options shipping_address_collection shipping_cost
+    submit_type subscription total_details
+    """
+)
+NULL_IN_A_SUBSCRIPTION = nulls(
+    """
+    application application_fee_percent billing_cycle_anchor_config billing_thresholds cancel_at canceled_at customer_account
+    days_until_due default_payment_method default_source ended_at latest_invoice next_pending_invoice_item_invoice on_behalf_of
+    pause_collection pending_invoice_item_interval pending_setup_intent pending_update schedule transfer_data
+    """
+)
+NULL_IN_A_PAYMENT = nulls(
+    """
+    application application_fee_amount automatic_payment_methods canceled_at cancellation_reason customer_account
+    excluded_payment_method_types last_payment_error latest_charge next_action on_behalf_of payment_method
+    payment_method_configuration_details processing receipt_email review setup_future_usage shipping source statement_descriptor
+    statement_descriptor_suffix transfer_data transfer_group
+    """
+)
+NULL_IN_A_SETUP = nulls(
+    """
+    application automatic_payment_methods cancellation_reason customer_account excluded_payment_method_types flow_directions
+    last_setup_error latest_attempt mandate next_action on_behalf_of payment_method payment_method_configuration_details
+    single_use_mandate
+    """
+)
 
 
 def customer(given: Body, *, at: int, clock: str | None) -> Body:
@@ -154,7 +184,7 @@ def payment_method(card: Card, customer: str | None, *, at: int) -> Body:
 
 
 def _no_address() -> Body:
-    return dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"))
+    return nulls("city country line1 line2 postal_code state")
 
 
 def setup_intent(given: Body, customer: str | None, *, at: int) -> Body:
@@ -162,29 +192,16 @@ def setup_intent(given: Body, customer: str | None, *, at: int) -> Body:
     return {
         "id": made,
         "object": "setup_intent",
+        **NULL_IN_A_SETUP,
         "allowed_payment_method_types": given.get("allowed_payment_method_types"),
-        "application": None,
-        "automatic_payment_methods": None,
-        "cancellation_reason": None,
         "client_secret": f"{made}_secret_{chance()}",
         "created": at,
         "customer": customer,
-        "customer_account": None,
         "description": given.get("description"),
-        "excluded_payment_method_types": None,
-        "flow_directions": None,
-        "last_setup_error": None,
-        "latest_attempt": None,
         "livemode": False,
-        "mandate": None,
         "metadata": given.get("metadata") or {},
-        "next_action": None,
-        "on_behalf_of": None,
-        "payment_method": None,
-        "payment_method_configuration_details": None,
         "payment_method_options": {"card": {"mandate_options": None, "network": None, "request_three_d_secure": "automatic"}},
         "payment_method_types": ["card"],
-        "single_use_mandate": None,
         "status": "requires_payment_method",
         "usage": given.get("usage", "off_session"),
     }
@@ -195,45 +212,23 @@ def payment_intent(amount: int, customer: str, *, at: int) -> Body:
     return {
         "id": made,
         "object": "payment_intent",
+        **NULL_IN_A_PAYMENT,
         "allowed_payment_method_types": ["card"],
         "amount": amount,
         "amount_capturable": 0,
         "amount_received": 0,
-        "application": None,
-        "application_fee_amount": None,
-        "automatic_payment_methods": None,
-        "canceled_at": None,
-        "cancellation_reason": None,
         "capture_method": "automatic",
         "client_secret": f"{made}_secret_{chance()}",
         "confirmation_method": "automatic",
         "created": at,
         "currency": CURRENCY,
         "customer": customer,
-        "customer_account": None,
         "description": "Subscription",
-        "excluded_payment_method_types": None,
-        "last_payment_error": None,
-        "latest_charge": None,
         "livemode": False,
         "metadata": {},
-        "next_action": None,
-        "on_behalf_of": None,
-        "payment_method": None,
-        "payment_method_configuration_details": None,
         "payment_method_options": {"card": {"installments": None, "network": None, "request_three_d_secure": "automatic"}},
         "payment_method_types": ["card"],
-        "processing": None,
-        "receipt_email": None,
-        "review": None,
-        "setup_future_usage": None,
-        "shipping": None,
-        "source": None,
-        "statement_descriptor": None,
-        "statement_descriptor_suffix": None,
         "status": "requires_payment_method",
-        "transfer_data": None,
-        "transfer_group": None,
     }
 
 
@@ -261,47 +256,28 @@ def subscription(given: Body, customer: Body, *, at: int, trial_end: int | None,
     return {
         "id": fresh_id("sub"),
         "object": "subscription",
-        "application": None,
-        "application_fee_percent": None,
+        **NULL_IN_A_SUBSCRIPTION,
         "automatic_tax": NO_TAX,
         "billing_cycle_anchor": anchor,
-        "billing_cycle_anchor_config": None,
         "billing_mode": {"flexible": {"proration_discounts": "included"} if mode == "flexible" else None, "type": mode, "updated_at": at},
         "billing_schedules": [],
-        "billing_thresholds": None,
-        "cancel_at": None,
         "cancel_at_period_end": False,
-        "canceled_at": None,
         "cancellation_details": {"comment": None, "feedback": None, "reason": None},
         "collection_method": "charge_automatically",
         "created": at,
         "currency": CURRENCY,
         "customer": customer["id"],
-        "customer_account": None,
-        "days_until_due": None,
-        "default_payment_method": None,
-        "default_source": None,
         "default_tax_rates": [],
         "description": given.get("description"),
         "discounts": [],
-        "ended_at": None,
         "invoice_settings": {"account_tax_ids": None, "issuer": {"type": "self"}},
         "items": page([], url="/v1/subscription_items"),
-        "latest_invoice": None,
         "livemode": False,
         "metadata": given.get("metadata") or {},
-        "next_pending_invoice_item_invoice": None,
-        "on_behalf_of": None,
-        "pause_collection": None,
         "payment_settings": {"payment_method_options": None, "payment_method_types": None, "save_default_payment_method": "off"},
-        "pending_invoice_item_interval": None,
-        "pending_setup_intent": None,
-        "pending_update": None,
-        "schedule": None,
         "start_date": at,
         "status": "trialing" if trial_end else "incomplete",
         "test_clock": customer["test_clock"],
-        "transfer_data": None,
         "trial_end": trial_end,
         "trial_settings": {"end_behavior": {"missing_payment_method": missing_card}},
         "trial_start": at if trial_end else None,
@@ -310,60 +286,29 @@ def subscription(given: Body, customer: Body, *, at: int, trial_end: int | None,
 
 def checkout_session(given: Body, customer: str | None, intent: str, *, at: int, page_url: str) -> Body:
     made = f"cs_test_{chance()}"
-    absent: Any = None
     return {
         "id": made,
         "object": "checkout.session",
-        "adaptive_pricing": absent,
-        "after_expiration": absent,
-        "allow_promotion_codes": absent,
-        "amount_subtotal": absent,
-        "amount_total": absent,
+        **NULL_IN_A_SESSION,
         "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
-        "billing_address_collection": absent,
         "cancel_url": given.get("cancel_url"),
         "client_reference_id": given.get("client_reference_id"),
-        "client_secret": absent,
-        "collected_information": absent,
-        "consent": absent,
-        "consent_collection": absent,
         "created": at,
         "currency": given.get("currency"),
-        "currency_conversion": absent,
         "custom_fields": [],
-        "custom_text": dict.fromkeys(("after_submit", "shipping_address", "submit", "terms_of_service_acceptance")),
+        "custom_text": nulls("after_submit shipping_address submit terms_of_service_acceptance"),
         "customer": customer,
-        "customer_account": absent,
-        "customer_creation": absent,
-        "customer_details": absent,
-        "customer_email": absent,
-        "discounts": absent,
         "expires_at": given.get("expires_at") or at + SETUP_TTL_S,
-        "invoice": absent,
-        "invoice_creation": absent,
         "livemode": False,
-        "locale": absent,
         "metadata": given.get("metadata") or {},
         "mode": "setup",
-        "origin_context": absent,
-        "payment_intent": absent,
-        "payment_link": absent,
-        "payment_method_collection": absent,
-        "payment_method_configuration_details": absent,
         "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
         "payment_method_types": ["card"],
         "payment_status": "no_payment_required",
-        "recovered_from": absent,
-        "saved_payment_method_options": absent,
         "setup_intent": intent,
-        "shipping_address_collection": absent,
-        "shipping_cost": absent,
         "shipping_options": [],
         "status": "open",
-        "submit_type": absent,
-        "subscription": absent,
         "success_url": given.get("success_url"),
-        "total_details": absent,
         "ui_mode": "hosted_page",
         "url": f"{page_url}/checkout/{made}",
     }

@@ -123,9 +123,7 @@ async def show_portal(request: Request, id: str) -> Response:
     if session is None or not _allowed(request, session.hidden["key"]):
         return _gone()
     rows = [row.body for row in await store.listing("invoice", customer=session.customer) if row.body["number"]]
-    lines = "".join(
-        f"<tr><td>{_link(row['hosted_invoice_url'], row['number'])}<td>{row['status']}<td>{_money(row['amount_due'])}" for row in rows
-    )
+    lines = "".join(f"<tr><td>{_link(row)}<td>{row['status']}<td>{_money(row['amount_due'])}" for row in rows)
     return _page("Invoices", f"<table><tr><th>Number<th>Status<th>Amount{lines}</table>")
 
 
@@ -183,7 +181,7 @@ def _allowed(request: Request, key: str) -> bool:
 
 
 async def _moment(row: SandboxObject, wall: int, rules: Rules) -> Moment:
-    return Moment(await clock.now_on(row.clock, wall), rules)
+    return Moment(await clock.now_on(row.clock, wall), rules, wall)
 
 
 async def _form(request: Request) -> dict[str, str]:

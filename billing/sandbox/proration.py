@@ -4,6 +4,7 @@ import calendar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from math import ceil
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Period:
 
 def unused(seats: Seats, period: Period, at: int) -> int:
     """The credit for what was paid and will not be used: zero or negative cents."""
-    return -rounded(seats.amount * period.left_at(at))
+    return rounded(-seats.amount * period.left_at(at))
 
 
 def remaining(seats: Seats, period: Period, at: int) -> int:
@@ -41,9 +42,8 @@ def remaining(seats: Seats, period: Period, at: int) -> int:
 
 
 def rounded(amount: Fraction) -> int:
-    """To the nearest cent, halves away from zero: the same for a credit and its debit."""
-    whole = int(abs(amount) + Fraction(1, 2))
-    return whole if amount >= 0 else -whole
+    """To the nearest cent, halves down: recordings of the real thing show -2.5 as -3, and 4.5 as 4."""
+    return ceil(amount - Fraction(1, 2))
 
 
 def period_after(anchor: int, start: int, interval: str, count: int) -> Period:

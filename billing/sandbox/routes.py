@@ -1,7 +1,7 @@
 """Which endpoints exist, and what of each is played: a table that the endpoint modules fill in."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -32,7 +32,7 @@ class Call:
 
     async def moment(self, row: SandboxObject | None) -> Moment:
         """Now, on the clock of this object; on the wall's for what has none."""
-        return Moment(await clock.now_on(row.clock if row else None, self.wall), self.rules)
+        return Moment(await clock.now_on(row.clock if row else None, self.wall), self.rules, self.wall)
 
 
 Answer: TypeAlias = SandboxObject | Body | Reply  # a row stands for its body
@@ -90,12 +90,13 @@ def _names(given: Any, prefix: str = "") -> Iterator[str]:
         yield prefix
 
 
-async def listed(call: Call, rows: list[SandboxObject]) -> Body:
-    """One page of what was found, newest first."""
+def listed(call: Call, found: Sequence[SandboxObject | Body]) -> Body:
+    """One page of what was found, in that order: newest first, as a rule."""
     limit = call.given.get("limit", LIMIT)
     if not 1 <= limit <= LIMIT_MAX:
         raise Fault(f"Invalid limit: 1 to {LIMIT_MAX}.", code="parameter_invalid_integer", param="limit")
-    bodies = [row.body for row in rows if not row.body.get("deleted")]
+    bodies: list[Body] = [each.body if isinstance(each, SandboxObject) else each for each in found]
+    bodies = [body for body in bodies if not body.get("deleted")]
     after, before = call.given.get("starting_after"), call.given.get("ending_before")
     if after:
         chosen = bodies[_place(bodies, after, "starting_after") + 1 :]

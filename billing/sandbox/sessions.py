@@ -12,7 +12,7 @@ from models.sandbox_billing import SandboxObject
 async def card_of(name: str, customer: str | None, clock: str | None, moment: Moment, *, param: str) -> SandboxObject:
     """A new payment method from a test card's name, or the one of this id. Raises Fault for an unknown one."""
     if name in CARDS:
-        return await store.add(objects.payment_method(CARDS[name], None, at=moment.at), customer=None, clock=clock, token=name)
+        return await store.add(objects.payment_method(CARDS[name], None, at=moment.at), customer=None, clock=clock, hidden={"token": name})
     found = await store.get("payment_method", name, param=param)
     if found.customer not in (None, customer):
         raise Fault("The payment method belongs to another customer.", param=param)
@@ -36,7 +36,7 @@ async def adopt(card: SandboxObject, customer: SandboxObject, moment: Moment) ->
     card.body["customer"] = card.customer = customer.id
     card.clock = customer.clock
     await store.keep(card)
-    await webhooks.emit("payment_method.attached", card, at=moment.at)
+    await webhooks.emit("payment_method.attached", card, moment)
 
 
 async def detach(card: SandboxObject, moment: Moment) -> None:
@@ -52,7 +52,7 @@ async def detach(card: SandboxObject, moment: Moment) -> None:
     if settings["default_payment_method"] == card.id:
         settings["default_payment_method"] = None
         await store.keep(customer)
-    await webhooks.emit("payment_method.detached", card, at=moment.at, before=before)
+    await webhooks.emit("payment_method.detached", card, moment, before=before)
     card.customer = None
     await store.keep(card)
 
@@ -81,7 +81,7 @@ async def confirm(intent: SandboxObject, name: str | None, moment: Moment, *, ch
         await adopt(card, customer, moment)
     intent.body |= {"status": "succeeded", "payment_method": card.id, "next_action": None, "last_setup_error": None}
     await store.keep(intent)
-    await webhooks.emit("setup_intent.succeeded", intent, at=moment.at)
+    await webhooks.emit("setup_intent.succeeded", intent, moment)
     return None
 
 
@@ -89,7 +89,7 @@ async def _setup_failed(intent: SandboxObject, card: SandboxObject, said: str, m
     error = charging.declined(said, payment_method=card.body)
     intent.body |= {"status": "requires_payment_method", "payment_method": None, "next_action": None, "last_setup_error": error}
     await store.keep(intent)
-    await webhooks.emit("setup_intent.setup_failed", intent, at=moment.at)
+    await webhooks.emit("setup_intent.setup_failed", intent, moment)
     return Reply(402, {"error": error | {"setup_intent": intent.body}})
 
 
@@ -103,7 +103,7 @@ async def complete(session: SandboxObject, name: str, moment: Moment) -> Reply |
         session.body |= {"status": "complete", "url": None}
         session.due_at = None
         await store.keep(session)
-        await webhooks.emit("checkout.session.completed", session, at=moment.at)
+        await webhooks.emit("checkout.session.completed", session, moment)
     return refusal
 
 
@@ -112,4 +112,4 @@ async def play(session: SandboxObject, moment: Moment) -> None:
     session.body |= {"status": "expired", "url": None}
     session.due_at = None
     await store.keep(session)
-    await webhooks.emit("checkout.session.expired", session, at=moment.at)
+    await webhooks.emit("checkout.session.expired", session, moment)

@@ -143,6 +143,8 @@ def _one_of(value: Any, kinds: tuple[Any, ...], known: type, path: str) -> Itera
         resolved = [kind for kind in resolved if kind is not str]
     if isinstance(value, str) and str in resolved:
         return
+    if isinstance(value, dict) and len(resolved) > 1:
+        resolved = [kind for kind in resolved if kind is not str]  # an expanded field is judged as the object it is
     yield from min(([*_value(value, kind, known, path)] for kind in resolved), key=len)
 
 

@@ -37,7 +37,7 @@ async def keep(row: SandboxObject, moment: Moment, before: Body | None = None) -
     row.due_at = next_due(row, moment.rules)
     await store.keep(row)
     if before is not None:
-        await webhooks.emit("customer.subscription.updated", row, at=moment.at, before=before)
+        await webhooks.emit("customer.subscription.updated", row, moment, before=before)
 
 
 async def paid(row: SandboxObject, invoice: Body, moment: Moment) -> None:
@@ -73,7 +73,7 @@ async def become(row: SandboxObject, status: str, moment: Moment) -> None:
         }
     await keep(row, moment, before)
     if status == "paused":
-        await webhooks.emit("customer.subscription.paused", row, at=moment.at)
+        await webhooks.emit("customer.subscription.paused", row, moment)
 
 
 async def end(row: SandboxObject, moment: Moment, *, reason: str | None, status: str = "canceled") -> None:
@@ -85,12 +85,12 @@ async def end(row: SandboxObject, moment: Moment, *, reason: str | None, status:
     row.due_at = None
     await store.keep(row)
     if status == "canceled":
-        await webhooks.emit("customer.subscription.deleted", row, at=moment.at)
+        await webhooks.emit("customer.subscription.deleted", row, moment)
     else:
-        await webhooks.emit("customer.subscription.updated", row, at=moment.at, before=before)
+        await webhooks.emit("customer.subscription.updated", row, moment, before=before)
 
 
 async def tell_trial_end(row: SandboxObject, moment: Moment) -> None:
     row.hidden["told"] = True
     await keep(row, moment)
-    await webhooks.emit("customer.subscription.trial_will_end", row, at=moment.at)
+    await webhooks.emit("customer.subscription.trial_will_end", row, moment)

@@ -42,7 +42,7 @@ def chance(length: int = 24) -> str:
 
 
 async def add(
-    body: Body, *, customer: str | None = None, clock: str | None = None, due_at: int | None = None, **hidden: Any
+    body: Body, *, customer: str | None = None, clock: str | None = None, due_at: int | None = None, hidden: Body | None = None
 ) -> SandboxObject:
     """Keep a new object; its id, type and time of making are those of the body."""
     return await SandboxObject.create(
@@ -53,7 +53,7 @@ async def add(
         created=body["created"],
         due_at=due_at,
         body=body,
-        hidden=hidden,
+        hidden=hidden or {},
     )
 
 

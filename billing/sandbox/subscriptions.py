@@ -4,7 +4,7 @@ from copy import deepcopy
 
 from billing.sandbox import changing, charging, invoice_objects, invoicing, objects, standing, store, webhooks
 from billing.sandbox.moment import DAY_S, Moment
-from billing.sandbox.proration import period_after
+from billing.sandbox.proration import Period, period_after
 from billing.sandbox.wire import Body, Fault
 from models.sandbox_billing import SandboxObject
 
@@ -17,23 +17,26 @@ async def create(given: Body, customer: SandboxObject, moment: Moment) -> Sandbo
     trial_end = _trial_end(given, moment)
     anchor = trial_end or moment.at
     body = objects.subscription(given, customer.body, at=moment.at, trial_end=trial_end, anchor=anchor)
-    recurring = price["recurring"]
-    end = trial_end or period_after(anchor, anchor, recurring["interval"], recurring["interval_count"]).end
-    body["items"]["data"] = [objects.subscription_item(price, quantity, body["id"], start=moment.at, end=end, at=moment.at)]
-    body["items"]["url"] += f"?subscription={body['id']}"
+    _put_item(body, price, quantity, moment.at)
     row = await store.add(body, customer=customer.id, clock=customer.clock)
     if card := given.get("default_payment_method"):
         body["default_payment_method"] = (await store.get("payment_method", card, param="default_payment_method")).id
     await _cancel_flag(row, given, moment)
     lines = [*await _take_pending(customer.id), *changing.first_lines(body, await _names())]
-    invoice = await invoicing.draft(
-        row, customer, lines, moment, reason="subscription_create", period=standing.period_of(body), waits=False
-    )
+    period = Period(moment.at, moment.at)  # nothing has ended yet
+    invoice = await invoicing.draft(row, customer, lines, moment, reason="subscription_create", period=period, waits=False)
     await standing.keep(row, moment)
-    await webhooks.emit("customer.subscription.created", row, at=moment.at)
+    await webhooks.emit("customer.subscription.created", row, moment)
     await invoicing.finalize(invoice, moment)
     await _first_payment(invoice, given.get("payment_behavior", "allow_incomplete"), moment)
     return await store.get("subscription", row.id)
+
+
+def _put_item(body: Body, price: Body, quantity: int, at: int) -> None:
+    recurring = price["recurring"]
+    end = body["trial_end"] or period_after(at, at, recurring["interval"], recurring["interval_count"]).end
+    body["items"]["data"] = [objects.subscription_item(price, quantity, body["id"], start=at, end=end, at=at)]
+    body["items"]["url"] += f"?subscription={body['id']}"
 
 
 async def _what_is_bought(given: Body) -> tuple[Body, int]:
@@ -67,18 +70,21 @@ def _trial_end(given: Body, moment: Moment) -> int | None:
 
 
 async def _first_payment(invoice: SandboxObject, behavior: str, moment: Moment) -> None:
-    if invoice.body["status"] == "open" and behavior != "default_incomplete":
-        said = await invoicing.charge(invoice, moment, automatic=True)
-        if said and behavior == "error_if_incomplete":
-            code = said if said in charging.SENTENCES else "generic_decline"
-            error = charging.declined(code)
-            raise Fault(error["message"], status=402, type="card_error", code="card_declined")
+    if invoice.body["status"] != "open" or behavior == "default_incomplete":
+        return
+    if await invoicing.usable_card(invoice) is None:
+        raise Fault(charging.NO_CARD, code="resource_missing")
+    said = await invoicing.charge(invoice, moment, automatic=True)
+    if said and behavior == "error_if_incomplete":
+        error = charging.action_required("subscription") if said == charging.AUTHENTICATE else charging.declined(said)
+        raise Fault(error["message"], status=402, type="card_error", code=error["code"])
 
 
 async def update(row: SandboxObject, given: Body, moment: Moment) -> SandboxObject:
     """Seats, plan, the wish to end, words. Raises Fault once it is over."""
-    if row.body["status"] in standing.OVER:
-        raise Fault("A canceled subscription can only update its cancellation_details and metadata.", code="resource_missing", param="id")
+    if row.body["status"] in standing.OVER and given.keys() - {"metadata", "cancellation_details"}:
+        message = "A canceled subscription can only update its cancellation_details and metadata."
+        raise Fault(message, code="invalid_canceled_subscription_fields")
     before = deepcopy(row.body)
     made = await _changed(row.body, given, moment)
     row.body = made.body
@@ -89,7 +95,7 @@ async def update(row: SandboxObject, given: Body, moment: Moment) -> SandboxObje
     row.body["metadata"] = merged(row.body["metadata"], given)
     row.body["description"] = given.get("description", row.body["description"])
     for line in made.pending:
-        await store.add({**line, "created": moment.at}, customer=row.customer, clock=row.clock, subscription=row.id)
+        await store.add({**line, "created": moment.at}, customer=row.customer, clock=row.clock, hidden={"subscription": row.id})
     invoice = await _bill_now(row, made, moment)
     await standing.keep(row, moment, before)
     if invoice is not None:
@@ -189,7 +195,7 @@ async def _renew(row: SandboxObject, moment: Moment) -> None:
         card = row.body["default_payment_method"] or customer.body["invoice_settings"]["default_payment_method"]
         missing = row.body["trial_settings"]["end_behavior"]["missing_payment_method"]
         if card is None and missing == "cancel":
-            return await standing.end(row, moment, reason=None)
+            return await standing.end(row, moment, reason="cancellation_requested")
         if card is None and missing == "pause":
             return await standing.become(row, "paused", moment)
         row.body["status"] = "active"
@@ -222,6 +228,17 @@ async def preview(row: SandboxObject, given: Body, moment: Moment) -> Body:
     drawn = invoice_objects.invoice(body, customer.body, lines, at=at, reason=reason, period=period, named=store.fresh_id("upcoming_in"))
     ending = invoice_objects.ending_balance(drawn["total"], drawn["starting_balance"])
     return drawn | {"next_payment_attempt": None if made.now else at + moment.rules.draft_s, "ending_balance": ending}
+
+
+async def preview_new(customer: SandboxObject, given: Body, moment: Moment) -> Body:
+    """The first invoice of a subscription to these items that would begin now, without a trial."""
+    price, quantity = await _what_is_bought(given)
+    body = objects.subscription(given, customer.body, at=moment.at, trial_end=None, anchor=moment.at)
+    _put_item(body, price, quantity, moment.at)
+    lines = [*await _pending(customer.id), *changing.first_lines(body, await _names())]
+    period = Period(moment.at, moment.at)
+    named = store.fresh_id("upcoming_in")
+    return invoice_objects.invoice(body, customer.body, lines, at=moment.at, reason="upcoming", period=period, named=named)
 
 
 def _no_upcoming(customer: str) -> Fault:

@@ -76,5 +76,10 @@ def _place(root: Body, keys: Sequence[str], value: str, name: str) -> None:
     node[last] = value
 
 
+def nulls(names: str) -> Body:
+    """Fields that are there and say nothing."""
+    return dict.fromkeys(names.split())
+
+
 def page(items: list[Body], *, url: str, has_more: bool = False) -> Body:
     return {"object": "list", "data": items, "has_more": has_more, "url": url}
