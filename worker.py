@@ -10,11 +10,12 @@ from typing import Any, Self
 
 from auth.ledger import forget_paid
 from billing.outbox import END, RECONCILE, SEATS, TRIAL
-from fleet import importing, paying
+from fleet import importing, paying, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
+from fleet.offering import CONSIDER_AGAIN
 from mailer import MailRefused
-from realtime import jobs, retention
+from realtime import commands, jobs, retention
 from realtime.wakeup import JOBS
 
 log = logging.getLogger(__name__)
@@ -121,8 +122,8 @@ async def _send(payload: Mapping[str, Any], house: House) -> None:
     await house.mailer.send(letter_of(payload, house.sealer))
 
 
-async def _import(payload: Mapping[str, Any], house: House) -> None:
-    await importing.run_import(int(payload["import_id"]), house=house)
+async def _consider_again(payload: Mapping[str, Any], house: House) -> None:
+    await updating.consider_again(payload["deviceId"])
 
 
 def _billing(kind: str) -> Handler:
@@ -132,7 +133,12 @@ def _billing(kind: str) -> Handler:
     return keep
 
 
-HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: _import} | {kind: _billing(kind) for kind in (SEATS, END, TRIAL, RECONCILE)}
+HANDLERS: Mapping[str, Handler] = {
+    MAIL: _send,
+    IMPORT: undoing.take_up,
+    CONSIDER_AGAIN: _consider_again,
+    **{kind: _billing(kind) for kind in (SEATS, END, TRIAL, RECONCILE)},
+}
 
 
 async def _forget_done_jobs(house: House, now: datetime) -> None:
@@ -141,6 +147,10 @@ async def _forget_done_jobs(house: House, now: datetime) -> None:
 
 async def _purge_log(house: House, now: datetime) -> None:
     await retention.purge(house.settings, now)
+
+
+async def _forget_commands(house: House, now: datetime) -> None:
+    await commands.purge(now)
 
 
 async def _forget_paid_debts(house: House, now: datetime) -> None:
@@ -159,7 +169,11 @@ async def _reconcile_billing(house: House, now: datetime) -> None:
 SWEEPS = (
     Sweep("billing sandbox", 1, _pass_sandbox_time),
     Sweep("billing reconciliation", 86400, _reconcile_billing),
-    Sweep("done jobs", 3600, _forget_done_jobs),
+    Sweep("stale updates", 30, updating.expire_stale),
     Sweep("log retention", 60, _purge_log),
+    Sweep("commands nobody collected", 600, _forget_commands),
+    Sweep("done jobs", 3600, _forget_done_jobs),
     Sweep("throttle", 3600, _forget_paid_debts),
+    Sweep("import files", 3600, importing.forget_sources),
+    Sweep("bytes no firmware names", 3600, uploading.sweep_blobs),
 )

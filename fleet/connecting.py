@@ -219,7 +219,9 @@ def _standing(device: Device, product: Product | None) -> Standing:
 # ── goodbye ──
 async def _left(device_id: str, epoch: int, now: datetime, grace_s: float) -> None:
     async with transaction():
-        device = await Device.filter(device_id=device_id).select_for_update().get()  # before its presence, as at hello
+        device = await Device.filter(device_id=device_id).select_for_update().first()  # before its presence, as at hello
+        if device is None:
+            return
         departure = await presence.went_offline(device_id, epoch, now, grace_s=grace_s)
         if not departure.changed:
             return

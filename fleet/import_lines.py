@@ -9,7 +9,7 @@ BLOCK_BYTES = 1 << 18
 KEPT_BYTES = 400  # of a line: a hundred characters of at most four bytes; no device id is longer
 SHOWN_CHARACTERS = 100
 SURVEY_LINES = 20_000  # a stretch, when the whole file is read once before the judging
-SLOTS_MAX = 1 << 24
+SLOTS_MAX = 1 << 26
 
 _BOM = b"\xef\xbb\xbf"
 _CUT = b"\xff"  # stands at the end of a line that was cut: never a part of an id, nor of UTF-8

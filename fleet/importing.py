@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,7 +99,7 @@ async def run_import(import_id: int, house: House) -> None:
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
-async def follow(import_id: int) -> AsyncIterator[Import]:
+async def follow(import_id: int) -> AsyncGenerator[Import, None]:
     """The import now, at each step forward, and when it has ended."""
     before: tuple[object, ...] = ()
     while (row := await Import.filter(id=import_id).first()) is not None:

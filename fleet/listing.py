@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from auth.spelling import same_name_key
-from errors import InvalidInput, NotFound
+from errors import BadRequest, NotFound
 from fleet import scope
 from models.device import Device
 from models.global_ids import number_of
@@ -81,7 +81,7 @@ class DeviceList:
 
     @classmethod
     async def of(cls, product: Product, filter: Filter, order: DeviceOrder) -> "DeviceList":
-        """Raises InvalidInput for a filter that is too large or holds what no text can, NotFound for an unknown group."""
+        """Raises BadRequest for a filter that is too large or holds what no text can, NotFound for an unknown group."""
         where = _Where("")
         listed = [f"d.product_id = {where.put(product.id)}"]
         listed += await _Reading(product, where).all_of(filter, depth=0)
@@ -89,7 +89,7 @@ class DeviceList:
         return cls(where, order)
 
     def place(self, keys: Sequence[object]) -> Place:
-        """What a cursor of this order holds. Raises InvalidInput for anything else."""
+        """What a cursor of this order holds. Raises BadRequest for anything else."""
         try:
             key, device_id = keys
             if key is not None and self._key.kind is datetime:
@@ -101,7 +101,7 @@ class DeviceList:
                 return Place(key, device_id)
         except (TypeError, ValueError):
             pass
-        raise InvalidInput("This cursor belongs to another order.", path=("after",))
+        raise BadRequest("This cursor belongs to another order.", path=("after",))
 
     async def read(self, count: int, *, beyond: Place | None, backward: bool) -> list[tuple[Place, Device]]:
         """Up to `count` devices from the start, or behind a place; backward from the end, or before it, the last one first."""
@@ -161,13 +161,13 @@ class _Reading:
 
     async def all_of(self, filter: Filter, *, depth: int) -> list[str]:
         if depth > DEPTH_MAX:
-            raise InvalidInput(f"A filter nests at most {DEPTH_MAX} deep.", path=("filter",))
+            raise BadRequest(f"A filter nests at most {DEPTH_MAX} deep.", path=("filter",))
         return [await self._one(name, value, depth) for name, value in filter.items()]
 
     async def _one(self, name: str, value: Any, depth: int) -> str:
         self._conditions += 1
         if self._conditions > CONDITIONS_MAX:
-            raise InvalidInput(f"A filter holds at most {CONDITIONS_MAX} conditions.", path=("filter",))
+            raise BadRequest(f"A filter holds at most {CONDITIONS_MAX} conditions.", path=("filter",))
         if name == "not_":
             return f"NOT {await self._joined([value], ' AND ', depth)}"
         if name in ("and_", "or_"):
@@ -219,7 +219,7 @@ class _Reading:
     def _search(self, text: str) -> str:
         """Literally, anywhere in the id, the name, the serial number or the notes; ASCII letters in any case."""
         if len(_storable(text)) > SEARCH_MAX:
-            raise InvalidInput(f"A search takes at most {SEARCH_MAX} characters.", path=("filter", "search"))
+            raise BadRequest(f"A search takes at most {SEARCH_MAX} characters.", path=("filter", "search"))
         pattern = self._where.put(f"%{text.replace('!', '!!').replace('%', '!%').replace('_', '!_')}%")
         columns = ("d.device_id", "d.name", "d.serial_number", "d.notes")
         return f"({' OR '.join(_like(column, pattern) for column in columns)})"
@@ -239,5 +239,5 @@ def _like(column: str, pattern: str) -> str:
 
 def _storable(text: str) -> str:
     if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise InvalidInput("This text holds characters that no name can hold.", path=("filter",))
+        raise BadRequest("This text holds characters that no name can hold.", path=("filter",))
     return text

@@ -40,7 +40,7 @@ async def register_device(
     Source: details, "Device keys".
     """
     if by.api_user is None:
-        by.must_be_user()
+        by.must_be_user("devices:write")
     by.must_hold("devices:write")
     key, label = _checked_key(public_key), None if name is None else require_text(name, path=("name",))
     async with transaction():

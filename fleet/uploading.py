@@ -4,6 +4,7 @@ import asyncio
 import unicodedata
 from collections.abc import AsyncIterable
 from datetime import UTC, datetime
+from typing import Any
 
 from tortoise.exceptions import IntegrityError
 
@@ -134,7 +135,7 @@ def _judged(content: bytes, product: Product, version: int | None, settings_max:
     )
 
 
-async def _create(product: Product, verdict: Verdict, stored: Stored, by: Viewer, **names: str) -> Firmware:
+async def _create(product: Product, verdict: Verdict, stored: Stored, by: Viewer, **names: Any) -> Firmware:
     return await Firmware.create(
         product=product,
         version=verdict.version,
@@ -146,7 +147,7 @@ async def _create(product: Product, verdict: Verdict, stored: Stored, by: Viewer
         sha256=stored.sha256,
         uploaded_at=datetime.now(UTC),
         uploaded_by=by.user,
-        **names,  # type: ignore[arg-type]  # three columns of text
+        **names,
     )
 
 

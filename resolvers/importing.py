@@ -1,9 +1,9 @@
 """Doors of imports: starting and undoing them, their verdicts, and their progress."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
-from errors import InvalidInput
+from errors import BadRequest, InvalidInput
 from fleet import importing, scope, undoing
 from fleet.import_pieces import ImportRow, rows_after
 from models.global_ids import number_of
@@ -45,10 +45,9 @@ async def undo_import(context: Context, *, import_id: str) -> Answer:
     return {"import_": await undoing.undo_import(row, house=context.house, by=context.viewer)}
 
 
-async def import_progress(context: Context, import_id: str) -> AsyncIterator[Import]:
+async def import_progress(context: Context, *, import_id: str) -> AsyncGenerator[Import, None]:
     row = await by_id(context, import_id)
-    async for step in importing.follow(row.id):
-        yield step
+    return importing.follow(row.id)
 
 
 # ── reading ──
@@ -86,5 +85,5 @@ async def _rows(row: Import, part: Slice, *, rejected_only: bool) -> Page[Import
 def _line(name: str, cursor: str | None) -> int:
     keys = decode_cursor(name, cursor) if cursor is not None else [0]
     if len(keys) != 1 or not isinstance(keys[0], int) or not 0 <= keys[0] < 1 << 31:
-        raise InvalidInput("This cursor belongs to another list.", path=("after",))
+        raise BadRequest("This cursor belongs to another list.", path=("after",))
     return keys[0]

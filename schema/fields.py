@@ -120,10 +120,7 @@ def streamed(door: Callable[..., Any], description: str, **arguments: Any) -> An
 
 def _signature(arguments: Mapping[str, Any]) -> Signature:
     kind = Parameter.KEYWORD_ONLY
-    named = [
-        Parameter(name, kind, default=UNSET if type(None) in get_args(_type(argument)) else Parameter.empty, annotation=argument)
-        for name, argument in arguments.items()
-    ]
+    named = [Parameter(name, kind, default=_default(argument), annotation=argument) for name, argument in arguments.items()]
     first = [Parameter("root", Parameter.POSITIONAL_OR_KEYWORD, annotation=Any), Parameter("info", kind, annotation=Info)]
     return Signature([*first, *named])
 
@@ -131,6 +128,13 @@ def _signature(arguments: Mapping[str, Any]) -> Signature:
 def _type(argument: Any) -> Any:
     """The type under the description of an Annotated one."""
     return get_args(argument)[0] if get_origin(argument) is Annotated else argument
+
+
+def _default(argument: Any) -> Any:
+    """The one it was given; else absent where it may be, and none where it must be given."""
+    if get_origin(argument) is Annotated and len(get_args(argument)) > 2:
+        return get_args(argument)[2]
+    return UNSET if type(None) in get_args(_type(argument)) else Parameter.empty
 
 
 def described(description: str) -> Any:
@@ -148,9 +152,9 @@ def outcome(description: str) -> Any:
     return strawberry.field(description=description, default=None)
 
 
-def argument(kind: Any, description: str) -> Any:
-    """An argument for `asked`, with its sentence."""
-    return Annotated[kind, strawberry.argument(description=description)]
+def argument(kind: Any, description: str, *default: Any) -> Any:
+    """An argument for `asked`, with its sentence and, if it has one, the default that the schema shows."""
+    return Annotated[(kind, strawberry.argument(description=description), *default)]
 
 
 def enumeration(kind: type[Enum], description: str, **sentences: str) -> None:

@@ -81,7 +81,7 @@ class Product(ProductEventFields, ProductFirmwareFields, Node):
         last=LAST,
         before=BEFORE,
         filter=argument(DeviceFilter | None, "Which devices; absent: all."),
-        order_by=argument(DeviceOrder | None, "In which order; absent: LAST_HEARD."),
+        order_by=argument(DeviceOrder | None, "In which order; null: LAST_HEARD.", DeviceOrder.LAST_HEARD),
     )
     imports: Connection[ImportRef] = asked(resolvers.importing.imports, "Imports into it, newest first.", first=FIRST, after=AFTER)
 

@@ -5,10 +5,12 @@ from collections.abc import AsyncGenerator
 import strawberry
 
 import resolvers.billing
+import resolvers.importing
 import resolvers.live
 from schema.billing import Billing
 from schema.event import DeviceStatusMessage, EventMessage
 from schema.fields import Cursor, DeviceID, argument, streamed
+from schema.importing import Import
 
 _DEVICE = argument(DeviceID | None, "Of this device alone.")
 _GROUP = argument(str | None, "Of devices that are in this group, by its path, or in one below it; as they come and go.")
@@ -39,4 +41,8 @@ class Subscription:
         "How an organization's billing stands: now, and whenever it changes. Needs ADMIN; goes on while the team has no access.",
         organization=argument(str, "The organization's slug."),
     )
-    # importProgress comes with imports.
+    import_progress: AsyncGenerator[Import, None] = streamed(
+        resolvers.importing.import_progress,
+        "An import as it goes on, from where it is now; the stream ends with it.",
+        import_id=argument(strawberry.ID, "The import's global id."),
+    )

@@ -178,7 +178,7 @@ class SimulatedDevice:
     def _greeted(self, welcome: protocol.Welcome) -> None:
         self.welcome = welcome
         self.flash.session_id = welcome.session_id
-        self.flash.save()
+        self.flash.keep()
         self.outbox.connected(welcome.publish_rate, _now())
         self.online.set()
         self._say_line(f"online as {welcome.state}, running version {self.flash.version}")
@@ -275,7 +275,7 @@ class SimulatedDevice:
             return  # said again: already at it
         await self._cancel_update()
         self.flash.sequence = update.sequence
-        self.flash.save()
+        self.flash.keep()
         self._update = update
         self._updating = asyncio.create_task(self._run_update(update))
 
@@ -331,7 +331,7 @@ class SimulatedDevice:
             return
         self.flash.version = update.version
         self.flash.product_id = self.real_product_id or self.flash.product_id
-        self.flash.save()
+        self.flash.keep()
         self._say_line(f"booted version {update.version}")
 
     async def _say(self, word: protocol.DeviceWord) -> None:

@@ -37,10 +37,10 @@ class Flash:
                 raise ValueError(f"{path} belongs to device {kept.device_id}")
             return kept
         fresh.path = path
-        fresh.save()
+        fresh.keep()
         return fresh
 
-    def save(self) -> None:
+    def keep(self) -> None:
         """Whole or not at all, and readable to its owner only: the key is in it."""
         if self.path is None:
             return

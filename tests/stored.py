@@ -4,9 +4,9 @@ from models.sql import is_sqlite, rows
 
 Stored = dict[str, list[str]]  # by table, each row as text, in the order of their texts
 
-# What a request may leave behind whatever comes of it: when its token was used, and what a try costs whoever tries too often.
+# What moves whatever comes of a request: when its token was used, what a try costs whoever tries too often, the process's beat.
 _ALWAYS_MOVES = {"token": "last_used_at"}
-_TRIES = "throttle"
+_NOT_OF_THE_ACT = ("throttle", "server_process")
 
 
 async def everything() -> Stored:
@@ -17,7 +17,8 @@ async def everything() -> Stored:
 async def whatever_a_refusal_must_leave_alone() -> Stored:
     """Every row that only an act may change: compare before and after."""
     tables = await _tables()
-    tables.pop(_TRIES, None)
+    for table in _NOT_OF_THE_ACT:
+        tables.pop(table)
     for table, column in _ALWAYS_MOVES.items():
         for row in tables[table]:
             row.pop(column)

@@ -89,7 +89,7 @@ def test_only_lines_that_are_not_blank_are_counted(tmp_path: Path) -> None:
     assert count_lines(path) == 3
 
 
-@pytest.mark.parametrize("slots", [4, 1 << 24])
+@pytest.mark.parametrize("slots", [4, 1 << 26])
 def test_the_first_line_of_an_id_is_told_exactly_even_when_slots_are_shared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int
 ) -> None:

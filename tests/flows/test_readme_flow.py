@@ -69,26 +69,10 @@ async def connected(servers: list[ServerProcess], product_id: int, key: str, ids
 async def test_a_stranger_gets_from_sign_up_to_a_released_firmware_and_sees_it_live(servers: list[ServerProcess]) -> None:
     here, there = servers[0].url, servers[-1].url
     ids = numbered_ids(FLEET)
-    binary = real_binaries.read_all()["tinker-0.4.5-photon.bin"]
     async with Client(here) as client, Client(there) as other:
-        client.token = other.token = (await client.do("signUp", "token", email="ann@example.com", password=PASSWORD, name="Ann"))["token"]
-        slug = (await client.do("createOrganization", "organization { slug }", name="Acme"))["organization"]["slug"]
-        made = await client.do("createProduct", "product { productId }", organization=slug, name="Lamp", platform="PHOTON")
-        product_id = made["product"]["productId"]
-        key = (await client.do("rotateProvisioningKey", "provisioningKey", productId=product_id))["provisioningKey"]
-        lines = "\r\n".join(device_id.upper() for device_id in ids).encode()
-        imported = await client.upload("importDevices", "import { id state added total }", "file", "ids.txt", lines, productId=product_id)
-        await _until(lambda: _added(client, product_id), FLEET)
-        assert imported["import"]["total"] in (0, FLEET)
-        group = await client.do("createDeviceGroup", "group { id }", productId=product_id, name="test-group")
-        await client.do("addDevicesToGroup", "group { path }", groupId=group["group"]["id"], deviceIds=ids[:TEST_GROUP])
-
-        stamped = npm_peer.restamped(binary, product_id, 2)
-        form = {"productId": product_id, "version": 2, "title": "Warm white"}
-        with pytest.raises(Refused, match="BINARY_MISMATCH"):
-            await client.upload("uploadFirmware", "firmware { version }", "binary", "lamp.bin", binary, **form)
-        uploaded = await client.upload("uploadFirmware", "firmware { version verified size }", "binary", "lamp.bin", stamped, **form)
-        assert uploaded["firmware"] == {"version": 2, "verified": True, "size": len(stamped)}
+        product_id, key = await _found(client, ids)
+        other.token = client.token
+        await _upload(client, product_id)
 
         watching = Watcher(there, client.token, STATUS, {"id": product_id})
         hearing = Watcher(there, client.token, EVENTS, {"id": product_id})
@@ -116,14 +100,41 @@ async def test_a_stranger_gets_from_sign_up_to_a_released_firmware_and_sees_it_l
         cursors = [message["data"]["deviceStatus"]["cursor"] for message in status.messages]
         assert len(cursors) == len(set(cursors)), "no message came twice"
         assert {message["data"]["events"]["event"]["name"] for message in events.messages} == {"temperature"}
-        audit = await client.ask(
-            "query ($slug: String!) { organization(slug: $slug) { auditLog(first: 100) { nodes { action } } } }", slug=slug
-        )
-        actions = {entry["action"] for entry in audit["organization"]["auditLog"]["nodes"]}
-        assert {"organization.created", "product.created", "firmware.uploaded", "firmware.released"} <= actions
+        assert {"organization.created", "product.created", "firmware.uploaded", "firmware.released"} <= await _audited(client)
     for server in servers:
         server.stop()
         assert "Traceback" not in server.log()
+
+
+async def _found(client: Client, ids: list[str]) -> tuple[int, str]:
+    """From nothing to a product with imported devices and a test group; its productId and provisioning key."""
+    client.token = (await client.do("signUp", "token", email="ann@example.com", password=PASSWORD, name="Ann"))["token"]
+    slug = (await client.do("createOrganization", "organization { slug }", name="Acme"))["organization"]["slug"]
+    made = await client.do("createProduct", "product { productId }", organization=slug, name="Lamp", platform="PHOTON")
+    product_id = made["product"]["productId"]
+    key = (await client.do("rotateProvisioningKey", "provisioningKey", productId=product_id))["provisioningKey"]
+    lines = "\r\n".join(device_id.upper() for device_id in ids).encode()
+    imported = await client.upload("importDevices", "import { added total }", "file", "ids.txt", lines, productId=product_id)
+    assert imported["import"] == {"added": FLEET, "total": FLEET}
+    group = await client.do("createDeviceGroup", "group { id }", productId=product_id, name="test-group")
+    await client.do("addDevicesToGroup", "group { path }", groupId=group["group"]["id"], deviceIds=ids[:TEST_GROUP])
+    return product_id, key
+
+
+async def _upload(client: Client, product_id: int) -> None:
+    """A real binary as it is, which is refused, and then re-stamped for the product by the vendor's own tool."""
+    binary = real_binaries.read_all()["tinker-0.4.5-photon.bin"]
+    stamped = npm_peer.restamped(binary, product_id, 2)
+    form = {"productId": product_id, "version": 2, "title": "Warm white"}
+    with pytest.raises(Refused, match="BINARY_MISMATCH"):
+        await client.upload("uploadFirmware", "firmware { version }", "binary", "lamp.bin", binary, **form)
+    uploaded = await client.upload("uploadFirmware", "firmware { version verified size }", "binary", "lamp.bin", stamped, **form)
+    assert uploaded["firmware"] == {"version": 2, "verified": True, "size": len(stamped)}
+
+
+async def _audited(client: Client) -> set[str]:
+    audit = await client.ask('{ organization(slug: "acme") { auditLog(first: 100) { nodes { action } } } }')
+    return {entry["action"] for entry in audit["organization"]["auditLog"]["nodes"]}
 
 
 def _brought_to(status: Watcher, version: int) -> list[str]:
@@ -139,11 +150,6 @@ async def _until(count: Callable[[], Any], wanted: int) -> None:
         while (seen := await count()) != wanted:
             assert seen <= wanted, f"{seen} of {wanted}"
             await asyncio.sleep(0.2)
-
-
-async def _added(client: Client, product_id: int) -> int:
-    data = await client.ask("query ($id: Int!) { product(productId: $id) { fleet { total } } }", id=product_id)
-    return int(data["product"]["fleet"]["total"])
 
 
 async def _online(client: Client, product_id: int) -> int:

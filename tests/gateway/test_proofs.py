@@ -1,3 +1,5 @@
+"""The proofs of a hello: signatures, codes by a secret, provisioning; and what is no proof at all."""
+
 import hashlib
 import hmac
 

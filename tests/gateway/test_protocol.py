@@ -1,3 +1,5 @@
+"""The words on the wire: each is read as it was written, and nothing malformed raises anything but a refusal."""
+
 import json
 from datetime import UTC, datetime
 

@@ -1,3 +1,5 @@
+"""One device's conversation without a socket: words in, effects out."""
+
 import json
 
 import pytest

@@ -29,17 +29,4 @@ LATER: dict[str, str] = {
         RegisterDeviceInput.idempotencyKey ReleaseFirmwareInput.idempotencyKey UploadFirmwareInput.idempotencyKey
         WithdrawReleaseInput.idempotencyKey
     """,
-    "products, devices, firmware and the log are on their way": """
-        Mutation.addDevicesToGroup Mutation.answerQuestions Mutation.approveDevices Mutation.assignDevice Mutation.callFunction
-        Mutation.createCustomer Mutation.createDeviceGroup Mutation.createProduct Mutation.deleteCustomer
-        Mutation.deleteDeviceGroup Mutation.deleteFirmware Mutation.denyDevices Mutation.importDevices Mutation.lockAndFlash
-        Mutation.pingDevice Mutation.publishEvent Mutation.readVariable Mutation.registerDevice Mutation.releaseFirmware
-        Mutation.removeDevices Mutation.removeDevicesFromGroup Mutation.renameDeviceGroup Mutation.rotateProvisioningKey
-        Mutation.startManufacturing Mutation.unblockUpdates Mutation.unclaimDevice Mutation.undoImport Mutation.unlockDevices
-        Mutation.updateDevice Mutation.updateFirmware Mutation.updateProduct Mutation.uploadFirmware Mutation.withdrawRelease
-        Product.configuration Product.createdAt Product.customers Product.description Product.device Product.devices
-        Product.events Product.firmware Product.firmwares Product.fleet Product.group Product.groups Product.imports Product.name
-        Product.organization Product.platform Product.releasedFirmware Product.slug Query.device Query.product Subscription
-        Viewer.devices
-    """,
 }

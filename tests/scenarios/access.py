@@ -37,14 +37,20 @@ class Public:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a person does with their own account. Without a scope no program may; `any_token`: whatever its scopes."""
+    """What a person does with what is their own. Without a scope no program may; `any_token`: whatever its scopes.
+
+    `machine` is what is said to one that has the scope: it has nothing of its own.
+    """
 
     scope: str | None = None
     any_token: bool = False
+    machine: str = FORBIDDEN
 
     def answer(self, who: str, *, has_scope: bool, by: str | None) -> str:
         if who == PROGRAM:
             return DONE if self.any_token or (self.scope and has_scope) else FORBIDDEN
+        if who in (MACHINE, BOUND) and has_scope:
+            return self.machine
         return _of_a_person(who) or DONE
 
 
@@ -117,7 +123,7 @@ MUTATIONS: Mapping[str, Rule] = {
     "startManufacturing": Team(DEVELOPER, "products:write"),
     "rotateProvisioningKey": Team(DEVELOPER, "products:write"),
     # devices
-    "registerDevice": Account("devices:write"),
+    "registerDevice": Account("devices:write", machine=NOT_FOUND),
     "importDevices": Team(DEVELOPER, "devices:write"),
     "undoImport": Team(DEVELOPER, "devices:write"),
     "updateDevice": Team(DEVELOPER, "devices:write"),

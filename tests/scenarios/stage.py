@@ -13,15 +13,18 @@ from typing import Any
 from auth.credentials import issue
 from auth.scopes import SCOPES
 from auth.tokens import Kind
+from gateway.live import LiveFleet
 from models.account import ApiUser, Token
 from models.customer import Customer
 from models.organization import Organization, Role
 from models.product import Product
+from realtime.commands import Command, Commands
 from settings import Settings
 from tests.house import GraphQLFailed, HouseTester, open_house
 
 ACME = "acme"
 LAMP, FAN = 1094, 1095  # products of Acme
+PROCESS = "p1"  # the server process that every session of a device belongs to
 PASSWORD = "a correct horse for the tests"
 
 # ── the cast ──
@@ -91,8 +94,19 @@ class Stages:
         self._copies += 1
         place = folder / f"stage-{self._copies}"
         shutil.copytree(self._template.data_dir, place)
-        async with open_house(dataclasses.replace(self._copy(self._template, place), billing=billing)) as house:
+        devices = ObligingDevices()
+        async with open_house(dataclasses.replace(self._copy(self._template, place), billing=billing), devices, process=PROCESS) as house:
+            devices.commands = house.commands
             yield Stage(HouseTester(house), self._tokens)
+
+
+class ObligingDevices(LiveFleet):
+    """Stands where the gateway does: whatever is asked of a device, it answers 7."""
+
+    commands: Commands
+
+    async def deliver(self, command: Command) -> None:
+        await self.commands.answer(command.id, value={"value": 7})
 
 
 def build(settings: Settings, copy: Callable[[Settings, Path], Settings]) -> Stages:

@@ -1,3 +1,5 @@
+"""The reference device against the gateway, with every fault it can be told to have."""
+
 import asyncio
 import contextlib
 import random

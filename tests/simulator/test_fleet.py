@@ -1,3 +1,5 @@
+"""Many simulated devices, and the ledger of what they published."""
+
 import asyncio
 import io
 import json

@@ -1,6 +1,5 @@
-"""Longer names."""
+"""Names may be longer."""
 
-# ruff: noqa: N999 - Tortoise's form: the number first, plain lists on the class.
 from tortoise import fields, migrations
 from tortoise.migrations import operations as ops
 

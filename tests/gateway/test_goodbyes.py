@@ -1,0 +1,102 @@
+"""The gateway's socket under a real uvicorn: how a session ends, and what it leaves behind."""
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+
+from gateway.protocol import Closing
+from gateway.session import Limits
+from tests.fake_fleet import serving, until
+from tests.raw_device import ID, close_code, greet, heard, known, raw, say
+
+
+# ── the goodbye ──
+async def test_a_device_that_goes_is_left_once_and_nothing_remains():
+    async with serving(known()) as served:
+        async with raw(served.url) as ws:
+            await greet(ws)
+        await until(lambda: served.fleet.gone == [(1, None)])
+        assert served.gateway.connections == set() and served.gateway.of_device == {}
+
+
+async def test_a_device_that_answers_only_the_sockets_pings_stays():
+    limits = Limits(keep_alive_s=0.3)
+    async with serving(known(), limits, ping_s=0.2) as served, raw(served.url) as ws:
+        await greet(ws)
+        await asyncio.sleep(1.2)  # four times the keep-alive without a word
+        await say(ws, type="ping")
+
+        assert (await heard(ws))["type"] == "pong"
+
+
+async def test_a_device_not_heard_for_twice_the_keep_alive_is_closed():
+    async with serving(known(), Limits(keep_alive_s=0.3), ping_s=60.0) as served, raw(served.url) as ws:
+        await greet(ws)
+
+        assert await close_code(ws, 2.0) == 4408
+        await until(lambda: served.fleet.gone == [(1, Closing.SILENT)])
+
+
+async def slow_reader(served):
+    """A device that says hello and then reads nothing any more, on a socket with small buffers."""
+    bare = socket.socket()
+    bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    bare.connect(("127.0.0.1", served.port))
+    bare.setblocking(False)
+    ws = await raw(served.url, sock=bare, max_queue=1).__aenter__()
+    await greet(ws)
+    ws.transport.pause_reading()
+    return ws
+
+
+@pytest.mark.parametrize("under", ["gateway.peer:PeerProtocol", "websockets-sansio"])
+async def test_a_device_that_does_not_read_is_closed_and_freed(under):
+    async with serving(known(), ws=under) as served:
+        ws = await slow_reader(served)
+        connection = served.fleet.connections[ID]
+        call = connection.call("led", "on", 30.0)
+        for _ in range(20_000):
+            connection.event("door", "x" * 1024)
+            await asyncio.sleep(0)
+            if served.fleet.gone:
+                break
+
+        await until(lambda: served.fleet.gone == [(1, Closing.OVERLOADED)])
+        assert (await call).failure == "DEVICE_OFFLINE"
+        assert served.gateway.connections == set()
+        if under != "websockets-sansio":
+            await until(lambda: not served.server.server_state.connections)
+        ws.transport.abort()
+
+
+async def test_a_drain_closes_every_device_with_1012_spread_over_its_time_and_lets_nobody_in():
+    ids = [f"{n:024x}" for n in range(20)]
+    async with serving(known(*ids)) as served, contextlib.AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(raw(served.url)) for _ in ids]
+        for ws, id in zip(sockets, ids, strict=True):
+            await greet(ws, id)
+        started = asyncio.get_running_loop().time()
+
+        codes = asyncio.gather(*(close_code(ws) for ws in sockets))
+        await served.gateway.close_all(over_s=0.5)
+        took = asyncio.get_running_loop().time() - started
+
+        assert await codes == [1012] * 20
+        assert 0.15 < took < 2.5 and served.gateway.connections == set()
+        assert [code for _, code in served.fleet.gone] == [Closing.RESTARTING] * 20
+        async with raw(served.url) as ws:
+            assert await close_code(ws) == 1012
+
+
+async def test_an_idle_device_costs_no_task_besides_the_servers_own():
+    ids = [f"{n:024x}" for n in range(30)]
+    async with serving(known(*ids)) as served, contextlib.AsyncExitStack() as stack:
+        before = len(served.server.server_state.tasks)
+        for id in ids:
+            await greet(await stack.enter_async_context(raw(served.url)), id)
+        await asyncio.sleep(0.05)
+
+        assert len(served.server.server_state.tasks) - before == 30
+        assert [connection._sender for connection in served.gateway.connections] == [None] * 30
