@@ -33,7 +33,7 @@ async def viewer_of(authorization: str | None, *, address: str | None, now: date
 async def standing_behind(token: Token, address: str | None) -> Viewer:
     """The viewer that a living token makes of whoever sent it, with their seats as they are now; its owner must be at hand."""
     if token.api_user is not None:
-        closed = await _closed([token.api_user.organization_id])  # type: ignore[attr-defined]  # a Tortoise column
+        closed = await _closed([token.api_user.organization_id])
         return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address, closed=closed)
     if token.customer is not None:
         return Viewer(ViewerKind.CUSTOMER, customer=token.customer, token=token, address=address)

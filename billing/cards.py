@@ -89,6 +89,17 @@ async def take(setup: CardSetup, account: BillingAccount, card: CardShape, *, ti
     return await _pay_what_is_owed(held, setup, till)
 
 
+async def look_again(account: BillingAccount, *, till: Till) -> None:
+    """The card as the provider has it: banks renew cards, and operators take them away. In the customer's turn."""
+    assert account.customer_id is not None
+    card = await till.gateway.card_on_file(account.customer_id)
+    async with transaction():
+        held = await BillingAccount.filter(id=account.id).select_for_update().get()
+        put_card(held, card)
+        held.version += 1
+        await held.save()
+
+
 async def _pay_what_is_owed(account: BillingAccount, setup: CardSetup, till: Till) -> BillingAccount:
     organization_id = account.organization_id  # type: ignore[attr-defined]  # a Tortoise column
     organization = await Organization.filter(id=organization_id).first()

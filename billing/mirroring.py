@@ -232,7 +232,7 @@ async def _tell(organization: Organization, notice: Notice, account: BillingAcco
         await till.teller.tell(organization, notice)
 
 
-def put_card(account: BillingAccount, card: CardShape) -> None:
-    account.payment_method_id = card.payment_method_id
-    account.card_brand, account.card_last4 = card.brand, card.last4
-    account.card_exp_month, account.card_exp_year = card.exp_month, card.exp_year
+def put_card(account: BillingAccount, card: CardShape | None) -> None:
+    account.payment_method_id = card.payment_method_id if card else None
+    account.card_brand, account.card_last4 = (card.brand, card.last4) if card else (None, None)
+    account.card_exp_month, account.card_exp_year = (card.exp_month, card.exp_year) if card else (None, None)

@@ -48,7 +48,7 @@ class SandboxDesk:
         await arrived(setup, account, till=till)
 
     async def _submit(self, path: str, payment_method: str) -> None:
-        transport = httpx.ASGITransport(app=self.sandbox)  # type: ignore[arg-type]  # Starlette's types and httpx's differ in name
+        transport = httpx.ASGITransport(app=self.sandbox)
         async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as browser:
             status = (await browser.post(path, data={"card": payment_method})).status_code
         if status == 402:

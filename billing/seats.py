@@ -13,7 +13,7 @@ from models.organization import Member, Organization
 from models.transaction import transaction
 
 SENT_AT_MOST_EVERY = timedelta(seconds=10)
-LIVING = ("trialing", "active", "past_due")
+SEATED = ("trialing", "active", "past_due")  # subscriptions whose number of seats means something
 
 
 async def seats_changed(organization: Organization) -> None:
@@ -44,7 +44,7 @@ async def send_seats(account_id: int, till: Till) -> None:
     async with turn(account):
         seats = await _take(account_id)
         account = await BillingAccount.get(id=account_id)
-        if account.subscription_id is None or account.item_id is None or account.provider_status not in LIVING:
+        if account.subscription_id is None or account.item_id is None or account.provider_status not in SEATED:
             return
         if account.quantity != seats:
             key = f"seats:{account.organization_id}:{account.seats_version}"  # type: ignore[attr-defined]  # a Tortoise column

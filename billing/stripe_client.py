@@ -13,7 +13,18 @@ import httpx
 import stripe
 from starlette.types import ASGIApp
 
-from billing.shapes import InvoiceShape, LineShape, SetupShape, SubscriptionShape, card_of, invoice_of, line_of, setup_of, subscription_of
+from billing.shapes import (
+    CardShape,
+    InvoiceShape,
+    LineShape,
+    SetupShape,
+    SubscriptionShape,
+    card_of,
+    invoice_of,
+    line_of,
+    setup_of,
+    subscription_of,
+)
 from errors import ActionRequired, CardDeclined, CardRequired, ProviderUnreachable
 from models.billing import BillingPlan
 
@@ -139,6 +150,13 @@ class StripeGateway:
         """Every later invoice is charged to it: it is the customer's default, and never the subscription's own."""
         with _told():
             await self._stripe.customers.update_async(customer_id, {"invoice_settings": {"default_payment_method": payment_method_id}})
+
+    async def card_on_file(self, customer_id: str) -> CardShape | None:
+        """What is charged; None without one."""
+        with _told():
+            found = await self._stripe.customers.retrieve_async(customer_id, {"expand": ["invoice_settings.default_payment_method"]})
+        method = (found.to_dict().get("invoice_settings") or {}).get("default_payment_method")
+        return card_of(method) if method else None
 
     async def forget_card(self, payment_method_id: str) -> None:
         """Detach an old card; nothing happens where it is detached already."""

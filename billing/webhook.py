@@ -34,6 +34,9 @@ KINDS = frozenset(
 )
 
 
+CARD_KINDS = ("payment_method.detached", "payment_method.updated", "payment_method.automatically_updated", "customer.updated")
+
+
 async def hear(event: Event, till: Till) -> bool:
     """Let one believed event take effect; False when it has before, or is none of ours.
 
@@ -76,7 +79,9 @@ async def _note(event: Event, account: BillingAccount | None, *, handled: bool) 
 
 
 async def _take_card(event: Event, account: BillingAccount, till: Till) -> None:
-    """A card that arrived without its owner coming back to say so."""
+    """A card that arrived without its owner coming back to say so, or that was changed at the provider."""
+    if event.kind in CARD_KINDS and account.payment_method_id is not None:
+        await cards.look_again(account, till=till)
     if event.kind not in ("setup_intent.succeeded", "checkout.session.completed"):
         return
     metadata = event.about.get("metadata")

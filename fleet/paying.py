@@ -3,7 +3,9 @@
 Source: guide, "Managing your subscription". What each state allows stands in billing/dunning.py.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,14 +21,18 @@ from billing.signatures import read_delivery
 from billing.till import Till, turn
 from billing.webhook import hear
 from errors import AlreadyActive, CallerError, CardRequired, InvalidInput, NotCancelable, NotFound
+from fleet import jobs
 from fleet.auditing import Json, record
 from fleet.billing_news import BillingNews
 from fleet.house import House
 from models.account import User
 from models.billing import BillingAccount, BillingPlan, CardSetup, CardSetupFlow
+from models.operations import Job
 from models.organization import BillingState, Member, Organization, Role
 from models.transaction import transaction
+from realtime.wakeup import JOBS
 
+MAILED_WITHIN_S = 3.0
 OFF = "Nobody is charged on this server: billing is off."
 
 
@@ -179,10 +185,20 @@ async def advance_sandbox_clock(organization: Organization, to: datetime, *, hou
     """Move the organization's billing time; back when all that falls due has happened, mails included. Raises InvalidInput."""
     by.must("billing.write", organization.id)
     till, desk = _sandbox(house)
-    account = await _account(organization)
+    account, before = await _account(organization), await Job.all().order_by("-id").first()
     await desk.advance(account, to, till)
     await subscribing.end_locked(account.id, till)
+    if house.wakeup.is_heard(JOBS):
+        await _until_mailed(before.id if before else 0)
     await _record(by, "billing.clock_advanced", organization, to=to.isoformat())
+
+
+async def _until_mailed(after_job: int) -> None:
+    """The worker of this process is at it; a mail server that is away is not waited for."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(MAILED_WITHIN_S):
+            while await Job.filter(kind=jobs.MAIL, id__gt=after_job, done_at=None, parked_at=None, attempts__lt=2).exists():
+                await asyncio.sleep(0.05)
 
 
 def _is_own(account: BillingAccount, by: Viewer) -> bool:

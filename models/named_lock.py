@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
-import asyncpg  # type: ignore[import-untyped]  # ships no types
+import asyncpg
 
 from models.asyncpg_engine import Client
 from models.engine import uninterrupted

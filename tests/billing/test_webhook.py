@@ -333,3 +333,27 @@ async def test_a_process_killed_before_the_commit_leaves_nothing_and_the_next_de
         assert done
         assert (await payer.billing(owner))["state"] == "PAST_DUE"
         assert await Job.filter(kind="mail").count() == 1
+
+
+async def test_a_card_the_operator_takes_away_is_no_longer_shown(payer: Payer) -> None:
+    owner = await payer.found("pm_card_visa")
+    account = await payer.account()
+    assert payer.house.till is not None
+    assert account.payment_method_id is not None
+
+    await payer.house.till.gateway.forget_card(account.payment_method_id)
+    await payer.settled()
+
+    assert (await payer.billing(owner))["card"] is None
+
+
+async def test_promises_the_worker_gave_up_are_kept_by_the_nightly_look(payer: Payer) -> None:
+    owner = await payer.found("pm_card_visa")
+    await payer.member(owner, "bob", "DEVELOPER")
+    await Job.all().delete()
+    await BillingAccount.all().update(seats_job_due_at=None)
+    assert payer.house.till is not None
+
+    await reconcile(payer.house.till, datetime.now(UTC))
+
+    assert await payer.provider_subscriptions() == [("trialing", 2)]
