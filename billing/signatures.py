@@ -7,7 +7,7 @@ stamp of the future. Source: billing, "Webhooks" and "SDK pitfalls", rows 4 and 
 import hmac
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, TypeGuard
@@ -29,11 +29,13 @@ class Event:
     kind: str
     created_at: datetime
     about: Mapping[str, Any]
+    before: Mapping[str, Any] = field(default_factory=dict)  # the fields that changed, as they were
 
     @property
     def customer_id(self) -> str | None:
-        """Whose it is: the object's customer, or the object itself where it is one."""
+        """Whose it is: the object's customer, or the object itself where it is one; of a card that was taken away, whose it was."""
         customer = self.about.get("id") if self.about.get("object") == "customer" else self.about.get("customer")
+        customer = customer or self.before.get("customer")
         if isinstance(customer, Mapping):
             customer = customer.get("id")
         return customer if _is_word(customer, 64) else None
@@ -55,7 +57,8 @@ def event_of(parsed: object) -> Event:
     about = data.get("object") if isinstance(data, dict) else None
     if not _is_word(event_id, 255) or not _is_word(kind, 80) or not isinstance(about, dict):
         raise WebhookRefused("This event lacks its id, its type or its object.")
-    return Event(event_id, kind, _moment(created), about)
+    before = data.get("previous_attributes") if isinstance(data, dict) else None
+    return Event(event_id, kind, _moment(created), about, before if isinstance(before, dict) else {})
 
 
 def _verify(body: bytes, header: bytes, secrets: Sequence[str], now: datetime) -> None:

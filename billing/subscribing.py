@@ -111,7 +111,7 @@ async def reactivate(account: BillingAccount, *, idempotency_key: str | None, ti
         if account.payment_method_id is None:
             raise CardRequired("Give a card first: createCardSetup, then reactivateSubscription with its id.", path=("setupId",))
         if state is BillingState.INCOMPLETE:
-            return await _pay_first(account, f"{await _next_key(account, 'confirm')}", idempotency_key, till)
+            return await _pay_first(account, await _next_key(account, "confirm"), idempotency_key, till)
         return await _begin_anew(account, idempotency_key, till)
 
 
