@@ -6,6 +6,7 @@ Source: guide, "Setting up an organization", "Cancelling a subscription", "Re-ac
 from datetime import datetime, timedelta
 
 from billing import cards
+from billing.dunning import RUNNING
 from billing.mirroring import refresh
 from billing.outbox import TRIAL, put_down
 from billing.seats import count_seats
@@ -18,7 +19,6 @@ from models.organization import BillingState, Organization
 from models.sql import execute
 
 LEFT_TO_THE_CALLER = timedelta(seconds=30)  # whoever promised tries at once; the worker only if that came to nothing
-RUNNING = (BillingState.TRIALING, BillingState.ACTIVE, BillingState.PAST_DUE)
 
 
 async def account_of(organization: Organization) -> BillingAccount | None:

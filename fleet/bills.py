@@ -10,10 +10,11 @@ from tortoise.queryset import QuerySet
 
 from auth.credentials import viewer_again
 from auth.viewer import Viewer
+from billing.dunning import RUNNING
 from billing.seats import count_seats
 from billing.shapes import CardShape, InvoiceShape, LineShape
 from billing.stripe_client import CURRENCY, UNIT_AMOUNTS, GoneAlready
-from billing.subscribing import RUNNING, account_of
+from billing.subscribing import account_of
 from errors import InvalidInput, NotFound
 from fleet import scope
 from fleet.house import House

@@ -143,6 +143,10 @@ async def test_half_a_year_with_a_decline_a_lock_and_a_return_is_right_to_the_ce
 
     await year.join("eve", books.begins + days(12))
     await year.use("pm_card_chargeCustomerFail")
+    await year.go_to(books.ends + days(5))
+    await payer.member(owner, "kim", "DEVELOPER")  # who joins while nobody pays is free until the team comes back
+    await payer.work()
+    books.seats += 1
     await year.go_to(books.ends + HOUR + days(20))
     locked = await payer.billing(owner)
     await year.use("pm_card_visa")
@@ -153,5 +157,5 @@ async def test_half_a_year_with_a_decline_a_lock_and_a_return_is_right_to_the_ce
 
     assert locked["state"] == "LOCKED"
     assert await year.charged() == books.invoices
-    assert books.invoices[-2:] == [3 * 4900, 3 * 4900]
+    assert books.invoices[-2:] == [4 * 4900, 4 * 4900]
     assert (await payer.billing(owner))["state"] == "ACTIVE"
