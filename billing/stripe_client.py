@@ -5,7 +5,7 @@ Source: billing, "Guide rule -> Stripe calls" and "SDK pitfalls"; the pinned API
 
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, cast
 
@@ -263,6 +263,15 @@ class StripeGateway:
         except GoneAlready:
             return
 
+    async def forget_pending(self, customer_id: str, subscription_id: str) -> None:
+        """What a subscription's changes left for its next invoice, where there will be none: nobody is to find it on another."""
+        with _told():
+            found = await self._stripe.invoice_items.list_async({"customer": customer_id, "pending": True, "limit": 100})
+        for item in [each.to_dict() async for each in found.auto_paging_iter()]:
+            if item["proration"] and _subscription_in(item) == subscription_id:
+                with suppress(GoneAlready), _told():
+                    await self._stripe.invoice_items.delete_async(item["id"])
+
     async def preview(
         self, customer_id: str, *, subscription_id: str | None, item_id: str | None, plan: BillingPlan | None, seats: int | None
     ) -> InvoiceShape:
@@ -323,6 +332,11 @@ def _told() -> Iterator[None]:
     except (stripe.APIConnectionError, stripe.APIError, stripe.RateLimitError, stripe.IdempotencyError) as failure:
         sentence = "The payment provider does not answer; nothing was changed. Try again later."
         raise ProviderUnreachable(sentence, retry_after=TRY_AGAIN_S) from failure
+
+
+def _subscription_in(item: Mapping[str, Any]) -> str | None:
+    details = (item.get("parent") or {}).get("subscription_details") or {}
+    return cast(str | None, details.get("subscription"))
 
 
 def _card_refusal(refused: stripe.CardError) -> CardDeclined | ActionRequired:

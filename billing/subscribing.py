@@ -182,6 +182,7 @@ async def end(account: BillingAccount, till: Till) -> None:
     if locked is None or account.customer_id is None:
         return
     await till.gateway.end_now(locked)
+    await till.gateway.forget_pending(account.customer_id, locked)
     for invoice in await till.gateway.invoices(account.customer_id, status="open"):
         if invoice.subscription_id == locked:
             await till.gateway.void(invoice.invoice_id)

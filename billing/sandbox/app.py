@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from billing.sandbox import bills, catalog, clock, customers, pages, routes, shapes, store, validator, webhooks
+from billing.sandbox import bills, catalog, clock, customers, pages, pending, routes, shapes, store, validator, webhooks
 from billing.sandbox.clock import Due
 from billing.sandbox.moment import Rules
 from billing.sandbox.routes import Call, Route
@@ -27,7 +27,7 @@ from settings import Settings
 
 log = logging.getLogger(__name__)
 
-ENDPOINTS = (bills, catalog, customers)  # importing them fills the table in routes
+ENDPOINTS = (bills, catalog, customers, pending)  # importing them fills the table in routes
 BODY_MAX_BYTES = 1 << 20
 SECRET_KEYS = ("sk_test_", "rk_test_")
 FOR_BROWSERS = ("setup_intent", "payment_intent")  # what a publishable key may ask about, with its client secret
