@@ -38,7 +38,7 @@ from realtime.wakeup import open_wakeup
 from resolvers.context import Context, context_for
 from schema.build import build_schema
 from settings import Settings
-from transport import explorer, health, server
+from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
 from transport.stripe_webhook import InProcess, StripeWebhook
@@ -127,6 +127,7 @@ class App:
             self._house, self._gateway = house, gateway
             self._graphql = GraphQLDoor(build_schema(), lambda *asked: self._context(*asked), self._settings)
             self._doors = Starlette(routes=self._routes(house, self._graphql, gateway))
+            metrics.DEVICES.set_function(lambda: len(gateway.connections))
             async with Worker(house):
                 yield
 

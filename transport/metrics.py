@@ -7,3 +7,4 @@ OPERATIONS = Counter("flotilla_graphql_operations", "Operations that ran, by doo
 SECONDS = Histogram("flotilla_graphql_operation_seconds", "Time a query or mutation took, by kind.", ["kind"])
 SOCKETS = Gauge("flotilla_graphql_sockets", "Open GraphQL sockets.")
 MALFORMED = Counter("flotilla_graphql_malformed_messages", "Socket messages that closed their socket with 4400.")
+DEVICES = Gauge("flotilla_device_sockets", "Open device sockets, authenticated or not yet.")

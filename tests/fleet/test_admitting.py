@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fleet import removing
 from models.account import User
 from models.customer import Customer
 from models.device import Device, GroupMembership
@@ -178,6 +179,19 @@ async def test_when_nothing_can_be_removed_the_errors_say_so(tester: HouseTester
 
     assert sorted(error["code"] for error in payload["errors"]) == ["FORBIDDEN", "NOT_FOUND"]
     assert (await Device.filter(product__number=1000).count(), await said(), await tester.audited()) == (1, [], audited)
+
+
+async def test_a_claim_between_the_check_and_the_write_wins(tester: HouseTester, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, (device_id,) = await a_fleet(tester, "ACTIVE")
+    carl = await Customer.create(product=await Product.get(number=1000), username="carl", username_key="carl", created_at=NOW)
+    await Device.all().update(owner=carl)
+    before, audited = await Device.all().values(), await tester.audited()
+    monkeypatch.setattr(removing, "_require_removable", lambda device: None)  # what was checked is no longer so
+
+    payload = await tester.do("removeDevices", REMOVED, owner, deviceIds=[device_id])
+
+    assert [(each["deviceId"], each["code"]) for each in payload["rejected"]] == [(device_id, "NOT_FOUND")]
+    assert (await Device.all().values(), await said(), await tester.audited()) == (before, [], audited)
 
 
 async def test_of_a_removal_and_a_claim_at_once_one_wins(postgres_tester: HouseTester) -> None:

@@ -79,6 +79,21 @@ async def _take_up_jobs(tester: HouseTester, answer: Any) -> None:
     await undoing.take_up(job.payload, tester.house)
 
 
+@pytest.mark.parametrize("dry", [False, True])
+async def test_two_workers_at_one_import_judge_every_line_once(small_pieces: HouseTester, dry: bool) -> None:
+    tester = small_pieces
+    owner = await tester.owner()
+    await tester.product(owner)
+    await imported(tester, owner, _awkward(195), dryRun=dry)
+
+    await asyncio.gather(*(run_import(1, tester.house) for _ in range(3)))
+
+    row = await Import.get(id=1)
+    assert (row.state, row.processed) == ("FINISHED", row.total)
+    assert await Device.all().count() == (0 if dry else row.added)
+    assert await ImportPiece.all().count() == 20
+
+
 async def test_pages_of_verdicts_go_through_pieces(small_pieces: HouseTester) -> None:
     tester = small_pieces
     owner = await tester.owner()
@@ -119,6 +134,25 @@ async def test_whoever_follows_an_import_sees_it_end(small_pieces: HouseTester) 
 
     assert steps[0] == ("RUNNING", 0)
     assert steps[-1] == ("FINISHED", 35)
+
+
+async def test_the_progress_of_an_import_is_for_those_who_may_see_it(small_pieces: HouseTester) -> None:
+    tester = small_pieces
+    owner, eve = await tester.owner(), await tester.owner("eve", "Other")
+    await tester.product(owner)
+    answer = await imported(tester, owner, "\n".join(ids(35)).encode())
+    await run_import(1, tester.house)
+
+    seen = [await _progress(tester, token, answer["id"]) for token in (owner, eve)]
+
+    assert seen[0] == [({"importProgress": {"state": "FINISHED", "processed": 35}}, None)]
+    assert [(data, code) for data, code in seen[1]] == [(None, "NOT_FOUND")]
+
+
+async def _progress(tester: HouseTester, token: str, id: str) -> list[Any]:
+    text = "subscription ($id: ID!) { importProgress(importId: $id) { state processed } }"
+    stream = await tester.schema.subscribe(text, variable_values={"id": id}, context_value=await tester.context(token))
+    return [(each.data, getattr(each.errors[0].original_error, "code", None) if each.errors else None) async for each in stream]
 
 
 async def test_an_import_whose_file_is_gone_fails_and_says_so(small_pieces: HouseTester) -> None:

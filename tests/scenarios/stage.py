@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -79,23 +79,28 @@ class Stage:
 DONE, NULL = "done", "null"
 
 
-class Stages:
-    """The stage as a template on one kind of database, and the way to copy it."""
+# What is done to the database beside the data folder: once the stage is built, and before each case.
+OnDatabase = Callable[[Settings], Awaitable[None]]
 
-    def __init__(self, template: Settings, copy: Callable[[Settings, Path], Settings], tokens: Mapping[str, str]) -> None:
-        self._template = template
-        self._copy = copy
+
+class Stages:
+    """The stage on one kind of database, as it was built, for each case anew. One at a time."""
+
+    def __init__(self, built: Settings, restore: OnDatabase, tokens: Mapping[str, str]) -> None:
+        self._built = built
+        self._restore = restore
         self._tokens = tokens
         self._copies = 0
 
     @asynccontextmanager
     async def one(self, folder: Path, *, billing: str = "off") -> AsyncIterator[Stage]:
-        """A fresh copy below `folder`, its house billing in this mode."""
+        """A fresh one, its data folder below `folder`, its house billing in this mode."""
         self._copies += 1
         place = folder / f"stage-{self._copies}"
-        shutil.copytree(self._template.data_dir, place)
+        shutil.copytree(self._built.data_dir, place)
+        await self._restore(self._built)
         devices = ObligingDevices()
-        async with open_house(dataclasses.replace(self._copy(self._template, place), billing=billing), devices, process=PROCESS) as house:
+        async with open_house(dataclasses.replace(self._built, data_dir=place, billing=billing), devices, process=PROCESS) as house:
             devices.commands = house.commands
             yield Stage(HouseTester(house), self._tokens)
 
@@ -109,15 +114,21 @@ class ObligingDevices(LiveFleet):
         await self.commands.answer(command.id, value={"value": 7})
 
 
-def build(settings: Settings, copy: Callable[[Settings, Path], Settings]) -> Stages:
-    """Fill the migrated database of `settings`; `copy` gives the settings of a copy whose data folder is already there."""
+def build(settings: Settings, *, keep: OnDatabase, restore: OnDatabase) -> Stages:
+    """Fill the migrated database of `settings`, and keep what is in it for `restore`."""
     with ThreadPoolExecutor(1) as elsewhere:  # a loop of its own: the fixture that asks has none, or a test's
-        tokens = elsewhere.submit(lambda: asyncio.run(_fill(settings))).result()
-    return Stages(settings, copy, tokens)
+        tokens = elsewhere.submit(lambda: asyncio.run(_fill(settings, keep))).result()
+    return Stages(settings, restore, tokens)
 
 
-async def _fill(settings: Settings) -> dict[str, str]:
-    async with open_house(dataclasses.replace(settings, max_organizations_per_user=0)) as house:
+async def _fill(settings: Settings, keep: OnDatabase) -> dict[str, str]:
+    tokens = await _cast(settings)
+    await keep(settings)
+    return tokens
+
+
+async def _cast(settings: Settings) -> dict[str, str]:
+    async with open_house(settings) as house:
         tester = HouseTester(house)
         tokens = {OWNER: await tester.owner("ann", "Acme"), STRANGER: await tester.owner("eve", "Other")}
         tokens[GUEST] = await tester.person(GUEST)
