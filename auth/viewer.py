@@ -66,10 +66,10 @@ MAY: Mapping[str, Rule] = {
 }
 
 
-# What stays open to a team that does not pay: the way back. Machines that stand for customers go on with their devices.
+# What stays open to a team that does not pay: the way back, and out. Machines that stand for customers go on with their devices.
 # Source: billing, "Access when LOCKED, INACTIVE or INCOMPLETE".
 INACTIVE = "This organization's subscription is inactive: re-activate it under billing."
-OPEN_TO_ALL = ("billing.read", "billing.write")
+OPEN_TO_ALL = ("billing.read", "billing.write", "organization.leave")
 OPEN_TO_MACHINES = ("device.read", "device.call", "event.read")
 
 

@@ -66,7 +66,6 @@ async def decline(invitation: Invitation, *, by: Viewer) -> Invitation:
     """Say no; no seat is taken. Raises NotFound when it is no longer open."""
     by.must_be_user("members:write")
     organization: Organization = invitation.organization
-    require_active(organization)
     async with transaction():
         await _answer(invitation, InvitationState.DECLINED, datetime.now(UTC))
         await record(by, "invitation.declined", f"invitation:{invitation.email}", organization_id=organization.id)
