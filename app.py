@@ -7,10 +7,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from auth.ledger import TableLedger
@@ -18,9 +19,10 @@ from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import open_blobs
-from fleet import downloading
+from fleet import downloading, paying
 from fleet.connecting import tell
 from fleet.house import House
+from fleet.tills import open_till, sandbox_of
 from gateway.live import LiveFleet
 from gateway.orders import Seat
 from gateway.server import Gateway
@@ -39,6 +41,7 @@ from settings import Settings
 from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
+from transport.stripe_webhook import InProcess, StripeWebhook
 from worker import Worker
 
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the door itself refuses, with a sentence
@@ -59,6 +62,7 @@ async def open_house(settings: Settings, live: LiveFleet, *, process: str | None
 
     `live` stands behind the gateway: commands of other processes for its devices are handed to it.
     """
+    sealer, deliveries = Sealer(settings.secret_key), InProcess()
     name = process or f"{socket.gethostname()[:12]}-{os.getpid()}-{secrets.token_hex(4)}"
     async with (
         database(settings),
@@ -67,10 +71,11 @@ async def open_house(settings: Settings, live: LiveFleet, *, process: str | None
         Flusher(wakeup) as flusher,
         Dispatcher(wakeup) as dispatcher,
         Commands(name, wakeup, deliver=live.deliver) as commands,
+        open_till(settings, sealer, deliver=deliveries) as till,
     ):
-        yield House(
+        house = House(
             settings=settings,
-            sealer=Sealer(settings.secret_key),
+            sealer=sealer,
             signer=UrlSigner(settings.secret_key),
             throttle=Throttle(TableLedger(), lifted=not settings.rate_limits),
             mailer=open_mailer(settings),
@@ -80,7 +85,10 @@ async def open_house(settings: Settings, live: LiveFleet, *, process: str | None
             dispatcher=dispatcher,
             commands=commands,
             process=lease,
+            till=till,
         )
+        deliveries.door = StripeWebhook(partial(paying.heard, house=house))
+        yield house
 
 
 class App:
@@ -141,9 +149,19 @@ class App:
             WebSocketRoute("/device", gateway),
             Route("/firmware/download/{firmware}/{ticket}", Downloads(for_team).answer, methods=ANY_METHOD),
             Route("/firmware/{device}/{update}/{ticket}", Downloads(for_device).answer, methods=ANY_METHOD),
+            *_billing_routes(house),
             *health.routes({"database": _database, "blobs": house.blobs.ping}, is_draining=lambda: self._is_draining),
             *explorer.routes(),
         ]
+
+
+def _billing_routes(house: House) -> list[BaseRoute]:
+    """Where the payment provider tells us; and its sandbox with its pages, only while it is one."""
+    if house.till is None:
+        return []
+    sandbox = sandbox_of(house.till)
+    told = StripeWebhook(partial(paying.heard, house=house)).routes()
+    return [*told, Mount("/billing-sandbox", app=sandbox)] if sandbox else [*told]
 
 
 def _shaped(file: downloading.File) -> Download:

@@ -190,6 +190,52 @@ class PlanStale(CallerError):
     code = "PLAN_STALE"
 
 
+# ── billing ──
+class CardRequired(CallerError):
+    code = "CARD_REQUIRED"
+
+
+class CardDeclined(CallerError):
+    """`reason` is the bank's decline code, e.g. "insufficient_funds"."""
+
+    code = "CARD_DECLINED"
+
+
+class CardNumberRefused(CallerError):
+    """Somebody sent what looks like a card number; neither message nor log may repeat it."""
+
+    code = "CARD_NUMBER_REFUSED"
+
+
+class ActionRequired(CallerError):
+    """The bank wants the card's owner to confirm; `client_secret` and `hosted_url` say where, and are never logged."""
+
+    code = "ACTION_REQUIRED"
+
+    def __init__(self, message: str, *, client_secret: str | None = None, hosted_url: str | None = None) -> None:
+        super().__init__(message)
+        self.client_secret = client_secret
+        self.hosted_url = hosted_url
+
+
+class AlreadyActive(CallerError):
+    code = "ALREADY_ACTIVE"
+
+
+class NotCancelable(CallerError):
+    code = "NOT_CANCELABLE"
+
+
+class ProviderUnreachable(RequestRefused):
+    """The payment provider did not answer as it should; nothing was changed. `retry_after` is in seconds."""
+
+    code = "INTERNAL"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class ErrorCode(StrEnum):
     """Every code that `errors` of a payload can carry; some belong to rooms still to come."""
 

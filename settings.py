@@ -4,7 +4,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.config import Config
@@ -48,13 +48,22 @@ class Settings:
     mail_from: str = "Flotilla <no-reply@flotilla.invalid>"
 
     # ── accounts ──
-    billing: str = "off"  # stripe | sandbox | off
     max_organizations_per_user: int = 1  # 0 = no limit
     invitation_ttl_s: int = 7 * 86400
     session_ttl_s: int = 30 * 86400
     access_token_max_ttl_s: int = 365 * 86400
     access_token_default_ttl_s: int = 90 * 86400
     password_reset_ttl_s: int = 3600
+
+    # ── billing ──
+    billing: str = "sandbox"  # stripe | sandbox | off; in production it must be said
+    stripe_api_key: str = field(default="", repr=False)  # a restricted key (rk_…) is enough
+    stripe_publishable_key: str = ""  # pk_…; shown to whoever sets up a card in their own page
+    stripe_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)  # several while one is being replaced
+    billing_max_retries: int = 3  # after the first attempt: with 3, the fourth failure locks
+    billing_trial_days: int = 30
+    billing_require_card: bool = False  # to found an organization; unset: on with BILLING=stripe
+    billing_return_urls: tuple[str, ...] = ()  # where a hosted card page may send people back to; public_url always
 
     # ── limits ──
     rate_limits: bool = True  # False lifts the limits per address and per viewer; those per device stay
@@ -153,8 +162,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         port=port,
         public_url=config("PUBLIC_URL", default=f"http://{host}:{port}").rstrip("/"),
         data_dir=data_dir,
-        allowed_origins=tuple(o for o in config("ALLOWED_ORIGINS", default="").split(",") if o),
-        trusted_proxies=tuple(a for a in config("TRUSTED_PROXIES", default="").split(",") if a),
+        allowed_origins=_list(config, "ALLOWED_ORIGINS"),
+        trusted_proxies=_list(config, "TRUSTED_PROXIES"),
         production=_switch(config, "PRODUCTION", d.production),
         log_level=config("LOG_LEVEL", default=d.log_level).upper(),
         database_url=config("DATABASE_URL", default=""),
@@ -165,7 +174,14 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         smtp_url=config("SMTP_URL", default=""),
         mail_dir=Path(mail_dir).absolute() if mail_dir else None,
         mail_from=config("MAIL_FROM", default=d.mail_from),
-        billing=config("BILLING", default=d.billing),
+        billing=_billing(config, d),
+        stripe_api_key=config("STRIPE_API_KEY", default=""),
+        stripe_publishable_key=config("STRIPE_PUBLISHABLE_KEY", default=""),
+        stripe_webhook_secrets=_list(config, "STRIPE_WEBHOOK_SECRETS"),
+        billing_max_retries=_number(config, "BILLING_MAX_RETRIES", d.billing_max_retries),
+        billing_trial_days=_number(config, "BILLING_TRIAL_DAYS", d.billing_trial_days),
+        billing_require_card=_switch(config, "BILLING_REQUIRE_CARD", config("BILLING", default="") == "stripe"),
+        billing_return_urls=_list(config, "BILLING_RETURN_URLS"),
         max_organizations_per_user=_number(config, "MAX_ORGANIZATIONS_PER_USER", d.max_organizations_per_user),
         rate_limits=_switch(config, "RATE_LIMITS", d.rate_limits),
         firmware_max_bytes=_number(config, "FIRMWARE_MAX_BYTES", d.firmware_max_bytes),
@@ -185,8 +201,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def _refuse_unsafe(settings: Settings) -> None:
-    if settings.billing != "off":
-        raise SettingsRefused(f"BILLING={settings.billing} is not available in this version: unset it or say BILLING=off.")
+    _refuse_unsafe_billing(settings)
     if not settings.is_sqlite and not settings.database_url.startswith(("postgres://", "postgresql://")):
         raise SettingsRefused("DATABASE_URL must begin with postgres:// or be unset for SQLite in FLOTILLA_DATA_DIR.")
     if len(settings.secret_key) < 32:
@@ -195,6 +210,38 @@ def _refuse_unsafe(settings: Settings) -> None:
         )
     if not 1 <= settings.event_data_max_bytes <= 16384:
         raise SettingsRefused("EVENT_DATA_MAX must be between 1 and 16384 bytes.")
+
+
+def _billing(config: Config, d: Settings) -> str:
+    """The mode, in small letters; in production it has no default: nobody is to be billed, or not billed, by accident."""
+    mode = config("BILLING", default="").lower()
+    if not mode and _switch(config, "PRODUCTION", d.production):
+        raise SettingsRefused("PRODUCTION=on needs BILLING=stripe with STRIPE_API_KEY and STRIPE_WEBHOOK_SECRETS, or BILLING=off.")
+    return mode or d.billing
+
+
+def _refuse_unsafe_billing(settings: Settings) -> None:
+    """Source: billing, "Modes and refusal to start"."""
+    key = settings.stripe_api_key
+    if settings.billing not in ("stripe", "sandbox", "off"):
+        raise SettingsRefused("BILLING must be stripe, sandbox or off.")
+    if settings.billing == "stripe":
+        if not key or not settings.stripe_webhook_secrets:
+            raise SettingsRefused("BILLING=stripe needs STRIPE_API_KEY and STRIPE_WEBHOOK_SECRETS (whsec_…, several with commas).")
+        if not key.startswith(("sk_live_", "rk_live_", "sk_test_", "rk_test_")):
+            raise SettingsRefused("STRIPE_API_KEY must be a secret or restricted key: it begins with sk_ or rk_.")
+        if settings.production and "_test_" in key[:8]:
+            raise SettingsRefused("STRIPE_API_KEY is a test key: in production nobody would pay. Use a live key, or BILLING=off.")
+    elif key.startswith(("sk_live_", "rk_live_")):
+        raise SettingsRefused(f"STRIPE_API_KEY is a live key, but BILLING={settings.billing} charges nobody: unset one of the two.")
+    if settings.billing == "sandbox" and settings.production:
+        raise SettingsRefused("BILLING=sandbox is for trying things out: in production use BILLING=stripe, or BILLING=off.")
+    if settings.billing_max_retries < 0 or not 0 <= settings.billing_trial_days <= 730:
+        raise SettingsRefused("BILLING_MAX_RETRIES is 0 or more, BILLING_TRIAL_DAYS from 0 to 730.")
+
+
+def _list(config: Config, name: str) -> tuple[str, ...]:
+    return tuple(entry.strip() for entry in config(name, default="").split(",") if entry.strip())
 
 
 def _kept_secret(data_dir: Path) -> str:

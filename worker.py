@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from auth.ledger import forget_paid
-from fleet import importing, undoing, updating, uploading
+from billing.outbox import END, RECONCILE, SEATS, TRIAL
+from fleet import importing, paying, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from fleet.offering import CONSIDER_AGAIN
@@ -125,7 +126,19 @@ async def _consider_again(payload: Mapping[str, Any], house: House) -> None:
     await updating.consider_again(payload["deviceId"])
 
 
-HANDLERS: Mapping[str, Handler] = {MAIL: _send, IMPORT: undoing.take_up, CONSIDER_AGAIN: _consider_again}
+def _billing(kind: str) -> Handler:
+    async def keep(payload: Mapping[str, Any], house: House) -> None:
+        await paying.keep_promise(kind, payload, house=house)
+
+    return keep
+
+
+HANDLERS: Mapping[str, Handler] = {
+    MAIL: _send,
+    IMPORT: undoing.take_up,
+    CONSIDER_AGAIN: _consider_again,
+    **{kind: _billing(kind) for kind in (SEATS, END, TRIAL, RECONCILE)},
+}
 
 
 async def _forget_done_jobs(house: House, now: datetime) -> None:
@@ -144,7 +157,18 @@ async def _forget_paid_debts(house: House, now: datetime) -> None:
     await forget_paid(now)
 
 
+async def _pass_sandbox_time(house: House, now: datetime) -> None:
+    await paying.pass_time(house)
+
+
+async def _reconcile_billing(house: House, now: datetime) -> None:
+    if house.till is not None:
+        await paying.keep_promise(RECONCILE, {}, house=house)
+
+
 SWEEPS = (
+    Sweep("billing sandbox", 1, _pass_sandbox_time),
+    Sweep("billing reconciliation", 86400, _reconcile_billing),
     Sweep("stale updates", 30, updating.expire_stale),
     Sweep("log retention", 60, _purge_log),
     Sweep("commands nobody collected", 600, _forget_commands),

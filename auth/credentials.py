@@ -8,7 +8,7 @@ from auth.viewer import Viewer, ViewerKind
 from errors import Unauthenticated
 from models.account import ApiUser, Token, User
 from models.customer import Customer
-from models.organization import Member
+from models.organization import WITHOUT_ACCESS, Member, Organization
 
 USE_NOTED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: a write for every request would cost more than it tells
 
@@ -33,13 +33,23 @@ async def viewer_of(authorization: str | None, *, address: str | None, now: date
 async def standing_behind(token: Token, address: str | None) -> Viewer:
     """The viewer that a living token makes of whoever sent it, with their seats as they are now; its owner must be at hand."""
     if token.api_user is not None:
-        return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address)
+        closed = await _closed([token.api_user.organization_id])
+        return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address, closed=closed)
     if token.customer is not None:
         return Viewer(ViewerKind.CUSTOMER, customer=token.customer, token=token, address=address)
     person: User = token.user  # type: ignore[assignment]  # exactly one of the three is set
     seats = await Member.filter(user_id=person.id)
     members = {member.organization_id: member for member in seats}  # type: ignore[attr-defined]  # a Tortoise column
-    return Viewer(ViewerKind.USER, user=person, token=token, members=members, address=address)
+    closed = await _closed(list(members))
+    return Viewer(ViewerKind.USER, user=person, token=token, members=members, address=address, closed=closed)
+
+
+async def _closed(organization_ids: Sequence[int]) -> frozenset[int]:
+    """Those whose teams wait outside, because nobody pays."""
+    if not organization_ids:
+        return frozenset()
+    found = Organization.filter(id__in=organization_ids, billing_state__in=WITHOUT_ACCESS)
+    return frozenset([row.id for row in await found.only("id")])
 
 
 async def viewer_again(viewer: Viewer, *, now: datetime) -> Viewer:

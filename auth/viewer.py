@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from auth.scopes import covers
-from errors import Forbidden, NotFound, Unauthenticated
+from errors import Forbidden, NotFound, OrganizationInactive, Unauthenticated
 from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.organization import Member, Role
@@ -66,6 +66,13 @@ MAY: Mapping[str, Rule] = {
 }
 
 
+# What stays open to a team that does not pay: the way back, and out. Machines that stand for customers go on with their devices.
+# Source: billing, "Access when LOCKED, INACTIVE or INCOMPLETE".
+INACTIVE = "This organization's subscription is inactive: re-activate it under billing."
+OPEN_TO_ALL = ("billing.read", "billing.write", "organization.leave")
+OPEN_TO_MACHINES = ("device.read", "device.call", "event.read")
+
+
 @dataclass(frozen=True, slots=True)
 class Viewer:
     """Whoever asks: a person, a machine, a customer, nobody; made anew for every request or operation.
@@ -80,6 +87,7 @@ class Viewer:
     token: Token | None = None
     members: Mapping[int, Member] = field(default_factory=dict)
     address: str | None = None
+    closed: frozenset[int] = frozenset()  # of their organizations, those whose team has no access now
     acts_as: str | None = None  # the house itself, e.g. "gateway"; None for everybody outside
 
     @classmethod
@@ -142,8 +150,15 @@ class Viewer:
     def must(self, action: str, organization_id: int, product_id: int | None = None) -> None:
         """Refuse unless this viewer may.
 
-        Raises Unauthenticated for nobody, NotFound for a stranger (existence is a secret), Forbidden for the rest.
+        Raises Unauthenticated for nobody, NotFound for a stranger (existence is a secret), Forbidden for the rest; and
+        OrganizationInactive for whatever a team that does not pay has to do without.
         """
+        self.must_be_allowed(action, organization_id, product_id)
+        if organization_id in self.closed and action not in OPEN_TO_ALL and not (self.api_user and action in OPEN_TO_MACHINES):
+            raise OrganizationInactive(INACTIVE)
+
+    def must_be_allowed(self, action: str, organization_id: int, product_id: int | None = None) -> None:
+        """The same, whether the team pays or not: for what an organization is called, and how it pays."""
         if self.may(action, organization_id, product_id):
             return
         self.must_be_somebody()

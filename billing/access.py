@@ -1,20 +1,25 @@
 """Whether an organization's team has access: the one question the rest of the house asks of billing."""
 
+from auth.viewer import INACTIVE, Viewer
+from billing.seats import seats_changed
 from errors import OrganizationInactive
-from models.organization import BillingState, Organization
-
-# Source: guide, "Failed Payments" and "Cancelling a subscription": devices and customers go on, the team waits outside.
-WITHOUT_ACCESS = (BillingState.LOCKED, BillingState.INACTIVE, BillingState.INCOMPLETE)
+from models.organization import WITHOUT_ACCESS, Organization
 
 
 def require_active(organization: Organization) -> None:
     """Raises OrganizationInactive while the organization's subscription gives its team no access."""
     if organization.billing_state in WITHOUT_ACCESS:
-        raise OrganizationInactive("This organization's subscription is inactive: re-activate it under billing.")
+        raise OrganizationInactive(INACTIVE)
 
 
-async def seats_changed(organization: Organization) -> None:
-    """Called inside the transaction that adds or removes a member, which holds the organization's row.
+def require_active_for(viewer: Viewer, organization: Organization) -> None:
+    """The same for what a device's customer may do as well: status, events, functions, variables.
 
-    With billing off nobody is charged, so there is nothing to do; a subscription follows the seats from here.
+    A machine account may stand for all customers of a product and goes on; members are refused, customers never are.
+    Source: billing, "Access when LOCKED, INACTIVE or INCOMPLETE".
     """
+    if viewer.user is not None:
+        require_active(organization)
+
+
+__all__ = ["require_active", "require_active_for", "seats_changed"]

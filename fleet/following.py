@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from auth.credentials import viewer_again
 from auth.viewer import Viewer, ViewerKind
-from billing.access import require_active
+from billing.access import require_active_for
 from errors import BadRequest, NotFound, Unauthenticated
 from fleet import scope
 from fleet.house import House
@@ -190,7 +190,7 @@ async def _authorize(viewer: Viewer, followed: Followed) -> _Authority:
     if followed.product_id is not None:
         product = await scope.product(fresh, followed.product_id)
         fresh.must(followed.action, product.organization.id, product.id)
-        require_active(product.organization)
+        require_active_for(fresh, product.organization)
         if followed.device_id is None:
             return _Authority(fresh, product.number)
     device = await scope.device(fresh, followed.device_id or "")

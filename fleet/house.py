@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
+from billing.till import Till
 from blobs import Blobs
 from fleet.authority import Authorities
 from mailer import Mailer
@@ -34,4 +35,5 @@ class House:
     dispatcher: "Dispatcher"
     commands: "Commands"
     process: "Lease"
+    till: Till | None = None  # None: billing is off
     authorities: Authorities[Any] = field(default_factory=Authorities)

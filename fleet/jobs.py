@@ -1,23 +1,15 @@
 """Work that happens after a commit: put down in the verb's own transaction, taken up by worker.py, never lost between."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from auth.sealing import Sealer
 from mailer import Mail
-from models.operations import Job
-from models.transaction import after_commit
-from realtime.wakeup import JOBS, notify
+from realtime.jobs import put_down
+
+__all__ = ["IMPORT", "MAIL", "letter_of", "mail", "put_down"]
 
 MAIL = "mail"
 IMPORT = "import"
-
-
-async def put_down(kind: str, payload: Mapping[str, object], *, due_at: datetime | None = None) -> Job:
-    """Promise to do this; inside transaction(), so that the promise stands or falls with the act."""
-    job = await Job.create(kind=kind, payload=dict(payload), due_at=due_at or datetime.now(UTC))
-    after_commit(lambda: notify(JOBS))
-    return job
 
 
 async def mail(letter: Mail, sealer: Sealer) -> None:

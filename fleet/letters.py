@@ -9,7 +9,7 @@ NAME_MAX = 80  # characters of a name in a mail: names are chosen by others and 
 
 def invitation(to: str, *, organization: str, inviter: str, role: str, invitation_id: str, expires_at: datetime, public_url: str) -> Mail:
     """Tell the person behind an account that `inviter` asks them to join. `invitation_id` is the global id."""
-    team, person = _name(organization), _name(inviter)
+    team, person = name_line(organization), name_line(inviter)
     return Mail(
         to,
         f"{person} invites you to {team} on Flotilla",
@@ -77,7 +77,7 @@ If it was not you, ask for a new password at {public_url} at once:
     )
 
 
-def _name(text: str) -> str:
+def name_line(text: str) -> str:
     """A name chosen by somebody, fit for a subject: one line, nothing that is not to be seen, not endless."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line if len(line) <= NAME_MAX else f"{line[: NAME_MAX - 1]}…"

@@ -2,7 +2,7 @@
 
 from auth.scopes import covers
 from auth.viewer import MAY, Viewer
-from billing.access import require_active
+from billing.access import require_active_for
 from errors import Forbidden
 from models.device import Device
 from models.organization import Organization
@@ -21,5 +21,5 @@ def require(by: Viewer, action: str, device: Device) -> int | None:
         return None if device.product is None else int(device.product.organization_id)
     organization: Organization = device.product.organization
     by.must(action, organization.id, device.product.id)
-    require_active(organization)
+    require_active_for(by, organization)
     return organization.id

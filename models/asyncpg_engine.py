@@ -66,6 +66,11 @@ class Client(_Statements):
         self._pool_arguments = pool
         self._acquire_timeout_s = acquire_timeout_s
 
+    @property
+    def dsn(self) -> str:
+        """Where the pool connects to, password included: for the few connections that must not be the pool's."""
+        return self._dsn
+
     async def create_connection(self, with_db: bool) -> None:
         self._pool = await asyncpg.create_pool(self._dsn, **self._pool_arguments)
         await self._post_connect()

@@ -21,6 +21,7 @@ from settings import Settings
 # Every module that holds a table: the one list.
 MODEL_MODULES: tuple[str, ...] = (
     "models.account",
+    "models.billing",
     "models.customer",
     "models.device",
     "models.firmware",
@@ -29,6 +30,7 @@ MODEL_MODULES: tuple[str, ...] = (
     "models.operations",
     "models.organization",
     "models.product",
+    "models.sandbox_billing",
 )
 
 STATEMENT_TIMEOUT_S = 5  # seconds a statement may run on the PostgreSQL server; migrations have no limit

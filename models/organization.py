@@ -35,6 +35,10 @@ class BillingState(StrEnum):
     EXEMPT = "EXEMPT"
 
 
+# Source: guide, "Failed Payments" and "Cancelling a subscription": devices and customers go on, the team waits outside.
+WITHOUT_ACCESS = (BillingState.LOCKED, BillingState.INACTIVE, BillingState.INCOMPLETE)
+
+
 class Organization(Model):
     """The team's account; it owns products and is what pays."""
 

@@ -4,11 +4,15 @@ Source: reliability, "Jobs and timers".
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from models.operations import Job
 from models.sql import execute, rows
+from models.transaction import after_commit
+from realtime.wakeup import JOBS, notify
 
 LEASE = timedelta(seconds=60)
 TRY_AGAIN_AFTER_S = (1, 10, 60, 600, 3600)  # after the first failure, the second …; then the job is parked
@@ -22,6 +26,13 @@ class TakenJob:
     kind: str
     payload: dict[str, Any]
     attempt: int
+
+
+async def put_down(kind: str, payload: Mapping[str, object], *, due_at: datetime | None = None) -> Job:
+    """Promise to do this; inside transaction(), so that the promise stands or falls with the act."""
+    job = await Job.create(kind=kind, payload=dict(payload), due_at=due_at or datetime.now(UTC))
+    after_commit(lambda: notify(JOBS))
+    return job
 
 
 async def take(process: str, now: datetime) -> TakenJob | None:

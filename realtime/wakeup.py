@@ -55,6 +55,10 @@ class Wakeup:
         listeners.append(listener)
         return lambda: listeners.remove(listener) if listener in listeners else None
 
+    def is_heard(self, channel: str) -> bool:
+        """Whether anybody in this process listens."""
+        return bool(self._listeners.get(channel))
+
     def _ring(self, channel: str, hint: str | None) -> None:
         for listener in tuple(self._listeners.get(channel, ())):
             listener(hint)

@@ -10,7 +10,7 @@ import resolvers.group
 import resolvers.importing
 import resolvers.product
 from errors import BadRequest
-from fleet import following, scope
+from fleet import bills, following, scope
 from models.global_ids import number_of, read_global_id
 from resolvers.context import Context
 
@@ -64,6 +64,10 @@ async def _invitation(context: Context, id: str) -> Any:
     return found
 
 
+async def _invoice(context: Context, id: str) -> Any:
+    return await bills.invoice(number_of("Invoice", id), by=context.viewer)
+
+
 async def _member(context: Context, id: str) -> Any:
     found = await scope.member(context.viewer, number_of("Member", id))
     context.viewer.must("organization.read", found.organization.id)
@@ -72,7 +76,7 @@ async def _member(context: Context, id: str) -> Any:
 
 async def _organization(context: Context, id: str) -> Any:
     found = await scope.organization_by_id(context.viewer, number_of("Organization", id))
-    context.viewer.must("organization.read", found.id)
+    context.viewer.must_be_allowed("organization.read", found.id)
     return found
 
 
@@ -92,6 +96,7 @@ FINDERS: dict[str, Finder] = {
     "Firmware": resolvers.firmware.by_id,
     "Import": resolvers.importing.by_id,
     "Invitation": _invitation,
+    "Invoice": _invoice,
     "Member": _member,
     "Organization": _organization,
     "Product": resolvers.product.by_id,

@@ -6,18 +6,22 @@ from typing import Any
 
 from fleet import founding, inviting, scope
 from models.account import ApiUser, User
+from models.billing import BillingPlan
 from models.global_ids import number_of
 from models.operations import AuditEntry
 from models.organization import Invitation, Member, Organization, Role
 from models.product import Product
+from resolvers.billing import without_card_numbers
 from resolvers.context import Context
 from resolvers.paging import Order, Page, Slice, given, page
 
 Answer = Mapping[str, Any]
 
 
-async def create_organization(context: Context, *, name: str) -> Answer:
-    organization = await founding.create_organization(name, settings=context.house.settings, by=context.viewer)
+@without_card_numbers
+async def create_organization(context: Context, *, name: str, plan: BillingPlan | None = None, card_setup_id: str | None = None) -> Answer:
+    setup = number_of("CardSetup", card_setup_id, path=("cardSetupId",)) if card_setup_id else None
+    organization = await founding.create_organization(name, plan=plan, card_setup_id=setup, house=context.house, by=context.viewer)
     await context.look_again()
     return {"organization": organization}
 
@@ -65,7 +69,7 @@ async def remove_member(context: Context, *, member_id: str) -> Answer:
 async def organization_or_null(context: Context, slug: str) -> Organization | None:
     found = await scope.or_null(scope.organization(context.viewer, slug))
     if found is not None:
-        context.viewer.must("organization.read", found.id)
+        context.viewer.must_be_allowed("organization.read", found.id)
     return found
 
 
@@ -85,6 +89,7 @@ async def api_users(organization: Organization, context: Context) -> list[ApiUse
 
 
 async def products(organization: Organization, context: Context, first: int | None, after: str | None) -> Page[Product]:
+    context.viewer.must("product.read", organization.id, context.viewer.bound_product_id)
     found = scope.products(context.viewer).filter(organization_id=organization.id)
     return await page(found, Slice.of(first, after), list_name=f"products:{organization.id}")
 

@@ -15,6 +15,7 @@ class Server:
     time: datetime
     limits: dict[str, float]
     scopes: tuple[Scope, ...]
+    billing_mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class RateLimit:
 
 
 def server(context: Context) -> Server:
-    return Server("Flotilla", VERSION, datetime.now(UTC), context.house.settings.limits(), SCOPES)
+    settings = context.house.settings
+    return Server("Flotilla", VERSION, datetime.now(UTC), settings.limits(), SCOPES, settings.billing.upper())
 
 
 def rate_limit(context: Context) -> RateLimit:

@@ -3,6 +3,7 @@
 import strawberry
 
 from schema.account import AccountMutations
+from schema.billing import BillingMutations
 from schema.calling import CallingMutations
 from schema.customer import CustomerMutations
 from schema.device import DeviceMutations
@@ -17,6 +18,7 @@ from schema.product import ProductMutations
 @strawberry.type(description="Everything that can be done.")
 class Mutation(
     AccountMutations,
+    BillingMutations,
     CallingMutations,
     CustomerMutations,
     DeviceMutations,

@@ -3,11 +3,14 @@
 import strawberry
 from strawberry.scalars import JSON
 
+import resolvers.billing
 import resolvers.organization as doors
 from models import operations
 from models import organization as rows
+from models.billing import BillingPlan
 from models.organization import InvitationState, Role
 from schema.account import ApiUser, User
+from schema.billing import Billing
 from schema.fields import (
     AFTER,
     FIRST,
@@ -103,6 +106,7 @@ class Organization(Node):
     invitations: list[Invitation] = resolved_by(doors.invitations, "All invitations ever sent, oldest first.")
     api_users: list[ApiUser] = resolved_by(doors.api_users, "Machine accounts, oldest first.")
 
+    billing: Billing = resolved_by(resolvers.billing.billing, "How it pays. Needs ADMIN; open also while the team has no access.")
     products: Connection[Product] = asked(doors.products, "Its products, oldest first.", first=FIRST, after=AFTER)
     audit_log: Connection[AuditEntry] = asked(
         doors.audit_log,
@@ -117,6 +121,8 @@ class Organization(Node):
 @strawberry.input(description="A new organization.")
 class CreateOrganizationInput(Input):
     name: str = described("Its name; the slug is made of it.")
+    plan: BillingPlan | None = optional("What is paid once the free trial is over; absent: TEAM_MONTHLY.")
+    card_setup_id: strawberry.ID | None = optional("A finished card setup of yours; absent: give a card later, where the server allows it.")
 
 
 @strawberry.type(description="The organization, with whoever asked as its owner.")

@@ -3,6 +3,7 @@
 import strawberry
 from strawberry.scalars import JSON
 
+from models.billing import BillingMode
 from schema.fields import DateTime, described
 
 
@@ -19,6 +20,7 @@ class Server:
     time: DateTime = described("Its clock.")
     limits: JSON = described("Every limit a client can run into, its unit in its name.")
     scopes: list[Scope] = described("All scopes, with a sentence each.")
+    billing_mode: BillingMode = described("Who charges on this server.")
 
 
 @strawberry.type(description="What this request cost, and what is left to the caller.")

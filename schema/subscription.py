@@ -4,8 +4,10 @@ from collections.abc import AsyncGenerator
 
 import strawberry
 
+import resolvers.billing
 import resolvers.importing
 import resolvers.live
+from schema.billing import Billing
 from schema.event import DeviceStatusMessage, EventMessage
 from schema.fields import Cursor, DeviceID, argument, streamed
 from schema.importing import Import
@@ -33,6 +35,11 @@ class Subscription:
         device_id=_DEVICE,
         group=_GROUP,
         after=_AFTER,
+    )
+    billing_changed: AsyncGenerator[Billing, None] = streamed(
+        resolvers.billing.billing_changed,
+        "How an organization's billing stands: now, and whenever it changes. Needs ADMIN; goes on while the team has no access.",
+        organization=argument(str, "The organization's slug."),
     )
     import_progress: AsyncGenerator[Import, None] = streamed(
         resolvers.importing.import_progress,

@@ -137,7 +137,7 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 
 
 # ── a house without sockets ──
-HOUSE: dict[str, Any] = {"secret_key": "of the tests, thirty-two characters long", "rate_limits": False}
+HOUSE: dict[str, Any] = {"secret_key": "of the tests, thirty-two characters long", "rate_limits": False, "billing": "off"}
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from graphql import GraphQLError
 
-from errors import BadRequest, CallerError, QueryTooComplex, RateLimited
+from errors import BadRequest, CallerError, ProviderUnreachable, QueryTooComplex, RateLimited
 from transport.documents import DocumentRefused
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def _extensions(error: CallerError) -> Answer:
         extensions["argument"] = ".".join(error.path)
     elif error.path:
         extensions["inputPath"] = list(error.path)
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited | ProviderUnreachable):
         extensions["retryAfter"] = error.retry_after
     if isinstance(error, QueryTooComplex):
         extensions |= {"found": error.found, "limit": error.limit}

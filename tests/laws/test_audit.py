@@ -24,7 +24,7 @@ def test_every_mutation_has_a_scenario() -> None:
 @pytest.mark.parametrize("name", [name for name in EVERY_MUTATION if name in MUTATIONS])
 async def test_what_is_done_is_audited_and_what_is_refused_leaves_no_trace(stages: Stages, tmp_path: Path, name: str) -> None:
     scenario = MUTATIONS[name]
-    async with stages.one(tmp_path) as stage:
+    async with stages.one(tmp_path, billing=scenario.billing) as stage:
         given = await scenario.prepare(stage)
         for who in (NOBODY, STRANGER):
             await _leaves_no_trace_if_refused(stage, who, name, given)

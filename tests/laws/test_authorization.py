@@ -35,7 +35,7 @@ async def test_a_mutation_is_done_for_whoever_may_and_for_nobody_else(sqlite_sta
 
     answered = await _refused(sqlite_stages, tmp_path, name, [case for case in expected if expected[case] != DONE])
     for case in expected.keys() - answered.keys():
-        async with sqlite_stages.one(tmp_path) as stage:
+        async with sqlite_stages.one(tmp_path, billing=scenario.billing) as stage:
             given = await scenario.prepare(stage)
             await stage.limit(case[1])
             answered[case] = await stage.call(case[0], name, given)
@@ -46,7 +46,7 @@ async def test_a_mutation_is_done_for_whoever_may_and_for_nobody_else(sqlite_sta
 async def _refused(stages: Stages, tmp_path: Path, name: str, cases: list[Case]) -> dict[Case, str]:
     """What each is answered, one after the other on one stage; a case that changed something shows that it did."""
     answered = {}
-    async with stages.one(tmp_path) as stage:
+    async with stages.one(tmp_path, billing=MUTATIONS[name].billing) as stage:
         given = await MUTATIONS[name].prepare(stage)
         for case in cases:
             answered[case] = await _call_and_compare(stage, case, name, given)

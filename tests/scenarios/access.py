@@ -153,6 +153,15 @@ MUTATIONS: Mapping[str, Rule] = {
     "deleteCustomer": Team(DEVELOPER, "customers:write"),
     "assignDevice": Team(DEVELOPER, "customers:write"),
     "unclaimDevice": Team(DEVELOPER, "customers:write"),
+    # billing
+    "createCardSetup": Team(ADMIN, "billing:write", machines=False),
+    "updateCard": Team(ADMIN, "billing:write", machines=False),
+    "changePlan": Team(ADMIN, "billing:write", machines=False),
+    "cancelSubscription": Team(ADMIN, "billing:write", machines=False),
+    "reactivateSubscription": Team(ADMIN, "billing:write", machines=False),
+    "payOpenInvoice": Team(ADMIN, "billing:write", machines=False),
+    "completeSandboxCardSetup": Team(ADMIN, "billing:write", machines=False),
+    "advanceSandboxClock": Team(ADMIN, "billing:write", machines=False),
     # events
     "publishEvent": Team(DEVELOPER, "events:publish"),
 }

@@ -30,6 +30,7 @@ class Scenario:
     by: str | None
     entries: int
     in_organization: bool
+    billing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,16 @@ MUTATIONS: dict[str, Scenario] = {}
 READINGS: dict[str, Reading] = {}
 
 
-def mutation(name: str, *, by: str | None = OWNER, entries: int = 1, in_organization: bool = True) -> Callable[[Prepare], Prepare]:
-    """Register the scenario of a mutation. `by=None`: nobody needs to be logged in. `entries=0`: it changes nothing of ours."""
+def mutation(
+    name: str, *, by: str | None = OWNER, entries: int = 1, in_organization: bool = True, billing: str = "off"
+) -> Callable[[Prepare], Prepare]:
+    """Register the scenario of a mutation. `by=None`: nobody needs to be logged in. `entries=0`: it changes nothing of ours.
+
+    `billing` is the mode of the house; the organizations of the stage are exempt unless the scenario has them adopted.
+    """
 
     def register(prepare: Prepare) -> Prepare:
-        MUTATIONS[name] = Scenario(prepare, by, entries, in_organization)
+        MUTATIONS[name] = Scenario(prepare, by, entries, in_organization, billing)
         return prepare
 
     return register

@@ -93,14 +93,14 @@ class Stages:
         self._copies = 0
 
     @asynccontextmanager
-    async def one(self, folder: Path) -> AsyncIterator[Stage]:
-        """A fresh one, its data folder below `folder`."""
+    async def one(self, folder: Path, *, billing: str = "off") -> AsyncIterator[Stage]:
+        """A fresh one, its data folder below `folder`, its house billing in this mode."""
         self._copies += 1
         place = folder / f"stage-{self._copies}"
         shutil.copytree(self._built.data_dir, place)
         await self._restore(self._built)
         devices = ObligingDevices()
-        async with open_house(dataclasses.replace(self._built, data_dir=place), devices, process=PROCESS) as house:
+        async with open_house(dataclasses.replace(self._built, data_dir=place, billing=billing), devices, process=PROCESS) as house:
             devices.commands = house.commands
             yield Stage(HouseTester(house), self._tokens)
 
