@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from auth.ledger import forget_paid
-from fleet import importing, undoing, updating, uploading
+from fleet import importing, repeating, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from fleet.offering import CONSIDER_AGAIN
@@ -144,11 +144,16 @@ async def _forget_paid_debts(house: House, now: datetime) -> None:
     await forget_paid(now)
 
 
+async def _forget_keyed_calls(house: House, now: datetime) -> None:
+    await repeating.forget_old(now)
+
+
 SWEEPS = (
     Sweep("stale updates", 30, updating.expire_stale),
     Sweep("log retention", 60, _purge_log),
     Sweep("commands nobody collected", 600, _forget_commands),
     Sweep("done jobs", 3600, _forget_done_jobs),
+    Sweep("idempotency keys", 3600, _forget_keyed_calls),
     Sweep("throttle", 3600, _forget_paid_debts),
     Sweep("import files", 3600, importing.forget_sources),
     Sweep("bytes no firmware names", 3600, uploading.sweep_blobs),

@@ -14,6 +14,7 @@ from schema.fields import (
     Connection,
     DateTime,
     Input,
+    KeyedInput,
     Node,
     Payload,
     argument,
@@ -115,7 +116,7 @@ class Organization(Node):
 
 # ── inputs and payloads ──
 @strawberry.input(description="A new organization.")
-class CreateOrganizationInput(Input):
+class CreateOrganizationInput(KeyedInput):
     name: str = described("Its name; the slug is made of it.")
 
 

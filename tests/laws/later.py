@@ -26,11 +26,4 @@ LATER: dict[str, str] = {
     "signatures of firmware come with the other formats": """
         UploadFirmwareInput.signature
     """,
-    "keys that make a repeated call harmless come with their own issue": """
-        CreateAccessTokenInput.idempotencyKey CreateApiUserInput.idempotencyKey CreateCustomerInput.idempotencyKey
-        CreateDeviceGroupInput.idempotencyKey CreateOrganizationInput.idempotencyKey CreateProductInput.idempotencyKey
-        ImportCustomersInput.idempotencyKey ImportDevicesInput.idempotencyKey LockAndFlashInput.idempotencyKey
-        RegisterDeviceInput.idempotencyKey ReleaseFirmwareInput.idempotencyKey UploadFirmwareInput.idempotencyKey
-        WithdrawReleaseInput.idempotencyKey
-    """,
 }
