@@ -69,7 +69,11 @@ async def once(asked: Asked, act: Act, *, house: House) -> Answer | None:
         return await act()
     _require_sound(asked.key)
     call = await _call(asked, identity, house)
-    kept = await _claim_or_wait(call)
+    try:
+        kept = await _claim_or_wait(call)
+    except asyncio.CancelledError:  # perhaps in the middle of a claim
+        await uninterrupted(_let_go(call))
+        raise
     if kept is not None:
         return await unpack(house.sealer.unseal(kept, context=_context(call)), asked.by)
     return await _act(call, act, house)
