@@ -258,7 +258,8 @@ class KeyedInput(Input):
 
     idempotency_key: str | None = optional(
         "Up to 200 characters of your choice, new for each act. Within 24 hours a call with the same key and input does nothing"
-        " and is answered as the first was; with another input it is refused. A refused call may be repeated under its key."
+        " and is answered as the first was, tokens included; with another input it is refused. While the first is at work it waits,"
+        " five seconds at most. A refused call may be repeated under its key."
     )
 
 
