@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from auth.ledger import forget_paid
 from billing.outbox import END, RECONCILE, SEATS, TRIAL
-from fleet import importing, paying, undoing, updating, uploading
+from fleet import importing, paying, repeating, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from fleet.offering import CONSIDER_AGAIN
@@ -166,6 +166,10 @@ async def _reconcile_billing(house: House, now: datetime) -> None:
         await paying.keep_promise(RECONCILE, {}, house=house)
 
 
+async def _forget_keyed_calls(house: House, now: datetime) -> None:
+    await repeating.forget_old(now)
+
+
 SWEEPS = (
     Sweep("billing sandbox", 1, _pass_sandbox_time),
     Sweep("billing reconciliation", 86400, _reconcile_billing),
@@ -173,6 +177,7 @@ SWEEPS = (
     Sweep("log retention", 60, _purge_log),
     Sweep("commands nobody collected", 600, _forget_commands),
     Sweep("done jobs", 3600, _forget_done_jobs),
+    Sweep("idempotency keys", 3600, _forget_keyed_calls),
     Sweep("throttle", 3600, _forget_paid_debts),
     Sweep("import files", 3600, importing.forget_sources),
     Sweep("bytes no firmware names", 3600, uploading.sweep_blobs),

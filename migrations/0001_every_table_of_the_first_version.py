@@ -62,6 +62,20 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="KeyedCall",
+            fields=[
+                ("id", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=64)),
+                ("fingerprint", fields.CharField(max_length=64)),
+                ("holder", fields.CharField(max_length=32)),
+                ("claimed_at", fields.DatetimeField(db_index=True, auto_now=False, auto_now_add=False)),
+                ("lapses_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("acted", fields.BooleanField(default=False)),
+                ("answer", fields.TextField(null=True, unique=False)),
+            ],
+            options={"table": "keyed_call", "app": "models"},
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="LogEntry",
             fields=[
                 ("position", fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),

@@ -22,7 +22,8 @@ class DatabaseBusy(TimeoutError):
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end even if the caller is cancelled meanwhile; the cancellation is raised afterwards.
 
-    For BEGIN, COMMIT and ROLLBACK alone: cut in two, they leave a connection in a state nobody knows.
+    For BEGIN, COMMIT and ROLLBACK, which cut in two leave a connection in a state nobody knows, and for the one statement that
+    tells how an act has ended.
     """
     task = asyncio.ensure_future(work)
     interrupted = False

@@ -1,4 +1,4 @@
-"""What runs the house: due jobs, server processes and their beat, commands on their way to devices, the audit."""
+"""What runs the house: due jobs, server processes and their beat, commands on their way to devices, keyed calls, the audit."""
 
 from tortoise import fields
 from tortoise.models import Model
@@ -54,6 +54,24 @@ class Command(Model):
     class Meta:
         table = "command"
         indexes = (("process", "taken_at"), ("expires_at",))
+
+
+class KeyedCall(Model):
+    """A mutation that came with an idempotency key, and what it was answered; fleet/repeating.py knows the rules.
+
+    `id` and `fingerprint` are made with a key of the server's: neither the caller's key nor the input can be guessed from them.
+    """
+
+    id = fields.CharField(64, primary_key=True)  # whose key it is, and the key
+    fingerprint = fields.CharField(64)  # what was asked, and what the token may do
+    holder = fields.CharField(32)  # the call at work on it
+    claimed_at = fields.DatetimeField(db_index=True)
+    lapses_at = fields.DatetimeField()  # until then the holder is believed to be at work
+    acted = fields.BooleanField(default=False)  # written in the transaction of the act
+    answer = fields.TextField(null=True)  # sealed: it may hold a token
+
+    class Meta:
+        table = "keyed_call"
 
 
 class AuditEntry(Model):

@@ -1,12 +1,12 @@
-"""The only way to open a transaction, what happens after its commit, and tasks that must not inherit it."""
+"""The only way to open a transaction, what happens at its beginning and after its commit, and tasks that must not inherit it."""
 
 import asyncio
 import contextvars
 import inspect
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import asyncpg
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 AfterCommit = Callable[[], Awaitable[object] | None]
+Preamble = Callable[[], Awaitable[object]]
 
 # What PostgreSQL asks to be tried again; asyncpg's own errors, which Tortoise does not translate.
 TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -37,6 +38,7 @@ class _Open:
 
 
 _open: contextvars.ContextVar[_Open | None] = contextvars.ContextVar("flotilla_transaction", default=None)
+_preamble: contextvars.ContextVar[Preamble | None] = contextvars.ContextVar("flotilla_preamble", default=None)
 _detached: set[asyncio.Task[Any]] = set()  # the event loop itself keeps only weak references
 
 
@@ -72,6 +74,8 @@ async def _outermost() -> AsyncIterator[None]:
     token = _open.set(mine)
     try:
         async with connection()._in_transaction() as client:
+            if preamble := _preamble.get():
+                await preamble()
             yield
             if mine.spoiled:
                 raise TransactionManagementError("A block inside this transaction failed: all of it is rolled back.")
@@ -102,6 +106,19 @@ def after_commit(callback: AfterCommit) -> None:
     if current is None or current.ended:
         raise RuntimeError("after_commit() needs an open transaction().")
     current.after_commit.append(callback)
+
+
+@contextmanager
+def beginning_with(preamble: Preamble) -> Iterator[None]:
+    """Inside the block every outermost transaction begins with `preamble`: one commit for both, and what it raises refuses the rest.
+
+    So that something can be known of an act together with the act, without the act knowing. Tasks of detached() are free of it.
+    """
+    token = _preamble.set(preamble)
+    try:
+        yield
+    finally:
+        _preamble.reset(token)
 
 
 def in_transaction() -> bool:
@@ -140,6 +157,7 @@ def detached(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]
 
 def _leave() -> None:
     _open.set(None)
+    _preamble.set(None)
     if get_current_context() is None:  # no database, nothing to leave
         return
     current = connection()

@@ -12,6 +12,7 @@ from schema.fields import (
     Connection,
     DateTime,
     Input,
+    KeyedInput,
     Node,
     Payload,
     asked,
@@ -156,7 +157,7 @@ class ResetPasswordPayload(Payload):
 
 
 @strawberry.input(description="A token for a program of yours.")
-class CreateAccessTokenInput(Input):
+class CreateAccessTokenInput(KeyedInput):
     name: str = described("What it is for, so that you know it again.")
     scopes: list[str] = described("At least one of `server { scopes }`.")
     expires_at: DateTime | None = optional("At most a year from now; absent: 90 days.")
@@ -179,7 +180,7 @@ class RevokeAccessTokenPayload(Payload):
 
 
 @strawberry.input(description="A new machine account.")
-class CreateApiUserInput(Input):
+class CreateApiUserInput(KeyedInput):
     organization: str = described("The organization's slug.")
     name: str = described("What the team calls it.")
     scopes: list[str] = described("At least one of `server { scopes }`.")

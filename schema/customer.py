@@ -13,6 +13,7 @@ from schema.fields import (
     DateTime,
     DeviceID,
     Input,
+    KeyedInput,
     Node,
     Payload,
     asked,
@@ -57,7 +58,7 @@ class CustomerFilter:
 
 # ── inputs and payloads ──
 @strawberry.input(description="A new customer.")
-class CreateCustomerInput(Input):
+class CreateCustomerInput(KeyedInput):
     product_id: int = described("Of which product.")
     username: str = described("The name they are known by, 1 to 254 characters; often an e-mail address.")
     password: str | None = optional("At least 15 characters; absent: nobody can log in with the account yet.")

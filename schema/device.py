@@ -11,6 +11,7 @@ from schema.fields import (
     DateTime,
     DeviceID,
     Input,
+    KeyedInput,
     Node,
     Payload,
     described,
@@ -104,7 +105,7 @@ class DeviceFilter:
 
 # ── inputs and payloads ──
 @strawberry.input(description="A device and the key it will prove itself with.")
-class RegisterDeviceInput(Input):
+class RegisterDeviceInput(KeyedInput):
     device_id: DeviceID = described("Which device; nobody's becomes your own kit.")
     public_key: str | None = optional("Its Ed25519 key: 32 bytes as base64url without padding. Absent: a secret is made for it.")
     name: str | None = optional("What to call it; absent: as before.")

@@ -11,6 +11,7 @@ from strawberry import UNSET
 from strawberry.types import Info
 
 from errors import ERROR_CODES, CallerError, ErrorCode, RequestRefused
+from fleet import repeating
 from models.global_ids import global_id
 
 T = TypeVar("T")
@@ -251,6 +252,17 @@ class Input:
     client_mutation_id: str | None = optional("Any text; it comes back in the payload.")
 
 
+@strawberry.input
+class KeyedInput(Input):
+    """For mutations that create, flash or release; the wrapper below is all that knows of the key."""
+
+    idempotency_key: str | None = optional(
+        "Up to 200 characters of your choice, new for each act. Within 24 hours a call with the same key and input does nothing"
+        " and is answered as the first was, tokens included; with another input it is refused. While the first is at work it waits,"
+        " five seconds at most. A refused call may be repeated under its key."
+    )
+
+
 Door = Callable[..., Awaitable[Mapping[str, Any] | None]]
 
 
@@ -265,7 +277,7 @@ def mutation(door: Door, asked: type, payload: type[Payload], description: str) 
         given = {name: value for name, value in vars(input).items() if value is not UNSET}
         mutation_id = given.pop("client_mutation_id", None)
         try:
-            answer = dict(await door(info.context, **given) or {})
+            answer = dict(await _done(door, info, given) or {})
         except RequestRefused:
             raise
         except CallerError as refusal:
@@ -275,3 +287,12 @@ def mutation(door: Door, asked: type, payload: type[Payload], description: str) 
 
     resolve.__annotations__ = {"info": Info, "input": argument(asked, "What it takes."), "return": payload}
     return strawberry.mutation(resolver=resolve, description=description)
+
+
+async def _done(door: Door, info: Info, given: dict[str, Any]) -> Mapping[str, Any] | None:
+    """What the door answers, or has answered when it was called with this key before."""
+    key = given.pop("idempotency_key", None)
+    if key is None:
+        return await door(info.context, **given)
+    asked = repeating.Asked(key, info.field_name, given, by=info.context.viewer)
+    return await repeating.once(asked, lambda: door(info.context, **given), house=info.context.house)

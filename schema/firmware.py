@@ -18,6 +18,7 @@ from schema.fields import (
     DateTime,
     DeviceID,
     Input,
+    KeyedInput,
     Node,
     Payload,
     argument,
@@ -147,7 +148,7 @@ class DeviceFirmwareFields:
 
 # ── inputs and payloads ──
 @strawberry.input(description="A new version.")
-class UploadFirmwareInput(Input):
+class UploadFirmwareInput(KeyedInput):
     product_id: int = described("Of which product; the same number must be compiled into the binary.")
     version: int | None = optional("The version compiled into the binary; absent: the file's own.")
     title: str = described("1 to 100 characters, distinct in the product: how it differs from the others.")
@@ -185,7 +186,7 @@ class DeleteFirmwarePayload(Payload):
 
 
 @strawberry.input(description="What to release, and to whom.")
-class ReleaseFirmwareInput(Input):
+class ReleaseFirmwareInput(KeyedInput):
     product_id: int = described("Of which product.")
     version: int = described("Which version; an older one than before takes devices back to it.")
     group: str | None = optional("Only to this group and those inside it, as a path; absent: to the whole product.")
@@ -198,7 +199,7 @@ class ReleaseFirmwarePayload(Payload):
 
 
 @strawberry.input(description="Which release to take back.")
-class WithdrawReleaseInput(Input):
+class WithdrawReleaseInput(KeyedInput):
     product_id: int = described("Of which product.")
     group: str | None = optional("The group's release, by its path; absent: the product's.")
 
@@ -209,7 +210,7 @@ class WithdrawReleasePayload(Payload):
 
 
 @strawberry.input(description="Which devices to fix to a version, and when.")
-class LockAndFlashInput(Input):
+class LockAndFlashInput(KeyedInput):
     product_id: int = described("Of which product.")
     firmware_version: int = described("The version to fix them to.")
     when: FlashWhen = described("When to bring them to it.")

@@ -10,6 +10,7 @@ from schema.fields import (
     Connection,
     DeviceID,
     Input,
+    KeyedInput,
     Node,
     Payload,
     asked,
@@ -41,7 +42,7 @@ class DeviceGroup(Node):
 
 # ── inputs and payloads ──
 @strawberry.input(description="A new group.")
-class CreateDeviceGroupInput(Input):
+class CreateDeviceGroupInput(KeyedInput):
     product_id: int = described("Of which product.")
     name: str = described("1 to 64 characters of a-z, 0-9, - and _; nothing is changed silently.")
     parent: str | None = optional("The group to put it in, as a path; absent: at the top. Groups are at most 8 deep.")

@@ -14,6 +14,7 @@ from schema.fields import (
     DateTime,
     DeviceID,
     Input,
+    KeyedInput,
     Node,
     Payload,
     asked,
@@ -75,7 +76,7 @@ class Import(Node):
 
 # ── inputs and payloads ──
 @strawberry.input(description="Devices for a product; exactly one of deviceIds and file.")
-class ImportDevicesInput(Input):
+class ImportDevicesInput(KeyedInput):
     product_id: int = described("Which product.")
     device_ids: list[str] | None = optional("At most 250 device ids; each counts as a line.")
     file: Upload | None = optional("A text file with one device id a line. Blank lines, line endings, case and a BOM do not matter.")

@@ -17,6 +17,7 @@ from schema.fields import (
     Connection,
     DateTime,
     Input,
+    KeyedInput,
     Node,
     Payload,
     argument,
@@ -119,7 +120,7 @@ class Organization(Node):
 
 # ── inputs and payloads ──
 @strawberry.input(description="A new organization.")
-class CreateOrganizationInput(Input):
+class CreateOrganizationInput(KeyedInput):
     name: str = described("Its name; the slug is made of it.")
     plan: BillingPlan | None = optional("What is paid once the free trial is over; absent: TEAM_MONTHLY.")
     card_setup_id: strawberry.ID | None = optional("A finished card setup of yours; absent: give a card later, where the server allows it.")

@@ -22,6 +22,7 @@ from schema.fields import (
     DateTime,
     DeviceID,
     Input,
+    KeyedInput,
     Node,
     Payload,
     argument,
@@ -88,7 +89,7 @@ class Product(ProductEventFields, ProductFirmwareFields, Node):
 
 # ── inputs and payloads ──
 @strawberry.input(description="A new product.")
-class CreateProductInput(Input):
+class CreateProductInput(KeyedInput):
     organization: str = described("The organization's slug.")
     name: str = described("Its name; the slug is made of it.")
     platform: Platform = described("Its hardware; it can never be changed.")

@@ -32,6 +32,9 @@ class Sent:
         piece, self.at = self.content[self.at : end], min(end, len(self.content))
         return piece
 
+    async def seek(self, offset: int) -> None:
+        self.at = offset
+
 
 def binary(product_id: int, version: int, platform: str = "PHOTON", **options: int) -> bytes:
     return particle_binary(product_id, version, PARTICLE_ID[Platform(platform)], **options)  # type: ignore[arg-type]

@@ -21,12 +21,7 @@ LATER: dict[str, str] = {
     "signatures of firmware come with the other formats": """
         UploadFirmwareInput.signature
     """,
-    "keys that make a repeated call harmless come with their own issue": """
+    "keys that make a repeated call of billing harmless come with the billing of their objects": """
         ChangePlanInput.idempotencyKey CreateCardSetupInput.idempotencyKey UpdateCardInput.idempotencyKey
-        CreateAccessTokenInput.idempotencyKey CreateApiUserInput.idempotencyKey CreateCustomerInput.idempotencyKey
-        CreateDeviceGroupInput.idempotencyKey CreateOrganizationInput.idempotencyKey CreateProductInput.idempotencyKey
-        ImportCustomersInput.idempotencyKey ImportDevicesInput.idempotencyKey LockAndFlashInput.idempotencyKey
-        RegisterDeviceInput.idempotencyKey ReleaseFirmwareInput.idempotencyKey UploadFirmwareInput.idempotencyKey
-        WithdrawReleaseInput.idempotencyKey
     """,
 }

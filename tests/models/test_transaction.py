@@ -10,7 +10,7 @@ from tortoise.exceptions import IntegrityError, TransactionManagementError
 
 from models import database, sql
 from models.engine import DatabaseBusy
-from models.transaction import after_commit, connection, detached, in_transaction, retrying, transaction
+from models.transaction import after_commit, beginning_with, connection, detached, in_transaction, retrying, transaction
 from settings import Settings
 
 SAMPLE = ("tests.models.sample_app.tables",)
@@ -302,3 +302,42 @@ async def test_a_statement_stops_after_the_servers_limit(postgres_settings: Sett
             async with transaction():
                 await sql.execute("SET LOCAL statement_timeout = 50")  # milliseconds
                 await sql.rows("SELECT pg_sleep(1)")
+
+
+# ── what a transaction begins with ──
+async def test_a_preamble_is_written_with_each_outermost_transaction_of_its_block(opened: Settings) -> None:
+    number = iter(range(9))
+
+    async def preamble() -> None:
+        await write(f"preamble {next(number)}")
+
+    with beginning_with(preamble):
+        async with transaction():
+            await write("one")
+            async with transaction():
+                await write("two")
+        with pytest.raises(ZeroDivisionError):
+            async with transaction():
+                raise ZeroDivisionError
+        await detached(_write_in_a_transaction("elsewhere"), name="elsewhere")
+    await _write_in_a_transaction("after")
+
+    assert await texts() == ["preamble 0", "one", "two", "elsewhere", "after"]
+    assert next(number) == 2
+
+
+async def test_a_preamble_that_fails_refuses_the_transaction(opened: Settings) -> None:
+    async def refuses() -> None:
+        await write("preamble")
+        raise ZeroDivisionError
+
+    with beginning_with(refuses), pytest.raises(ZeroDivisionError):
+        await _write_in_a_transaction("one")
+
+    assert await texts() == []
+    assert await idle_connections() == (0, 0)
+
+
+async def _write_in_a_transaction(text: str) -> None:
+    async with transaction():
+        await write(text)
