@@ -74,11 +74,15 @@ def npm_command(script: str, *arguments: str, needs: str) -> list[str]:
 
 
 class Watcher:
-    """A subscription held by npm's graphql-ws in a process of its own; what it says is in `messages`, oldest first."""
+    """A subscription held by npm's graphql-ws in a process of its own; what it says is in `messages`, oldest first.
 
-    def __init__(self, url: str, token: str, query: str, variables: dict[str, Any] | None = None) -> None:
-        socket = f"ws{url.removeprefix('http')}/graphql"
-        self._command = npm_command("watch.mjs", socket, token, query, json.dumps(variables or {}), needs="graphql-ws")
+    With `events` it is npm's graphql-sse instead.
+    """
+
+    def __init__(self, url: str, token: str, query: str, variables: dict[str, Any] | None = None, *, events: bool = False) -> None:
+        script, needs, scheme = ("listen.mjs", "graphql-sse", "http") if events else ("watch.mjs", "graphql-ws", "ws")
+        address = f"{scheme}{url.removeprefix('http')}/graphql"
+        self._command = npm_command(script, address, token, query, json.dumps(variables or {}), needs=needs)
         self.messages: list[dict[str, Any]] = []
         self._heard = asyncio.Event()
 
