@@ -42,6 +42,7 @@ from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
 from transport.stripe_webhook import InProcess, StripeWebhook
+from transport.persisted import Persisted
 from worker import Worker
 
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the door itself refuses, with a sentence
@@ -96,6 +97,7 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._persisted = Persisted(settings)  # here, so that the operator hears of a bad file before anything opens
         self._lifespan = Starlette(lifespan=self._opened)
         self._doors: Starlette | None = None
         self._house: House | None = None
@@ -125,7 +127,7 @@ class App:
         live = LiveFleet()
         async with open_house(self._settings, live) as house, live.serving(house) as gateway:
             self._house, self._gateway = house, gateway
-            self._graphql = GraphQLDoor(build_schema(), lambda *asked: self._context(*asked), self._settings)
+            self._graphql = GraphQLDoor(build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted)
             self._doors = Starlette(routes=self._routes(house, self._graphql, gateway))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
             async with Worker(house):

@@ -27,6 +27,8 @@ class Settings:
     data_dir: Path = Path("var")  # SQLite file, firmware files, mails, lock file
     allowed_origins: tuple[str, ...] = ()  # further Origins whose pages may open sockets; our own is always allowed
     trusted_proxies: tuple[str, ...] = ()  # peers whose X-Forwarded-For is believed; nobody unless named
+    trusted_documents: Path | None = None  # JSON file, hash → document: operations that may be asked for by their hash
+    trusted_documents_only: bool = False  # True: no other document runs, the explorer's neither
     production: bool = False  # True: introspection for signed-in viewers only, no "Did you mean"
     log_level: str = "INFO"
 
@@ -157,6 +159,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     port = _number(config, "PORT", d.port)
     data_dir = Path(config("FLOTILLA_DATA_DIR", default=str(d.data_dir))).absolute()
     mail_dir = config("MAIL_DIR", default="")
+    trusted_documents = config("TRUSTED_DOCUMENTS", default="")
     settings = Settings(
         host=host,
         port=port,
@@ -164,6 +167,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         data_dir=data_dir,
         allowed_origins=_list(config, "ALLOWED_ORIGINS"),
         trusted_proxies=_list(config, "TRUSTED_PROXIES"),
+        trusted_documents=Path(trusted_documents).absolute() if trusted_documents else None,
+        trusted_documents_only=_switch(config, "TRUSTED_DOCUMENTS_ONLY", d.trusted_documents_only),
         production=_switch(config, "PRODUCTION", d.production),
         log_level=config("LOG_LEVEL", default=d.log_level).upper(),
         database_url=config("DATABASE_URL", default=""),
@@ -204,6 +209,8 @@ def _refuse_unsafe(settings: Settings) -> None:
     _refuse_unsafe_billing(settings)
     if not settings.is_sqlite and not settings.database_url.startswith(("postgres://", "postgresql://")):
         raise SettingsRefused("DATABASE_URL must begin with postgres:// or be unset for SQLite in FLOTILLA_DATA_DIR.")
+    if settings.trusted_documents_only and settings.trusted_documents is None:
+        raise SettingsRefused("TRUSTED_DOCUMENTS_ONLY=on needs TRUSTED_DOCUMENTS, the file that names them.")
     if len(settings.secret_key) < 32:
         raise SettingsRefused(
             "SECRET_KEY must be at least 32 characters of chance, the same in every process; unset, one is made and kept."

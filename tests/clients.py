@@ -1,4 +1,4 @@
-"""Clients for tests that talk to a real server: GraphQL over HTTP, and subscriptions through the unmodified npm client."""
+"""Clients for tests that talk to a real server: GraphQL over HTTP, and whatever runs through unmodified npm packages."""
 
 import asyncio
 import json
@@ -65,15 +65,24 @@ def _text(mutation: str, answer: str) -> str:
     return f"mutation ($input: {kind}) {{ {mutation}(input: $input) {{ {answer} errors {{ code message path reason }} }} }}"
 
 
-class Watcher:
-    """A subscription held by npm's graphql-ws in a process of its own; what it says is in `messages`, oldest first."""
+def npm_command(script: str, *arguments: str, needs: str) -> list[str]:
+    """How to run a script of tests/npm; skips the test, loudly, where there is no node or not the package that it `needs`."""
+    node = shutil.which("node")
+    if node is None or not (NPM / "node_modules" / needs).is_dir():
+        pytest.skip(f"NOT TRIED with npm's {needs}: node or tests/npm/node_modules is missing; ./dev test prepares them.")
+    return [node, str(NPM / script), *arguments]
 
-    def __init__(self, url: str, token: str, query: str, variables: dict[str, Any] | None = None) -> None:
-        node = shutil.which("node")
-        if node is None or not (NPM / "node_modules" / "graphql-ws").is_dir():
-            pytest.skip("NOT TRIED with the npm client: node or tests/npm/node_modules is missing; ./dev test prepares them.")
-        socket = f"ws{url.removeprefix('http')}/graphql"
-        self._command = [node, str(NPM / "watch.mjs"), socket, token, query, json.dumps(variables or {})]
+
+class Watcher:
+    """A subscription held by npm's graphql-ws in a process of its own; what it says is in `messages`, oldest first.
+
+    With `events` it is npm's graphql-sse instead.
+    """
+
+    def __init__(self, url: str, token: str, query: str, variables: dict[str, Any] | None = None, *, events: bool = False) -> None:
+        script, needs, scheme = ("listen.mjs", "graphql-sse", "http") if events else ("watch.mjs", "graphql-ws", "ws")
+        address = f"{scheme}{url.removeprefix('http')}/graphql"
+        self._command = npm_command(script, address, token, query, json.dumps(variables or {}), needs=needs)
         self.messages: list[dict[str, Any]] = []
         self._heard = asyncio.Event()
 

@@ -28,6 +28,8 @@ OF_THE_PROCESS = ("host", "port", "public_url")
 VARIABLES = {
     "data_dir": "FLOTILLA_DATA_DIR",
     "allowed_origins": "ALLOWED_ORIGINS",
+    "trusted_documents": "TRUSTED_DOCUMENTS",
+    "trusted_documents_only": "TRUSTED_DOCUMENTS_ONLY",
     "log_level": "LOG_LEVEL",
     "database_url": "DATABASE_URL",
     "redis_url": "REDIS_URL",

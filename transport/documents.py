@@ -11,6 +11,7 @@ import strawberry
 from graphql import (
     DocumentNode,
     GraphQLError,
+    GraphQLObjectType,
     GraphQLSyntaxError,
     OperationDefinitionNode,
     OperationType,
@@ -95,6 +96,11 @@ class Documents:
             depth_max = self._settings.query_depth_max
             raise QueryTooComplex("This document is nested too deeply.", found=depth_max + 1, limit=depth_max) from None
         return Prepared(document, operation, found.cost)
+
+    @property
+    def subscriptions(self) -> GraphQLObjectType | None:
+        """The type whose fields are the subscriptions there are."""
+        return self._graphql.subscription_type
 
     async def execute(self, asked: Asked, context: OperationContext) -> ExecutionResult:
         """Run a query or mutation that was prepared."""

@@ -1,15 +1,15 @@
-"""What may come in as an HTTP request to GraphQL, and as what its answer goes out; refused here, nothing has run."""
+"""What may come in as a request to GraphQL; refused here, nothing has run."""
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
+EVENT_STREAM = "text/event-stream"
 DEPTH_MAX = 64  # levels of nesting in a request's JSON
 PREFLIGHT_HEADERS = ("graphql-preflight", "apollo-require-preflight", "x-requested-with")
 _SIMPLE_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
@@ -28,52 +28,14 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One operation as it was sent, types checked."""
+    """One operation as it was sent, types checked. `query` is empty until the text behind `document_id` is found."""
 
     query: str
     operation_name: str | None = None
     variables: dict[str, object] | None = None
     extensions: dict[str, object] | None = None
     files: list[object] = field(default_factory=list)  # open until the answer is sent
-
-
-def answer_type(headers: Headers) -> str:
-    """The media type of the answer. The newer one is given to who names it; a wildcard gets plain JSON. Raises Refusal 406."""
-    header = ", ".join(headers.getlist("accept"))
-    if not header.strip():
-        return JSON
-    best, best_rank = None, (0.0, 0)
-    for offered, preference in ((GRAPHQL_RESPONSE, 1), (JSON, 2)):
-        quality, exactness = _quality(header, offered)
-        rank = (quality, 3 if exactness == 2 and offered == GRAPHQL_RESPONSE else preference)
-        if quality > 0 and rank > best_rank:
-            best, best_rank = offered, rank
-    if best is None:
-        raise Refusal(406, f"Accept {GRAPHQL_RESPONSE} or {JSON}; streams run over the WebSocket at this address.")
-    return best
-
-
-def _quality(accept: str, offered: str) -> tuple[float, int]:
-    """The q-value the header gives to `offered`, from its most exact range; (0, -1) when none fits."""
-    found = (0.0, -1)
-    for entry in accept.split(","):
-        media_range, *parameters = [part.strip().lower() for part in entry.split(";")]
-        exactness = {offered: 2, "application/*": 1, "*/*": 0}.get(media_range, -1)
-        if exactness > found[1]:
-            found = (_q(parameters), exactness)
-    return found
-
-
-def _q(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, text = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                quality = float(text)
-            except ValueError:
-                return 0.0
-            return min(max(quality, 0.0), 1.0) if math.isfinite(quality) else 0.0
-    return 1.0
+    document_id: str | None = None  # a hash, as the client sent it
 
 
 def check_preflight(request: Request, content_type: str) -> None:
@@ -153,13 +115,40 @@ def asked(value: object, files: list[object] | None = None) -> Asked:
         raise Refusal(400, "Send one operation a request; batches are not accepted.")
     if not isinstance(value, dict):
         raise Refusal(400, "Send a JSON object with `query`.")
+    operation = members(value, files or [])
+    if not operation.query.strip() and (operation.document_id is None or operation.query):
+        raise Refusal(400, "`query` must be a string with a GraphQL document.")
+    return operation
+
+
+def members(value: Mapping[str, object], files: list[object]) -> Asked:
+    """The members of an operation, each of its type; the text may be empty. Raises Refusal 400 with the member that is wrong."""
     query, name = value.get("query"), value.get("operationName")
     variables, extensions = value.get("variables"), value.get("extensions")
-    for member, given, kind in (("variables", variables, dict), ("extensions", extensions, dict), ("operationName", name, str)):
-        if given is not None and not isinstance(given, kind):
-            raise Refusal(400, f"`{member}` must be {'a string' if kind is str else 'an object'} or null.")
-    if query is None and "persistedQuery" in (extensions or {}):
-        raise Refusal(200, "PersistedQueryNotSupported", code="PERSISTED_QUERY_NOT_SUPPORTED")
-    if not isinstance(query, str) or not query.strip():
+    if variables is not None and not isinstance(variables, dict):
+        raise Refusal(400, "`variables` must be an object or null.")
+    if extensions is not None and not isinstance(extensions, dict):
+        raise Refusal(400, "`extensions` must be an object or null.")
+    if name is not None and not isinstance(name, str):
+        raise Refusal(400, "`operationName` must be a string or null.")
+    named = document_id(extensions or {}, value.get("documentId"))
+    if not isinstance(query, str) and not (query is None and named):
         raise Refusal(400, "`query` must be a string with a GraphQL document.")
-    return Asked(query, name or None, variables, extensions, files or [])
+    return Asked(query or "", name or None, variables, extensions, files, named)
+
+
+def document_id(extensions: Mapping[str, object], named: object) -> str | None:
+    """The hash that stands for a document: Apollo's in `extensions.persistedQuery`, or `documentId` as GraphQL over HTTP has it.
+
+    Raises Refusal 400.
+    """
+    persisted = extensions.get("persistedQuery")
+    if persisted is not None:
+        if not isinstance(persisted, dict) or not isinstance(persisted.get("sha256Hash"), str) or not persisted["sha256Hash"]:
+            raise Refusal(400, "`extensions.persistedQuery` must be an object with the string `sha256Hash`.")
+        if persisted.get("version") != 1:
+            raise Refusal(400, "Unsupported persisted query version")
+        return str(persisted["sha256Hash"])
+    if named is not None and not isinstance(named, str):
+        raise Refusal(400, "`documentId` must be a string or null.")
+    return named.removeprefix("sha256:") or None if named else None

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import timedelta
 
 import strawberry
@@ -19,26 +20,31 @@ from strawberry.types import ExecutionResult
 
 from errors import CallerError, DeadlinePassed, RateLimited
 from settings import Settings
-from transport import gate, metrics, uploads
+from transport import event_stream, gate, metrics, uploads
 from transport.context import ContextFor, OperationContext, note_price
 from transport.documents import DocumentRefused, Documents, Prepared
+from transport.event_stream import EventStream
 from transport.gate import Asked, Refusal
 from transport.masking import Answer, Masking
+from transport.negotiating import Accepted, negotiate
+from transport.persisted import Persisted
 from transport.rates import Allowance, Buckets, Rate, address_key
+from transport.resuming import resumed
 from transport.sockets import Sockets
 from transport.websocket import Conversation, TextFrames
 
 log = logging.getLogger(__name__)
 CLIENT_GONE = 499  # nobody reads it; it keeps the count of requests honest
 _SUBSCRIPTION_SENTENCE = (
-    "Subscriptions run over the WebSocket at this address (subprotocol graphql-transport-ws); over HTTP there are queries and mutations."
+    "Subscriptions run over the WebSocket at this address (subprotocol graphql-transport-ws), and over HTTP for who accepts "
+    "text/event-stream."
 )
 
 
 class GraphQLDoor(GraphQL[OperationContext | None, None]):
-    """An ASGI app for one path: GraphQL over HTTP and graphql-transport-ws on the same schema.
+    """An ASGI app for one path: GraphQL over HTTP, server-sent events and graphql-transport-ws on the same schema.
 
-    `context_for` makes the context of each operation. `sockets` lists the open sockets, to close or drain them; `requests` and
+    `context_for` makes the context of each operation. `sockets` lists the open sockets and streams, to close or drain them; `requests` and
     `streams` bound what one address may ask (from the settings when absent; without any when settings.rate_limits is off).
     """
 
@@ -51,6 +57,7 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         context_for: ContextFor,
         settings: Settings,
         *,
+        persisted: Persisted | None = None,
         sockets: Sockets | None = None,
         requests: Rate | None = None,
         streams: Rate | None = None,
@@ -64,6 +71,7 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
             max_subscriptions_per_connection=settings.operations_per_socket,
             allowed_origins=(settings.public_url, *settings.allowed_origins),
         )
+        self.persisted = persisted or Persisted(settings)
         self.context_for = context_for
         self.settings = settings
         self.masking = Masking(production=settings.production)
@@ -95,23 +103,32 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         """Count one operation against its address. Raises RateLimited."""
         return await self._requests.take(address_key(host)) if self.settings.rate_limits else None
 
+    async def prepare(self, asked: Asked, context: OperationContext, allowance: Allowance | None) -> tuple[Asked, Prepared]:
+        """The operation with its text, seen to be one that may run, its price told to the context. Raises what keeps it from running."""
+        asked = self.persisted.found(asked)
+        signed_in = context.viewer_key is not None
+        prepared = await self.documents.prepare(asked.query, asked.operation_name, asked.variables, signed_in=signed_in)
+        self.persisted.learn(asked)
+        note_price(context, prepared.cost, allowance)
+        return asked, prepared
+
     # ── HTTP ──
     async def _answer(self, request: Request) -> Response:
-        """The answer to any request at all; always GraphQL JSON."""
-        media_type = gate.JSON
+        """The answer to any request at all; always GraphQL JSON, or events that hold it."""
+        accepted = Accepted()
         asked: Asked | None = None
         try:
-            allowance = await self.take(request.client.host if request.client else None)
-            media_type = gate.answer_type(request.headers)
+            allowance = await self.take(_host(request))
+            accepted = negotiate(request.headers)
             context, asked = await self._read(request)
-            return await self._run(request, asked, context, allowance, media_type)
+            return await self._run(request, asked, context, allowance, accepted)
         except Refusal as refusal:
             error: Answer = {"message": refusal.message, "extensions": {"code": refusal.code}}
-            return _json({"errors": [error]}, refusal.status, media_type, refusal.headers)
+            return _shown({"errors": [error]}, refusal.status, accepted.single, refusal.headers)
         except (_ClientGone, ClientDisconnect):
             return Response(status_code=CLIENT_GONE)
         except Exception as error:
-            return self._refused(error, media_type)
+            return self._refused(error, accepted.single)
         finally:
             for file in asked.files if asked else ():
                 assert isinstance(file, UploadFile)
@@ -134,17 +151,49 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         return context, await uploads.read(request, size_max)
 
     async def _run(
-        self, request: Request, asked: Asked, context: OperationContext, allowance: Allowance | None, media_type: str
+        self, request: Request, asked: Asked, context: OperationContext, allowance: Allowance | None, accepted: Accepted
     ) -> Response:
-        signed_in = context.viewer_key is not None
-        prepared = await self.documents.prepare(asked.query, asked.operation_name, asked.variables, signed_in=signed_in)
-        _check_kind(prepared, request.method)
-        note_price(context, prepared.cost, allowance)
-        started = time.perf_counter()
-        result = await self._executed(request, asked, context)
-        metrics.SECONDS.labels(prepared.operation.operation.value).observe(time.perf_counter() - started)
+        asked, prepared = await self.prepare(asked, context, allowance)
+        _check_kind(prepared, request.method, accepted)
         metrics.OPERATIONS.labels("http", prepared.operation.operation.value).inc()
-        return self._shown(result, media_type, allowance)
+        headers = allowance.headers() if allowance else {}
+        if prepared.is_subscription:
+            return await self._streamed(request, asked, prepared, context, headers)
+        started = time.perf_counter()
+        payload = self.masking.payload(await self._executed(request, asked, context))
+        metrics.SECONDS.labels(prepared.operation.operation.value).observe(time.perf_counter() - started)
+        is_refused = "data" not in payload and accepted.single == gate.GRAPHQL_RESPONSE
+        return _shown(payload, 400 if is_refused else 200, accepted.single, headers)
+
+    async def _streamed(
+        self, request: Request, asked: Asked, prepared: Prepared, context: OperationContext, headers: Mapping[str, str]
+    ) -> Response:
+        """The results of a subscription as events, as long as somebody listens."""
+        address, last_event_id = address_key(_host(request)), request.headers.get("last-event-id")
+        if self.sockets.is_draining:
+            raise Refusal(503, "This server is restarting: come back at once.", code="UNAVAILABLE", headers={"Retry-After": "1"})
+        await self._check_room(address, context.viewer_key)
+        if last_event_id:
+            asked = resumed(asked, prepared, self.documents.subscriptions, last_event_id)
+            await self.documents.prepare(asked.query, asked.operation_name, asked.variables, signed_in=context.viewer_key is not None)
+        return EventStream(
+            self._results(asked, context),
+            sockets=self.sockets,
+            address=address,
+            viewer_key=context.viewer_key,
+            expires_at=context.expires_at,
+            headers=headers,
+        )
+
+    async def _results(self, asked: Asked, context: OperationContext) -> AsyncGenerator[Answer, None]:
+        """What goes out of a subscription; an error that ends it is the last of it."""
+        try:
+            async with aclosing(await self.documents.stream(asked, context)) as results:
+                async for result in results:
+                    assert isinstance(result, ExecutionResult)  # incremental delivery is off
+                    yield self.masking.payload(result)
+        except Exception as error:
+            yield {"errors": self.masking.refusal(error)}
 
     async def _executed(self, request: Request, asked: Asked, context: OperationContext) -> ExecutionResult:
         """Run the operation until it is done, its time is up, or nobody waits for it any more."""
@@ -163,42 +212,43 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
             work.cancel()
             await asyncio.wait({work, gone}, timeout=5)
 
-    def _shown(self, result: ExecutionResult, media_type: str, allowance: Allowance | None) -> Response:
-        headers = allowance.headers() if allowance else {}
-        errors = self.masking.executed(result.errors or [])
-        if errors and result.data is None and not any("path" in error for error in errors):
-            return _json({"errors": errors}, 400 if media_type == gate.GRAPHQL_RESPONSE else 200, media_type, headers)
-        return _json({"data": result.data} | ({"errors": errors} if errors else {}), 200, media_type, headers)
-
     def _refused(self, error: Exception, media_type: str) -> Response:
-        headers = {"Retry-After": str(max(1, round(error.retry_after)))} if isinstance(error, RateLimited) else {}
-        return _json({"errors": self.masking.refusal(error)}, _status(error, media_type), media_type, headers)
+        headers = _retry_after(error) if isinstance(error, RateLimited) else {}
+        return _shown({"errors": self.masking.refusal(error)}, _status(error, media_type), media_type, headers)
 
-    # ── WebSocket ──
+    # ── what stays open ──
     async def _may_open(self, websocket: WebSocket) -> bool:
         """Refuse a socket with 429 or 503 before it is accepted."""
-        key = address_key(websocket.client.host if websocket.client else None)
-        refusal: Response | None = None
-        if self.sockets.is_draining:
-            refusal = Response("This server is restarting.", 503, {"Retry-After": "1"})
-        elif self.settings.rate_limits:
-            refusal = await self._too_many(key)
+        refusal = Response("This server is restarting.", 503, {"Retry-After": "1"}) if self.sockets.is_draining else None
+        try:
+            await self._check_room(address_key(_host(websocket)), None)
+        except RateLimited as error:
+            refusal = refusal or Response(error.message, 429, _retry_after(error))
         if refusal:
             await websocket.send_denial_response(refusal)
         return refusal is None
 
-    async def _too_many(self, key: str) -> Response | None:
-        if self.sockets.at_address(key) >= self.settings.sockets_per_address:
-            return Response("Too many sockets are open from this address.", 429, {"Retry-After": "10"})
-        try:
-            await self._streams.take(key)
-        except RateLimited as error:
-            return Response(error.message, 429, {"Retry-After": str(max(1, round(error.retry_after)))})
-        return None
+    async def _check_room(self, address: str, viewer_key: str | None) -> None:
+        """For one more socket or stream. Raises RateLimited."""
+        if not self.settings.rate_limits:
+            return
+        if self.sockets.at_address(address) >= self.settings.sockets_per_address:
+            raise RateLimited("Too many sockets are open from this address.", retry_after=10)
+        if viewer_key and len(self.sockets.of_viewer(viewer_key)) >= self.settings.sockets_per_viewer:
+            raise RateLimited(f"At most {self.settings.sockets_per_viewer} sockets a viewer.", retry_after=10)
+        await self._streams.take(address)
 
 
 class _ClientGone(Exception):
     """Nobody reads the answer any more."""
+
+
+def _host(connection: Request | WebSocket) -> str | None:
+    return connection.client.host if connection.client else None
+
+
+def _retry_after(error: RateLimited) -> dict[str, str]:
+    return {"Retry-After": str(max(1, round(error.retry_after)))}
 
 
 def _query_string(request: Request) -> dict[str, object]:
@@ -217,10 +267,10 @@ def _parsed(raw: bytes | str, what: str) -> object:
         raise Refusal(400, f"{what} is not JSON in UTF-8 that can be read: at most 64 levels, numbers of a sane length.") from None
 
 
-def _check_kind(prepared: Prepared, method: str) -> None:
-    if prepared.is_subscription:
+def _check_kind(prepared: Prepared, method: str, accepted: Accepted) -> None:
+    if prepared.is_subscription and not accepted.streams:
         raise Refusal(400, _SUBSCRIPTION_SENTENCE)
-    if method == "GET" and not prepared.is_query:
+    if method == "GET" and not (prepared.is_query or prepared.is_subscription):
         raise Refusal(405, "Send mutations with POST.", headers={"Allow": "POST"})
 
 
@@ -230,19 +280,22 @@ async def _until_gone(request: Request) -> None:
 
 
 def _status(error: Exception, media_type: str) -> int:
-    """Plain JSON keeps 200 for what was well-formed GraphQL over HTTP, as its clients expect; the newer type says more."""
+    """Plain JSON and events keep 200 for what was well-formed GraphQL over HTTP, as their clients expect; the newer type says more."""
     if isinstance(error, RateLimited):
         return 429
     if isinstance(error, DeadlinePassed):
         return 503
     if not isinstance(error, CallerError | DocumentRefused):
         return 500
-    if media_type == gate.JSON:
+    if media_type != gate.GRAPHQL_RESPONSE:
         return 200
     return {"UNAUTHENTICATED": 401, "FORBIDDEN": 403}.get(getattr(error, "code", ""), 400)
 
 
-def _json(content: Mapping[str, object], status: int, media_type: str, headers: Mapping[str, str]) -> Response:
+def _shown(content: Mapping[str, object], status: int, media_type: str, headers: Mapping[str, str]) -> Response:
     if media_type == gate.GRAPHQL_RESPONSE and status != 200:
         content = {name: value for name, value in content.items() if name != "data"}
-    return JSONResponse(content, status, headers={"Cache-Control": "no-store", **headers}, media_type=f"{media_type}; charset=utf-8")
+    headers = {"Cache-Control": "no-store", **headers}
+    if media_type == gate.EVENT_STREAM:
+        return Response(event_stream.whole(content), status, headers, f"{media_type}; charset=utf-8")
+    return JSONResponse(content, status, headers=headers, media_type=f"{media_type}; charset=utf-8")

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 
 from graphql import GraphQLError
+from strawberry.types import ExecutionResult
 
 from errors import BadRequest, CallerError, ProviderUnreachable, QueryTooComplex, RateLimited
 from transport.documents import DocumentRefused
@@ -35,6 +36,13 @@ class Masking:
         unforeseen = [error for error in errors if _is_ours_to_explain(error)]
         request_id = _traced([error.original_error or error for error in unforeseen]) if unforeseen else ""
         return [self._one(error, request_id) for error in errors]
+
+    def payload(self, result: ExecutionResult) -> Answer:
+        """One result as it goes out; without `data` when the operation never began."""
+        errors = self.executed(result.errors or [])
+        if errors and result.data is None and not any("path" in error for error in errors):
+            return {"errors": errors}
+        return {"data": result.data} | ({"errors": errors} if errors else {})
 
     def _one(self, error: GraphQLError, request_id: str) -> Answer:
         if _is_ours_to_explain(error):

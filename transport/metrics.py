@@ -6,5 +6,6 @@ REQUESTS = Counter("flotilla_graphql_requests", "GraphQL requests over HTTP, by 
 OPERATIONS = Counter("flotilla_graphql_operations", "Operations that ran, by door and kind.", ["door", "kind"])
 SECONDS = Histogram("flotilla_graphql_operation_seconds", "Time a query or mutation took, by kind.", ["kind"])
 SOCKETS = Gauge("flotilla_graphql_sockets", "Open GraphQL sockets.")
+STREAMS = Gauge("flotilla_graphql_streams", "Open streams of server-sent events.")
 MALFORMED = Counter("flotilla_graphql_malformed_messages", "Socket messages that closed their socket with 4400.")
 DEVICES = Gauge("flotilla_device_sockets", "Open device sockets, authenticated or not yet.")

@@ -24,10 +24,10 @@ from strawberry.types import ExecutionResult
 from errors import CallerError, DeadlinePassed, RateLimited, Unauthenticated
 from settings import Settings
 from transport import gate, metrics
-from transport.context import ContextFor, OperationContext, note_price
-from transport.documents import Documents
+from transport.context import ContextFor, OperationContext
+from transport.documents import Documents, Prepared
 from transport.gate import Asked
-from transport.masking import Masking
+from transport.masking import Answer, Masking
 from transport.rates import Allowance, address_key
 from transport.sockets import NOT_ALLOWED, Sockets
 
@@ -59,6 +59,8 @@ class Door(Protocol):
     def deadline_s(self) -> float: ...
 
     async def take(self, host: str | None) -> Allowance | None: ...
+
+    async def prepare(self, asked: Asked, context: OperationContext, allowance: Allowance | None) -> tuple[Asked, Prepared]: ...
 
 
 class TextFrames(ASGIWebSocketAdapter):
@@ -238,8 +240,7 @@ class Conversation(BaseGraphQLTransportWSHandler[OperationContext | None, None])
         if operation_id in self.operations:
             await self.leave(DUPLICATE_ID, f"Subscriber for {operation_id} already exists")
             return
-        asked = Asked(payload["query"], payload.get("operationName") or None, payload.get("variables"), payload.get("extensions"))
-        operation = RunningOperation(self, operation_id, asked)
+        operation = RunningOperation(self, operation_id, gate.members(payload, []))
         at_once = self.max_subscriptions_per_connection or 100
         self.operations[operation_id] = operation
         if len(self.operations) > at_once:
@@ -268,9 +269,7 @@ class Conversation(BaseGraphQLTransportWSHandler[OperationContext | None, None])
         asked, door = operation.asked, self.door
         allowance = await door.take(self._host)
         context = await door.context_for(self._socket, self._authorization)
-        signed_in = context.viewer_key is not None
-        prepared = await door.documents.prepare(asked.query, asked.operation_name, asked.variables, signed_in=signed_in)
-        note_price(context, prepared.cost, allowance)
+        asked, prepared = await door.prepare(asked, context, allowance)
         metrics.OPERATIONS.labels("socket", prepared.operation.operation.value).inc()
         try:
             async with asyncio.timeout(None if prepared.is_subscription else door.deadline_s) as clock:
@@ -284,19 +283,16 @@ class Conversation(BaseGraphQLTransportWSHandler[OperationContext | None, None])
     async def _send(self, operation: RunningOperation, results: AsyncGenerator[object, None]) -> None:
         async for result in results:
             assert isinstance(result, ExecutionResult)  # incremental delivery is off
-            errors = self.door.masking.executed(result.errors or [])
-            if errors and result.data is None and not any("path" in error for error in errors):
-                await self._send_errors(operation, errors)
+            payload = self.door.masking.payload(result)
+            if "data" not in payload:
+                await self._send_errors(operation, cast(list[Answer], payload["errors"]))
                 return
-            payload: dict[str, object] = {"data": result.data}
-            if errors:
-                payload["errors"] = errors
             await operation.send_operation_message(cast(Message, {"id": operation.id, "type": "next", "payload": payload}))
 
     async def _fail(self, operation: RunningOperation, error: Exception) -> None:
         await self._send_errors(operation, self.door.masking.refusal(error))
 
-    async def _send_errors(self, operation: RunningOperation, errors: list[dict[str, object]]) -> None:
+    async def _send_errors(self, operation: RunningOperation, errors: list[Answer]) -> None:
         await operation.send_operation_message(cast(Message, {"id": operation.id, "type": "error", "payload": errors}))
 
 
@@ -319,11 +315,8 @@ def _what_is_wrong(message: object) -> str | None:
 def _wrong_in_subscribe(payload: object) -> str | None:
     if not isinstance(payload, Mapping):
         return "`payload` must be an object"
-    if not isinstance(payload.get("query"), str):
-        return "`query` must be a string"
-    if not isinstance(payload.get("operationName"), str | None):
-        return "`operationName` must be a string or null"
-    for name in ("variables", "extensions"):
-        if not isinstance(payload.get(name), dict | None):
-            return f"`{name}` must be an object or null"
+    try:
+        gate.members(payload, [])
+    except gate.Refusal as refusal:
+        return refusal.message
     return None

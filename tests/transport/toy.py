@@ -134,7 +134,18 @@ class Mutation:
 
 
 @strawberry.type
+class Told:
+    cursor: str
+    text: str = "one\ntwo"
+
+
+@strawberry.type
 class Subscription:
+    @strawberry.subscription
+    async def told(self, to: int = 3, after: str | None = None) -> AsyncIterator[Told]:
+        for n in range(int(after or 0) + 1, to + 1):
+            yield Told(cursor=str(n))
+
     @strawberry.subscription
     async def count(self, to: int, pause: float = 0.0) -> AsyncIterator[int]:
         running.add("count")
