@@ -41,8 +41,8 @@ from settings import Settings
 from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
-from transport.stripe_webhook import InProcess, StripeWebhook
 from transport.persisted import Persisted
+from transport.stripe_webhook import InProcess, StripeWebhook
 from worker import Worker
 
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the door itself refuses, with a sentence
