@@ -154,9 +154,7 @@ class UpdateCardInput(Input):
     setup_id: strawberry.ID = described("The card setup it came through.")
 
 
-@strawberry.type(
-    description="Charged from now on, what is owed at once. CARD_DECLINED beside `billing`: it is kept, but did not pay."
-)
+@strawberry.type(description="Charged from now on, what is owed at once. CARD_DECLINED beside `billing`: it is kept, but did not pay.")
 class UpdateCardPayload(Payload):
     billing: Billing | None = outcome("As it is now.")
 
