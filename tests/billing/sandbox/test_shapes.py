@@ -90,7 +90,10 @@ async def call_everything(account: Account, sandbox: Sandbox) -> None:
     subscription = await account.subscribe(payer, seats=2)
     item = subscription["items"]["data"][0]["id"]
     await v1.subscription_items.retrieve_async(item)
+    await sandbox.advance(payer.clock, account.start + DAY)
     await v1.subscription_items.update_async(item, {"quantity": 3})
+    waiting = await v1.invoice_items.list_async({"customer": payer.id, "pending": True})
+    await v1.invoice_items.delete_async(waiting.data[0]["id"])
     await v1.subscriptions.update_async(subscription["id"], {"cancel_at_period_end": True})
     await v1.subscriptions.update_async(subscription["id"], {"cancel_at_period_end": False})
     await account.preview(payer, subscription, quantity=4)
