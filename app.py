@@ -57,6 +57,18 @@ def serve(settings: Settings) -> None:
         server.run(app, settings, drain=app.drain, ready=lambda _: print(f"Flotilla is open: {settings.public_url}/", flush=True))
 
 
+def adopt_exempt(settings: Settings) -> list[str]:
+    """The operator's `billing adopt`: the slugs of the organizations that got a customer and their trial."""
+
+    async def adopted() -> list[str]:
+        await migrate(settings)
+        async with open_house(settings, LiveFleet()) as house:
+            return await paying.adopt_exempt(house=house)
+
+    with only_process(settings.data_dir) if settings.is_sqlite else nullcontext():
+        return asyncio.run(adopted())
+
+
 @asynccontextmanager
 async def open_house(settings: Settings, live: LiveFleet, *, process: str | None = None) -> AsyncIterator[House]:
     """Everything a server process holds open, on a migrated database; closed in the opposite order.

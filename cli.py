@@ -89,6 +89,21 @@ async def _demo(settings: Settings, devices: int, server: "subprocess.Popen[byte
         await story
 
 
+@main.group()
+def billing() -> None:
+    """What an operator does about billing."""
+
+
+@billing.command()
+@_told
+def adopt() -> None:
+    """Give every organization founded with BILLING=off a customer and its trial. Stop a SQLite server first."""
+    import app
+
+    slugs = app.adopt_exempt(_settings())
+    click.echo("\n".join(f"adopted: {slug}" for slug in slugs) or "Every organization has its billing already.")
+
+
 @main.command("print-schema")
 def print_schema() -> None:
     """Print the GraphQL schema as SDL."""

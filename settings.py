@@ -158,8 +158,6 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     host = config("HOST", default=d.host)
     port = _number(config, "PORT", d.port)
     data_dir = Path(config("FLOTILLA_DATA_DIR", default=str(d.data_dir))).absolute()
-    mail_dir = config("MAIL_DIR", default="")
-    trusted_documents = config("TRUSTED_DOCUMENTS", default="")
     settings = Settings(
         host=host,
         port=port,
@@ -167,7 +165,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         data_dir=data_dir,
         allowed_origins=_list(config, "ALLOWED_ORIGINS"),
         trusted_proxies=_list(config, "TRUSTED_PROXIES"),
-        trusted_documents=Path(trusted_documents).absolute() if trusted_documents else None,
+        trusted_documents=_path(config, "TRUSTED_DOCUMENTS"),
         trusted_documents_only=_switch(config, "TRUSTED_DOCUMENTS_ONLY", d.trusted_documents_only),
         production=_switch(config, "PRODUCTION", d.production),
         log_level=config("LOG_LEVEL", default=d.log_level).upper(),
@@ -177,7 +175,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         database_pool_size=_number(config, "DATABASE_POOL_SIZE", d.database_pool_size),
         secret_key=config("SECRET_KEY", default="") or _kept_secret(data_dir),
         smtp_url=config("SMTP_URL", default=""),
-        mail_dir=Path(mail_dir).absolute() if mail_dir else None,
+        mail_dir=_path(config, "MAIL_DIR"),
         mail_from=config("MAIL_FROM", default=d.mail_from),
         billing=_billing(config, d),
         stripe_api_key=config("STRIPE_API_KEY", default=""),
@@ -263,6 +261,11 @@ def _kept_secret(data_dir: Path) -> str:
             path.hardlink_to(fresh)
         fresh.unlink()
     return path.read_text()
+
+
+def _path(config: Config, name: str) -> Path | None:
+    text = config(name, default="")
+    return Path(text).absolute() if text else None
 
 
 def _number(config: Config, name: str, default: int) -> int:
