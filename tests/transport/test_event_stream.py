@@ -180,6 +180,37 @@ async def test_a_server_with_streams_ends_in_time(toy):
                 assert [chunk async for chunk in chunks] == []
 
 
+@asynccontextmanager
+async def stalled(running):
+    """A reader that takes the head of an endless stream and then nothing, until the server holds bytes back for it."""
+    body = json.dumps({"query": "subscription { flood }"})
+    head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1 << 10)
+    writer.write((head + body).encode())
+    await reader.readuntil(b"\r\n\r\n")
+    try:
+        await until(lambda: len(running.door.sockets) == 1)
+        await asyncio.sleep(0.3)
+        yield
+    finally:
+        writer.transport.abort()
+
+
+async def test_a_reader_that_stalls_is_cut_off(server, monkeypatch):
+    from transport import uvicorn_protocol
+
+    monkeypatch.setattr(uvicorn_protocol, "STALLED_S", 0.5)
+    async with stalled(server):
+        await until(lambda: len(server.door.sockets) == 0)
+
+
+async def test_a_server_ends_in_time_with_a_reader_that_stalls(toy):
+    with toy.serving(Settings(rate_limits=False)) as running:
+        async with stalled(running):
+            running.server.should_exit = True
+            await until(lambda: len(running.door.sockets) == 0, seconds=8)
+
+
 @pytest.mark.parametrize("limits", [{"sockets_per_address": 1}, {"sockets_per_viewer": 1}, {"streams_per_window": 1}])
 async def test_streams_count_as_sockets_do(toy, limits):
     with toy.serving(Settings(**limits)) as running:
