@@ -14,7 +14,13 @@ from tests.stored import whatever_a_refusal_must_leave_alone
 
 load()
 FIELDS = build_schema()._schema.mutation_type.fields  # type: ignore[union-attr]  # there is one
-KEYED = sorted(name for name, field in FIELDS.items() if "idempotencyKey" in get_named_type(field.args["input"].type).fields)
+# These hand their key on to the payment provider, which charges once for it: tests/billing holds that.
+BY_THE_PROVIDER = {"payOpenInvoice", "reactivateSubscription"}
+KEYED = sorted(
+    name
+    for name, field in FIELDS.items()
+    if "idempotencyKey" in get_named_type(field.args["input"].type).fields and name not in BY_THE_PROVIDER
+)
 
 
 def _asked(payload: GraphQLObjectType) -> Iterator[str]:
@@ -35,7 +41,7 @@ def _everything_in(mutation: str) -> str:
 async def test_a_call_with_a_key_acts_once_and_is_answered_the_same_again(sqlite_stages: Stages, tmp_path: Path, name: str) -> None:
     scenario = MUTATIONS[name]
     assert scenario.by is not None
-    async with sqlite_stages.one(tmp_path) as stage:
+    async with sqlite_stages.one(tmp_path, billing=MUTATIONS[name].billing) as stage:
         given = {**await scenario.prepare(stage), "idempotencyKey": "k"}
         before = await AuditEntry.all().count()
 
