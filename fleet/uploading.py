@@ -14,7 +14,6 @@ from billing.access import require_active
 from blobs import Stored
 from errors import FirmwareInUse, InvalidInput, NotFound, TitleTaken, VersionNotIncreasing
 from firmware_formats.gate import Verdict, judge
-from firmware_formats.platforms import size_cap
 from fleet.auditing import Json, record
 from fleet.house import House
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update
@@ -53,7 +52,8 @@ async def upload_firmware(
         _require_version(version)
         await _require_increasing(product, version)
     await _require_free_title(product, shown_title)
-    async with house.blobs.receive(binary, size_cap(product.platform, house.settings.firmware_max_bytes)) as incoming:
+    # A bundle may be larger than its application: which of them it is, and the platform's own limit, is for the gate.
+    async with house.blobs.receive(binary, house.settings.firmware_max_bytes) as incoming:
         verdict = await asyncio.to_thread(_judged, await incoming.content(), product, version, house.settings.firmware_max_bytes)
         await _require_increasing(product, verdict.version)
         stored = await house.blobs.keep(incoming)
@@ -129,6 +129,7 @@ def _judged(content: bytes, product: Product, version: int | None, settings_max:
         content,
         platform=product.platform,
         product_id=product.number,
+        slug=product.slug,
         version=version,
         allow_generic=product.allow_generic_firmware,
         settings_max=settings_max,

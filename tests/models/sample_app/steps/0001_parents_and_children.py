@@ -1,6 +1,6 @@
 """Parents and children."""
 
-# ruff: noqa: N999 - Tortoise's form: the number first, plain lists on the class.
+
 from tortoise import fields, migrations
 from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index

@@ -1,6 +1,6 @@
 """A note on a parent, an index over some rows only, and the places where a test lets it crash."""
 
-# ruff: noqa: N999 - Tortoise's form: the number first, plain lists on the class.
+
 import os
 import signal
 
