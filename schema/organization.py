@@ -4,6 +4,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 import resolvers.organization as doors
+import resolvers.signing
 from models import operations
 from models import organization as rows
 from models.organization import InvitationState, Role
@@ -28,6 +29,7 @@ from schema.fields import (
     rows_of,
 )
 from schema.product import Product
+from schema.signing import SigningKey
 
 enumeration(
     Role,
@@ -102,6 +104,9 @@ class Organization(Node):
     members: list[Member] = resolved_by(doors.members, "The team, the longest-standing first.")
     invitations: list[Invitation] = resolved_by(doors.invitations, "All invitations ever sent, oldest first.")
     api_users: list[ApiUser] = resolved_by(doors.api_users, "Machine accounts, oldest first.")
+    signing_keys: list[SigningKey] = resolved_by(
+        resolvers.signing.signing_keys, "Whose signatures on firmware it trusts, oldest first; none: firmware needs no signature."
+    )
 
     products: Connection[Product] = asked(doors.products, "Its products, oldest first.", first=FIRST, after=AFTER)
     audit_log: Connection[AuditEntry] = asked(

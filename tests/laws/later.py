@@ -23,9 +23,6 @@ LATER: dict[str, str] = {
     "groups as walls come with the customers' issue": """
         DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess
     """,
-    "signatures of firmware come with the other formats": """
-        UploadFirmwareInput.signature
-    """,
     "keys that make a repeated call harmless come with their own issue": """
         CreateAccessTokenInput.idempotencyKey CreateApiUserInput.idempotencyKey CreateCustomerInput.idempotencyKey
         CreateDeviceGroupInput.idempotencyKey CreateOrganizationInput.idempotencyKey CreateProductInput.idempotencyKey

@@ -1,6 +1,5 @@
 """Parents and children."""
 
-
 from tortoise import fields, migrations
 from tortoise.fields.base import OnDelete
 from tortoise.indexes import Index

@@ -1,6 +1,5 @@
 """A note on a parent, an index over some rows only, and the places where a test lets it crash."""
 
-
 import os
 import signal
 
