@@ -10,15 +10,14 @@ from errors import CallerError, InvalidInput
 from fleet.auditing import record
 from fleet.registering import must_write
 from fleet.scope import devices_by_id
+from fleet.telling import SENT_AWAY, order, status
 from models.device import Device, DeviceState
-from models.log import DeviceChange, EntryKind
+from models.log import DeviceChange
 from models.product import Product
 from models.sql import rows
 from models.transaction import retrying, transaction
 from realtime import log
 from realtime.log import NewEntry
-
-DENIED = "4403"  # the close code a session ends with
 
 Entries = Callable[[int, str, datetime], Iterable[NewEntry]]
 
@@ -75,12 +74,12 @@ async def _set_state(product: Product, device_ids: list[str], state: DeviceState
 
 
 def _welcome(number: int, device_id: str, now: datetime) -> Iterable[NewEntry]:
-    yield NewEntry(number, EntryKind.STATUS, DeviceChange.ADDED, now, device_id)
-    yield NewEntry(number, EntryKind.ORDER, "consider", now, device_id)
+    yield status(device_id, number, DeviceChange.ADDED, now)
+    yield order(device_id, number, "consider", now)
 
 
 def _turn_away(number: int, device_id: str, now: datetime) -> Iterable[NewEntry]:
-    yield NewEntry(number, EntryKind.ORDER, "close", now, device_id, data=DENIED)
+    yield order(device_id, number, "close", now, data=SENT_AWAY)
 
 
 def _by_product(device: Any) -> tuple[int, str]:

@@ -6,10 +6,11 @@ from auth.viewer import Viewer
 from billing.access import require_active
 from errors import DeviceAlreadyClaimed, DeviceNotClaimable, InvalidInput, NotFound
 from fleet.auditing import record
+from fleet.telling import status
 from models.account import User
 from models.customer import Customer
 from models.device import Device, DeviceState
-from models.log import DeviceChange, EntryKind
+from models.log import DeviceChange
 from models.organization import Organization
 from models.product import Product
 from models.transaction import transaction
@@ -35,7 +36,7 @@ async def assign_device(device: Device, customer: Customer, *, by: Viewer) -> De
             await _refuse(device, product)
         await device.refresh_from_db()
         await record(by, "device.assigned", f"device:{device.device_id}", organization_id=organization.id, customer=customer.username)
-        await log.append(status(product, device.device_id, DeviceChange.CLAIMED, now))
+        await log.append(status(device.device_id, product.number, DeviceChange.CLAIMED, now))
     return device
 
 
@@ -59,13 +60,8 @@ async def unclaim_device(device: Device, *, by: Viewer) -> Device:
         await Device.filter(device_id=device.device_id).update(owner_id=None, user_owner_id=None, claimed_at=None)
         await device.refresh_from_db()
         await record(by, "device.unclaimed", f"device:{device.device_id}", organization_id=organization.id, owner=owner)
-        await log.append(status(product, device.device_id, DeviceChange.UNCLAIMED, now))
+        await log.append(status(device.device_id, product.number, DeviceChange.UNCLAIMED, now))
     return device
-
-
-def status(product: Product, device_id: str, change: DeviceChange, now: datetime) -> log.NewEntry:
-    """The log's entry of a change of one device."""
-    return log.NewEntry(product.number, EntryKind.STATUS, change, now, device_id=device_id)
 
 
 async def _hold(customer: Customer) -> None:

@@ -9,7 +9,7 @@ from auth.viewer import Viewer
 from billing.access import require_active
 from errors import AlreadyExists, InvalidInput, NotFound
 from fleet.auditing import record
-from fleet.claiming import status
+from fleet.telling import status
 from models.customer import Customer
 from models.log import DeviceChange
 from models.organization import Organization
@@ -68,7 +68,7 @@ async def delete_customer(customer: Customer, *, by: Viewer) -> None:
         devices = sorted(row["device_id"] for row in unclaimed)
         await Customer.filter(id=customer.id).delete()
         await record(by, "customer.deleted", subject(customer, product), organization_id=organization.id, devices=devices)
-        await log.append(*(status(product, device_id, DeviceChange.UNCLAIMED, now) for device_id in devices))
+        await log.append(*(status(device_id, product.number, DeviceChange.UNCLAIMED, now) for device_id in devices))
 
 
 def subject(customer: Customer, product: Product) -> str:

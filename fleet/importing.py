@@ -18,9 +18,10 @@ from fleet.import_lines import FirstSeen, Stretch, count_lines, device_ids, read
 from fleet.import_pieces import CODE_OF, Judged, pack
 from fleet.import_verdicts import Outcome, Terms, Unsettled, take_in
 from fleet.scope import IDS_MAX
+from fleet.telling import order, status
 from models.device import DeviceGroup
 from models.importing import Import, ImportPiece, ImportState, ImportVerdict
-from models.log import DeviceChange, EntryKind
+from models.log import DeviceChange
 from models.organization import Organization
 from models.product import Product
 from models.transaction import retrying, transaction
@@ -266,10 +267,10 @@ def _news(row: Import, sifted: _Sifted, outcome: Outcome, terms: Terms) -> list[
     """Small imports tell of every device added; of any size, sessions that are open hear that they belong here now."""
     if terms.dry_run:
         return []
-    news = [NewEntry(terms.number, EntryKind.ORDER, "consider", terms.now, each) for each in outcome.moved]
+    news = [order(each, terms.number, "consider", terms.now) for each in outcome.moved]
     if row.total <= ANNOUNCED_LINES:
         added = [each for each in sifted.wanted if outcome.verdicts.get(each, ImportVerdict.ADDED) == ImportVerdict.ADDED]
-        news += [NewEntry(terms.number, EntryKind.STATUS, DeviceChange.ADDED, terms.now, each) for each in added]
+        news += [status(each, terms.number, DeviceChange.ADDED, terms.now) for each in added]
     return news
 
 

@@ -12,8 +12,9 @@ from fleet import scope
 from fleet.auditing import Json, record
 from fleet.deciding import FirmwareRule, decide
 from fleet.fact_finding import facts_of
-from fleet.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs, status
+from fleet.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs
 from fleet.refusing import Rejected
+from fleet.telling import status
 from models.device import Device, DeviceGroup, DeviceState, GroupMembership
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update, UpdateState
 from models.log import DeviceChange
@@ -74,7 +75,7 @@ async def lock_and_flash(
         lowered = [device.device_id for device in chosen.devices if (device.firmware_version or 0) > version]
         detail: dict[str, Json] = {"version": version, "when": when, "devices": keys, "before": before, "downgrade": lowered}
         await record(by, "device.locked", _subject(product, keys), organization_id=organization.id, **detail)
-        entries = [status(product.number, DeviceChange.LOCKED, key, now, version=version) for key in keys]
+        entries = [status(key, product.number, DeviceChange.LOCKED, now, version=version) for key in keys]
         entries += cancel_orders(product.number, heard_of, now)
         await _append(entries + (consider_orders(product.number, keys, now) if when is FlashWhen.NOW else []))
     return chosen
@@ -100,7 +101,7 @@ async def unlock_devices(product: Product, *, device_ids: Sequence[str] | None, 
         for device in chosen.devices:
             device.desired_firmware_version = None
         await record(by, "device.unlocked", _subject(product, keys), organization_id=organization.id, devices=keys, before=before)
-        entries = [status(product.number, DeviceChange.UNLOCKED, key, now) for key in keys]
+        entries = [status(key, product.number, DeviceChange.UNLOCKED, now) for key in keys]
         await _append([*entries, *cancel_orders(product.number, heard_of, now), *consider_orders(product.number, keys, now)])
     return chosen
 

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from auth.viewer import Viewer
 from fleet import jobs
 from fleet.auditing import record
+from fleet.telling import order, status
 from models.device import Device
 from models.firmware import OPEN_UPDATE_STATES, Update, UpdateState
-from models.log import DeviceChange, EntryKind
+from models.log import DeviceChange
 from models.product import Product
 from models.sql import execute, rows
 from realtime.log import NewEntry
@@ -127,25 +128,12 @@ async def cancel_open(device_ids: Iterable[str], now: datetime, *, except_firmwa
 # ── what is said about it ──
 def progressed(product_number: int, update: Update, device_id: str, now: datetime, *, version: int) -> NewEntry:
     said = {"updateId": str(update.id), "state": update.state, "progress": update.progress, "version": version}
-    return status(product_number, DeviceChange.UPDATE_PROGRESS, device_id, now, data=json.dumps(said, separators=(",", ":")))
-
-
-def status(
-    product_number: int, change: DeviceChange, device_id: str, now: datetime, *, data: str | None = None, version: int | None = None
-) -> NewEntry:
-    return NewEntry(product_number, EntryKind.STATUS, change, now, device_id=device_id, data=data, firmware_version=version)
-
-
-def order(product_number: int, name: str, now: datetime, *, device_id: str | None = None, data: str | None = None) -> NewEntry:
-    """For the gateways alone: consider, release, cancel (data: the update's id)."""
-    return NewEntry(product_number, EntryKind.ORDER, name, now, device_id=device_id, data=data)
+    return status(device_id, product_number, DeviceChange.UPDATE_PROGRESS, now, data=json.dumps(said, separators=(",", ":")))
 
 
 def cancel_orders(product_number: int, heard_of: dict[str, list[int]], now: datetime) -> list[NewEntry]:
-    return [
-        order(product_number, "cancel", now, device_id=device, data=str(update_id)) for device, ids in heard_of.items() for update_id in ids
-    ]
+    return [order(device, product_number, "cancel", now, data=str(update_id)) for device, ids in heard_of.items() for update_id in ids]
 
 
 def consider_orders(product_number: int, device_ids: Collection[str], now: datetime) -> list[NewEntry]:
-    return [order(product_number, "consider", now, device_id=device_id) for device_id in device_ids]
+    return [order(device_id, product_number, "consider", now) for device_id in device_ids]

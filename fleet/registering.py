@@ -14,8 +14,8 @@ from errors import AlreadyExists, InvalidInput, NotFound
 from fleet.auditing import record
 from fleet.house import House
 from fleet.scope import device_key
+from fleet.telling import KEY_CHANGED, NO_PRODUCT, order
 from models.device import Device
-from models.log import EntryKind
 from models.organization import Organization
 from models.product import Product
 from models.sql import execute
@@ -25,8 +25,6 @@ from realtime.log import NewEntry
 
 NOTES_MAX = 10_000  # characters
 KEY_BYTES = 32
-NO_PRODUCT = 0  # in the log, for orders to a device that is in none
-KEY_CHANGED = "4401"  # the close code a session ends with
 
 
 async def register_device(
@@ -150,7 +148,7 @@ async def _set_key(device: Any, key: str | None, secret: str | None, label: str 
 
 async def _close_order(device: Device) -> NewEntry:
     number = device.product.number if device.product else NO_PRODUCT
-    return NewEntry(number, EntryKind.ORDER, "close", datetime.now(UTC), device.device_id, data=KEY_CHANGED)
+    return order(device.device_id, number, "close", datetime.now(UTC), data=KEY_CHANGED)
 
 
 async def _record(by: Viewer, action: str, device: Device, **detail: Any) -> None:

@@ -10,7 +10,7 @@ from auth.viewer import Viewer
 from billing.access import require_active
 from errors import FirmwareNotProven, NotFound
 from fleet.auditing import record
-from fleet.offering import order
+from fleet.telling import order
 from models.device import DeviceGroup
 from models.firmware import Firmware, GroupRelease, ProductRelease
 from models.organization import Organization
@@ -67,7 +67,7 @@ async def release_firmware(firmware: Firmware, *, group: DeviceGroup | None, imm
                 sequence=sequence,
             )
             if immediate:
-                await log.append(order(product.number, "release", now))
+                await log.append(order(None, product.number, "release", now))
     except IntegrityError:
         raise NotFound("The firmware or the group was deleted just now.", path=("version",)) from None
     return firmware

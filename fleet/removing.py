@@ -11,16 +11,14 @@ from fleet.auditing import record
 from fleet.refusing import Rejected
 from fleet.registering import must_write
 from fleet.scope import devices_by_id
+from fleet.telling import SENT_AWAY, order, status
 from models.device import Device
 from models.firmware import OPEN_UPDATE_STATES
-from models.log import DeviceChange, EntryKind
+from models.log import DeviceChange
 from models.product import Product
 from models.sql import execute, rows
 from models.transaction import retrying, transaction
 from realtime import log
-from realtime.log import NewEntry
-
-REMOVED = "4403"  # the close code a session ends with
 
 
 async def remove_devices(device_ids: Sequence[str], *, by: Viewer) -> tuple[list[str], list[Rejected]]:
@@ -53,8 +51,8 @@ async def _removed(devices: list[Device], by: Viewer) -> list[str]:
                 team = product.organization.id
                 await record(by, "device.removed", f"product:{product.number}", organization_id=team, deviceIds=[*taken])
             gone += taken
-            news += [NewEntry(product.number, EntryKind.STATUS, DeviceChange.REMOVED, now, device_id) for device_id in taken]
-            news += [NewEntry(product.number, EntryKind.ORDER, "close", now, device_id, data=REMOVED) for device_id in taken]
+            news += [status(device_id, product.number, DeviceChange.REMOVED, now) for device_id in taken]
+            news += [order(device_id, product.number, "close", now, data=SENT_AWAY) for device_id in taken]
         await _clear_up(gone, now)
         await log.append(*news)
     return gone

@@ -12,15 +12,14 @@ from fleet.house import House
 from fleet.import_pieces import Former, unpack
 from fleet.import_verdicts import RESTORED
 from fleet.importing import ANNOUNCED_LINES, AT_ONCE_GRACE, run_import, tell
+from fleet.telling import SENT_AWAY, order, status
 from models.importing import Import, ImportPiece, ImportState, ImportVerdict
-from models.log import DeviceChange, EntryKind
+from models.log import DeviceChange
 from models.organization import Organization
 from models.product import Product
 from models.sql import execute, execute_many, rows
 from models.transaction import retrying, transaction
 from realtime.log import NewEntry
-
-ENDED = "4403"  # the close code of a device that no longer belongs to the product
 
 
 async def undo_import(row: Import, *, house: House, by: Viewer) -> Import:
@@ -130,7 +129,7 @@ async def _leave(joined: Sequence[Former]) -> None:
 
 def _news(row: Import, gone: list[str], back: list[str]) -> list[NewEntry]:
     number, now = row.product.number, datetime.now(UTC)
-    news = [NewEntry(number, EntryKind.ORDER, "close", now, each, data=ENDED) for each in back]
+    news = [order(each, number, "close", now, data=SENT_AWAY) for each in back]
     if row.total <= ANNOUNCED_LINES:
-        news += [NewEntry(number, EntryKind.STATUS, DeviceChange.REMOVED, now, each) for each in [*gone, *back]]
+        news += [status(each, number, DeviceChange.REMOVED, now) for each in [*gone, *back]]
     return news

@@ -9,7 +9,8 @@ from fleet.auditing import record
 from fleet.deciding import FirmwareRule, decide
 from fleet.fact_finding import facts_of
 from fleet.house import House
-from fleet.offering import ON_OFFER, hold, open_update, product_of, progressed, runs, status
+from fleet.offering import ON_OFFER, hold, open_update, product_of, progressed, runs
+from fleet.telling import status
 from models.device import Device, Presence
 from models.firmware import Firmware, Update, UpdateState
 from models.log import DeviceChange
@@ -115,7 +116,7 @@ async def settle_at_hello(device: Device, *, previous_version: int | None, now: 
     if product is not None and succeeded and device.firmware_version == previous_version:
         # Another product's 3 became our 3: the number says nothing of it, so connecting has not told the log.
         version = device.firmware_version
-        entries.append(status(product.number, DeviceChange.FIRMWARE_CHANGED, device.device_id, now, data=str(version), version=version))
+        entries.append(status(device.device_id, product.number, DeviceChange.FIRMWARE_CHANGED, now, data=str(version), version=version))
     return entries
 
 

@@ -103,7 +103,7 @@ def _databases(admin_url: str) -> Iterator[NewPostgresDatabase]:
 @pytest.fixture
 def sqlite_settings(tmp_path: Path) -> Settings:
     """Settings whose SQLite database does not exist yet: nothing is migrated."""
-    return dataclasses.replace(Settings(), data_dir=tmp_path / "data", secret_key="of the tests")
+    return dataclasses.replace(Settings(), data_dir=tmp_path / "data", secret_key="of the tests, thirty-two characters long")
 
 
 @pytest.fixture

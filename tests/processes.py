@@ -69,7 +69,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         value = getattr(settings, name)
         if value != getattr(DEFAULTS, name):
             environment[variable] = _spelled(value)
-    read = from_environment({"SECRET_KEY": "unused", **environment})
+    read = from_environment({"SECRET_KEY": "unused, but long enough to be taken", **environment})
     for field in dataclasses.fields(Settings):
         wanted = getattr(settings, field.name)
         if field.name not in OF_THE_PROCESS and wanted != getattr(DEFAULTS, field.name) and wanted != getattr(read, field.name):

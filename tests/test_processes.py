@@ -113,7 +113,7 @@ def test_start_server_gives_the_settings_to_the_process(
     one = start_server(sqlite_settings, command=command)
     two = start_server(sqlite_settings, command=command, SECRET_KEY="another")
 
-    assert urllib.request.urlopen(one.url, timeout=5).read() == b"of the tests"
+    assert urllib.request.urlopen(one.url, timeout=5).read() == sqlite_settings.secret_key.encode()
     assert urllib.request.urlopen(two.url, timeout=5).read() == b"another"
 
 
