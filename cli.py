@@ -1,18 +1,22 @@
-"""The `flotilla` command: serve, demo, migrate, device, simulate, print-schema."""
+"""The `flotilla` command: serve, demo, migrate, device, simulate, sign, print-schema."""
 
 import asyncio
 import logging
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
 
 from blobs import BlobsUnreachable
+from firmware_formats import signing
+from firmware_formats.platforms import Platform
 from models.database import DatabaseUnreachable
 from models.migrating import MigrationFailed
 from models.migrating import migrate as run_migrations
@@ -24,7 +28,7 @@ from simulator import demo as company
 P = ParamSpec("P")
 R = TypeVar("R")
 
-OPERATOR_ERRORS = (SettingsRefused, DataFolderTaken, DatabaseUnreachable, MigrationFailed, BlobsUnreachable, OSError)
+OPERATOR_ERRORS = (SettingsRefused, DataFolderTaken, DatabaseUnreachable, MigrationFailed, BlobsUnreachable, signing.NoKey, OSError)
 
 
 @click.group(help="Flotilla: a device-fleet server with one GraphQL schema.")
@@ -110,6 +114,42 @@ def print_schema() -> None:
     from schema.build import build_schema
 
     click.echo(build_schema().as_str())
+
+
+@main.command()
+@click.argument("binary", type=click.Path(path_type=Path), required=False)
+@click.option("--key", type=click.Path(path_type=Path), help="The private key: a PEM file without a passphrase, or 32 bare bytes.")
+@click.option("--product", type=int, help="The product's number.")
+@click.option("--version", type=int, help="The version, as it will be uploaded.")
+@click.option("--platform", type=click.Choice([str(each) for each in Platform]), help="The product's platform.")
+@click.option("--new-key", type=click.Path(path_type=Path), help="Make a key in this file instead, and print its public half.")
+@_told
+def sign(
+    binary: Path | None, key: Path | None, product: int | None, version: int | None, platform: str | None, new_key: Path | None
+) -> None:
+    """Sign firmware on this machine, and print what to send as `signature`. Nothing is sent anywhere.
+
+    With --key alone: print the key's public half, for addSigningKey.
+    """
+    if new_key is not None:
+        click.echo(_make_key(new_key))
+    elif key is None:
+        raise click.UsageError("Give --key FILE, or make one with --new-key FILE.")
+    elif binary is None:
+        click.echo(signing.public_text(signing.read_private_key(key.read_bytes())))
+    elif product is None or version is None or platform is None:
+        raise click.UsageError("Give --product, --version and --platform: they are signed with the file.")
+    else:
+        about = signing.statement(binary.read_bytes(), product_id=product, version=version, platform=platform)
+        click.echo(signing.sign(signing.read_private_key(key.read_bytes()), about))
+
+
+def _make_key(path: Path) -> str:
+    """Its public half. The file is for its owner alone, and never one that was there before."""
+    made = signing.new_key()
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(signing.private_pem(made))
+    return signing.public_text(made)
 
 
 main.add_command(simulator.device)

@@ -32,7 +32,7 @@ class Scope:
 SCOPES: tuple[Scope, ...] = (
     Scope("account:read", "Read the account behind the token: its address, name, invitations and list of tokens.", _PEOPLE),
     Scope("organization:read", "Read the organization: its name, members, invitations and API users.", _STAFF),
-    Scope("organization:write", "Found an organization and change its name.", _PEOPLE),
+    Scope("organization:write", "Found an organization, change its name, and add and remove its signing keys.", _PEOPLE),
     Scope("members:write", "Invite, accept, change and remove members of the organization.", _PEOPLE),
     Scope("api_users:write", "Create, change and delete API users.", _PEOPLE),
     Scope("billing:read", "Read plan, invoices and card of the organization.", _PEOPLE),

@@ -61,6 +61,7 @@ MAY: Mapping[str, Rule] = {
     "organization.update": Rule(Role.ADMIN, "organization:write", machines=False),
     "member.write": Rule(Role.ADMIN, "members:write", machines=False),
     "api_user.write": Rule(Role.ADMIN, "api_users:write", machines=False),
+    "signing_key.write": Rule(Role.ADMIN, "organization:write", machines=False),
     "billing.read": Rule(Role.ADMIN, "billing:read", machines=False),
     "billing.write": Rule(Role.ADMIN, "billing:write", machines=False),
 }

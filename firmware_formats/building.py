@@ -17,9 +17,9 @@ from firmware_formats.particle import (
     ExtensionType,
     Flag,
     Function,
-    Unreadable,
     read,
 )
+from firmware_formats.unreadable import Unreadable
 
 _START = 0x080A_0000
 _LOCATION_BYTES = 12  # three addresses

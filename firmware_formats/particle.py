@@ -1,16 +1,15 @@
 """Reads a Particle module: what its prefix and suffix say, and whether length, checksum and digest hold."""
 
 import hashlib
-import mmap
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
+from firmware_formats.content import Content
 from firmware_formats.platforms import DEFAULT_MAX_BYTES, PARTICLE_NAME
-
-Content = bytes | bytearray | memoryview | mmap.mmap
+from firmware_formats.unreadable import Unreadable
 
 PREFIX = struct.Struct("<IIBBHHBBBBHBBH")
 EXTENSION_HEADER = struct.Struct("<HH")
@@ -65,18 +64,6 @@ class ExtensionType(IntEnum):
 APPLICATIONS = (Function.MONOLITHIC, Function.USER_PART)
 _KNOWN_FLAGS = sum(Flag)
 _KNOWN_FUNCTIONS = frozenset(Function)
-
-
-class Unreadable(Exception):
-    """The content is not a sound module.
-
-    `reason` is the gate's: TOO_LARGE, NOT_A_MODULE, UNSUPPORTED, BAD_LENGTH, BAD_CRC or BAD_DIGEST.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
 
 
 @dataclass(frozen=True, slots=True)

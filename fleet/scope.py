@@ -19,7 +19,7 @@ from models.device import Device, DeviceGroup
 from models.firmware import Firmware, Update
 from models.importing import Import
 from models.operations import AuditEntry
-from models.organization import Invitation, InvitationState, Member, Organization
+from models.organization import Invitation, InvitationState, Member, Organization, SigningKey
 from models.product import Product
 
 Row = TypeVar("Row", bound=Model)
@@ -85,6 +85,11 @@ async def own_tokens(viewer: Viewer) -> list[Token]:
 async def api_user(viewer: Viewer, id: int) -> ApiUser:
     query = ApiUser.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
     return await _one(query, "There is no such API user for you.")
+
+
+async def signing_key(viewer: Viewer, id: int) -> SigningKey:
+    query = SigningKey.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
+    return await _one(query, "There is no such signing key for you.")
 
 
 async def user(viewer: Viewer, id: int) -> User:

@@ -3,6 +3,7 @@
 import asyncio
 import unicodedata
 from collections.abc import AsyncIterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,12 +12,13 @@ from tortoise.exceptions import IntegrityError
 from auth.spelling import require_text, same_name_key
 from auth.viewer import Viewer
 from billing.access import require_active
-from blobs import Stored
+from blobs import Incoming, Stored
 from errors import FirmwareInUse, InvalidInput, NotFound, TitleTaken, VersionNotIncreasing
 from firmware_formats.gate import Verdict, judge
-from firmware_formats.platforms import size_cap
+from firmware_formats.signing import Statement
 from fleet.auditing import Json, record
 from fleet.house import House
+from fleet.trusting import require_signature
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update
 from models.organization import Organization
 from models.product import Product
@@ -28,16 +30,17 @@ DESCRIPTION_MAX = 10_000
 ORPHANS_AFTER_S = 86_400.0  # an upload that has not committed by then never will
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """What is sent: the bytes, what the file was called, and the maker's detached signature."""
+
+    binary: AsyncIterable[bytes]
+    name: str | None
+    signature: str | None = None
+
+
 async def upload_firmware(
-    product: Product,
-    version: int | None,
-    *,
-    title: str,
-    description: str,
-    binary: AsyncIterable[bytes],
-    file_name: str | None,
-    house: House,
-    by: Viewer,
+    product: Product, version: int | None, *, title: str, description: str, file: File, house: House, by: Viewer
 ) -> Firmware:
     """Take a binary in; without `version` it is the one compiled into the file.
 
@@ -53,16 +56,19 @@ async def upload_firmware(
         _require_version(version)
         await _require_increasing(product, version)
     await _require_free_title(product, shown_title)
-    async with house.blobs.receive(binary, size_cap(product.platform, house.settings.firmware_max_bytes)) as incoming:
+    # A bundle may be larger than its application: which of them it is, and the platform's own limit, is for the gate.
+    async with house.blobs.receive(file.binary, house.settings.firmware_max_bytes) as incoming:
         verdict = await asyncio.to_thread(_judged, await incoming.content(), product, version, house.settings.firmware_max_bytes)
+        signer = await require_signature(organization, file.signature, _about(product, verdict.version, incoming))
         await _require_increasing(product, verdict.version)
         stored = await house.blobs.keep(incoming)
     try:
         async with transaction():
             await _take_version(product, verdict.version)
-            names = {"title": shown_title, "description": told, "file_name": _file_name(file_name)}
+            names = {"title": shown_title, "description": told, "file_name": _file_name(file.name), "signature": file.signature}
             firmware = await _create(product, verdict, stored, by, **names)
-            await _record(by, "firmware.uploaded", product, verdict.version, title=shown_title, sha256=stored.sha256, read=verdict.facts)
+            seen: dict[str, Json] = {"sha256": stored.sha256, "signed_by": signer.name if signer else None, "read": verdict.facts}
+            await _record(by, "firmware.uploaded", product, verdict.version, title=shown_title, **seen)
     except IntegrityError:
         raise _title_taken() from None
     return firmware
@@ -129,10 +135,15 @@ def _judged(content: bytes, product: Product, version: int | None, settings_max:
         content,
         platform=product.platform,
         product_id=product.number,
+        slug=product.slug,
         version=version,
         allow_generic=product.allow_generic_firmware,
         settings_max=settings_max,
     )
+
+
+def _about(product: Product, version: int, received: Incoming) -> Statement:
+    return Statement(product.number, version, received.sha256, received.size, product.platform)
 
 
 async def _create(product: Product, verdict: Verdict, stored: Stored, by: Viewer, **names: Any) -> Firmware:

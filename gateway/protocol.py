@@ -204,7 +204,7 @@ class Update:
     url: Annotated[str, text(1, 4096)]
     size: Annotated[int, whole(0, 2**40)]
     sha256: Annotated[str, matching("[0-9a-f]{64}", "64 hex digits")]
-    signature: Annotated[str | None, text(1, 256)] = None
+    signature: Annotated[str | None, text(1, 256)] = None  # the maker's, over what firmware_formats/signing.py says
     expires_at: Annotated[datetime | None, instant] = None
 
 

@@ -428,6 +428,28 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="SigningKey",
+            fields=[
+                ("id", fields.IntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                (
+                    "organization",
+                    fields.ForeignKeyField(
+                        "models.Organization",
+                        source_field="organization_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                ("name", fields.CharField(max_length=100)),
+                ("public_key", fields.CharField(max_length=43)),
+                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+            ],
+            options={"table": "signing_key", "app": "models", "unique_together": (("organization", "public_key"),)},
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="Throttle",
             fields=[
                 ("key", fields.CharField(primary_key=True, unique=True, db_index=True, max_length=64)),

@@ -85,3 +85,17 @@ class Invitation(Model):
         if self.state == InvitationState.PENDING and self.expires_at <= now:
             return InvitationState.EXPIRED
         return InvitationState(self.state)
+
+
+class SigningKey(Model):
+    """The public half of a key whose signatures on firmware the organization trusts. No row: firmware needs no signature."""
+
+    id = fields.IntField(primary_key=True)
+    organization = fields.ForeignKeyField("models.Organization", related_name=False)
+    name = fields.CharField(100)
+    public_key = fields.CharField(43)  # Ed25519, base64url
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        table = "signing_key"
+        unique_together = (("organization", "public_key"),)

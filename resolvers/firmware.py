@@ -31,14 +31,19 @@ class Sent(Protocol):
 
 
 async def upload_firmware(
-    context: Context, *, product_id: int, title: str, binary: Sent, version: int | None = None, description: str | None = None
+    context: Context,
+    *,
+    product_id: int,
+    title: str,
+    binary: Sent,
+    version: int | None = None,
+    description: str | None = None,
+    signature: str | None = None,
 ) -> Answer:
     product, by, house = await scope.product(context.viewer, product_id), context.viewer, context.house
-    chunks, name = _chunks(binary), binary.filename
-    uploaded = await uploading.upload_firmware(
-        product, version, title=title, description=description or "", binary=chunks, file_name=name, house=house, by=by
-    )
-    return {"firmware": uploaded}
+    file = uploading.File(_chunks(binary), binary.filename, signature)
+    told = description or ""
+    return {"firmware": await uploading.upload_firmware(product, version, title=title, description=told, file=file, house=house, by=by)}
 
 
 async def update_firmware(

@@ -9,6 +9,7 @@ import resolvers.firmware
 import resolvers.group
 import resolvers.importing
 import resolvers.product
+import resolvers.signing
 from errors import BadRequest
 from fleet import bills, following, scope
 from models.global_ids import number_of, read_global_id
@@ -100,6 +101,7 @@ FINDERS: dict[str, Finder] = {
     "Member": _member,
     "Organization": _organization,
     "Product": resolvers.product.by_id,
+    "SigningKey": resolvers.signing.by_id,
     "Update": resolvers.firmware.update_by_id,
     "User": _user,
 }

@@ -154,6 +154,9 @@ class UploadFirmwareInput(KeyedInput):
     title: str = described("1 to 100 characters, distinct in the product: how it differs from the others.")
     description: str | None = optional("More about it.")
     binary: Upload = described("The file, in a multipart request.")
+    signature: str | None = optional(
+        "Detached, by a key of the organization: Ed25519 in base64url, as `flotilla sign` makes it. Needed once there is such a key."
+    )
 
 
 @strawberry.type(description="The firmware, as it was read.")

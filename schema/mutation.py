@@ -13,6 +13,7 @@ from schema.group import GroupMutations
 from schema.importing import ImportMutations
 from schema.organization import OrganizationMutations
 from schema.product import ProductMutations
+from schema.signing import SigningMutations
 
 
 @strawberry.type(description="Everything that can be done.")
@@ -28,5 +29,6 @@ class Mutation(
     ImportMutations,
     OrganizationMutations,
     ProductMutations,
+    SigningMutations,
 ):
     pass

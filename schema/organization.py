@@ -5,6 +5,7 @@ from strawberry.scalars import JSON
 
 import resolvers.billing
 import resolvers.organization as doors
+import resolvers.signing
 from models import operations
 from models import organization as rows
 from models.billing import BillingPlan
@@ -32,6 +33,7 @@ from schema.fields import (
     rows_of,
 )
 from schema.product import Product
+from schema.signing import SigningKey
 
 enumeration(
     Role,
@@ -106,6 +108,9 @@ class Organization(Node):
     members: list[Member] = resolved_by(doors.members, "The team, the longest-standing first.")
     invitations: list[Invitation] = resolved_by(doors.invitations, "All invitations ever sent, oldest first.")
     api_users: list[ApiUser] = resolved_by(doors.api_users, "Machine accounts, oldest first.")
+    signing_keys: list[SigningKey] = resolved_by(
+        resolvers.signing.signing_keys, "Whose signatures on firmware it trusts, oldest first; none: firmware needs no signature."
+    )
 
     billing: Billing = resolved_by(resolvers.billing.billing, "How it pays. Needs ADMIN; open also while the team has no access.")
     products: Connection[Product] = asked(doors.products, "Its products, oldest first.", first=FIRST, after=AFTER)

@@ -24,11 +24,22 @@ ADDS = {
         *("device.register", "device.import", "device.update", "device.remove", "device.admit", "device.assign"),
         *("group.write", "firmware.write", "firmware.release", "firmware.flash", "customer.write", "event.publish"),
     },
-    Role.ADMIN: {"audit.read", "organization.update", "member.write", "api_user.write", "billing.read", "billing.write"},
+    Role.ADMIN: {
+        "audit.read",
+        "organization.update",
+        "member.write",
+        "api_user.write",
+        "signing_key.write",
+        "billing.read",
+        "billing.write",
+    },
     Role.OWNER: set(),
 }
 # Source: vocabulary, "Actors and roles": an API user never manages members, API users or billing.
-PEOPLE_ONLY = {"organization.leave", "organization.update", "member.write", "api_user.write", "billing.read", "billing.write"}
+PEOPLE_ONLY = {
+    *("organization.leave", "organization.update", "member.write", "api_user.write", "signing_key.write"),
+    *("billing.read", "billing.write"),
+}
 
 
 def person(role: Role | None = None, *, scopes: list[str] | None = None) -> Viewer:

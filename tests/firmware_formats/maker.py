@@ -83,14 +83,6 @@ def zipped(*names: str) -> bytes:
     return buffer.getvalue()
 
 
-def esp32() -> bytes:
-    return (bytes([0xE9]) + bytes(31) + struct.pack("<I", 0xABCD5432)).ljust(4096, b"\0")
-
-
-def mcuboot() -> bytes:
-    return struct.pack("<I", 0x96F3B83D).ljust(4096, b"\0")
-
-
 def uf2() -> bytes:
     return struct.pack("<II", 0x0A324655, 0x9E5D5157).ljust(512, b"\0")
 

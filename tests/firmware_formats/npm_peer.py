@@ -33,10 +33,14 @@ _MAKE = """
 const bvr = require('binary-version-reader');
 (async () => {
   const made = [];
-  for (const { compress, assets, ...options } of JSON.parse(require('fs').readFileSync(0))) {
+  for (const { compress, assets, bundle, ...options } of JSON.parse(require('fs').readFileSync(0))) {
     let binary = bvr.firmwareTestHelper.createFirmwareBinary(options);
     if (assets) binary = await bvr.updateModuleAssetDependencies(binary, [{ data: Buffer.from(assets), name: 'picture.png' }]);
     if (compress) binary = await bvr.compressModule(binary);
+    if (bundle) {
+      const files = Object.entries(bundle).map(([name, text]) => ({ name, data: Buffer.from(text) }));
+      binary = await bvr.createApplicationAndAssetBundle(binary, files);
+    }
     made.push(binary.toString('base64'));
   }
   console.log(JSON.stringify(made));
@@ -50,7 +54,7 @@ def read(*binaries: bytes) -> list[dict[str, Any]]:
 
 
 def make(*options: dict[str, Any]) -> list[bytes]:
-    """Modules of the vendor's generator: productId, productVersion, platformId, addVectorTable …, and our `compress` and `assets`."""
+    """Modules of the vendor's generator: productId, productVersion, platformId, addVectorTable …, and our `compress`, `assets` and `bundle`."""
     return [base64.b64decode(text) for text in _node(_MAKE, list(options))]
 
 

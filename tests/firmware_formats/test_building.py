@@ -5,7 +5,8 @@ import pytest
 from errors import CallerError
 from firmware_formats.building import particle_binary, restamp
 from firmware_formats.gate import judge
-from firmware_formats.particle import Unreadable, read
+from firmware_formats.particle import read
+from firmware_formats.unreadable import Unreadable
 from tests.firmware_formats import maker, npm_peer
 
 SHAPES = [
@@ -80,7 +81,7 @@ def test_we_read_the_vendors_as_it_does() -> None:
 def test_the_gate_verifies_the_vendors_module_and_refuses_each_damaged_byte(add_vector_table: bool) -> None:
     option = {"productId": 1000, "productVersion": 7, "platformId": 6, "addVectorTable": add_vector_table, "dataSize": 32}
     (binary,) = npm_peer.make(option)
-    form = {"platform": "PHOTON", "product_id": 1000, "version": 7, "allow_generic": False}
+    form = {"platform": "PHOTON", "product_id": 1000, "slug": "lamp", "version": 7, "allow_generic": False}
     prefix = 0x184 if add_vector_table else 0
 
     assert judge(binary, **form).verified is True  # type: ignore[arg-type]  # the form's keywords
@@ -97,7 +98,7 @@ def test_a_restamped_module_of_the_vendor_is_verified_and_still_read_by_its_read
 
     stamped = restamp(binary, 1234, 5)
 
-    assert judge(stamped, platform="PHOTON", product_id=1234, version=5, allow_generic=False).verified is True
+    assert judge(stamped, platform="PHOTON", product_id=1234, slug="lamp", version=5, allow_generic=False).verified is True
     assert npm_peer.read(stamped) == [as_the_vendor_says_it(stamped)]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from firmware_formats.detect import Kind, kind_of
 from firmware_formats.particle import Flag
-from tests.firmware_formats import maker
+from tests.firmware_formats import images, maker
 
 
 @pytest.mark.parametrize(
@@ -16,10 +16,13 @@ from tests.firmware_formats import maker
         (maker.zipped("meta.conf", "data/rootfs.img"), Kind.FWUP),
         (maker.zipped("meta.conf", "application.bin"), Kind.BUNDLE),
         (maker.zipped("build/application.bin"), Kind.OPAQUE),
-        (maker.zipped("application.bin")[:-10], Kind.OPAQUE),
-        (maker.mcuboot(), Kind.MCUBOOT),
-        (maker.esp32(), Kind.ESP32),
-        (maker.esp32()[:0x23], Kind.OPAQUE),
+        (maker.zipped("application.bin")[:-10], Kind.BUNDLE),
+        (images.mcuboot(), Kind.MCUBOOT),
+        (images.esp32(), Kind.ESP32),
+        (images.esp32()[:0x23], Kind.OPAQUE),
+        (images.fwup(), Kind.FWUP),
+        (images.fwup()[:300], Kind.FWUP),
+        (images.bundle(), Kind.BUNDLE),
         (maker.uf2(), Kind.UF2),
         (maker.sound(), Kind.PARTICLE),
         (maker.sound(vector_table=0x184), Kind.PARTICLE),
@@ -38,7 +41,7 @@ def test_a_directory_of_more_names_than_a_bundle_may_have_is_not_walked_on() -> 
     assert kind_of(maker.zipped(*(f"assets/{n}" for n in range(256)), "application.bin")) is Kind.OPAQUE
 
 
-def test_a_directory_that_points_outside_the_file_ends_the_walk() -> None:
-    content = maker.zipped("application.bin")
-
-    assert kind_of(content[:-6] + struct.pack("<I", 0xFFFFFFFF) + content[-2:]) is Kind.OPAQUE
+def test_of_a_directory_that_points_outside_the_file_the_first_entry_is_asked_for_its_name() -> None:
+    for name, kind in [("application.bin", Kind.BUNDLE), ("meta.conf", Kind.FWUP), ("notes.txt", Kind.OPAQUE)]:
+        content = maker.zipped(name)
+        assert kind_of(content[:-6] + struct.pack("<I", 0xFFFFFFFF) + content[-2:]) is kind

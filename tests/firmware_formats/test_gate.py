@@ -7,7 +7,7 @@ from firmware_formats.building import particle_binary
 from firmware_formats.gate import Verdict, judge
 from firmware_formats.particle import Flag
 from firmware_formats.platforms import PARTICLE_ID, FirmwareFormat, Platform, size_cap
-from tests.firmware_formats import maker
+from tests.firmware_formats import images, maker
 
 KIB = 1024
 
@@ -21,7 +21,8 @@ def judged(
     allow_generic: bool = False,
     settings_max: int = 16 * KIB * KIB,
 ) -> Verdict:
-    return judge(content, platform=platform, product_id=product_id, version=version, allow_generic=allow_generic, settings_max=settings_max)
+    form = {"product_id": product_id, "version": version, "allow_generic": allow_generic}
+    return judge(content, platform=platform, slug="lamp", settings_max=settings_max, **form)  # type: ignore[arg-type]  # the form's keywords
 
 
 def refused(content: bytes, error: type[CallerError], reason: str, **form: object) -> str:
@@ -62,14 +63,14 @@ def test_generic_firmware_is_accepted_unverified_where_the_product_allows_it() -
     ("content", "reason"),
     [
         (maker.sound(size=128 * KIB), "TOO_LARGE"),
-        (maker.esp32(), "WRONG_FORMAT"),
-        (maker.mcuboot(), "WRONG_FORMAT"),
+        (images.esp32(), "WRONG_FORMAT"),
+        (images.mcuboot(), "WRONG_FORMAT"),
         (maker.uf2(), "WRONG_FORMAT"),
         (maker.zipped("meta.conf"), "WRONG_FORMAT"),
         (b"", "NOT_A_MODULE"),
         (b"\x7fELF" + bytes(4000), "NOT_A_MODULE"),
         (maker.with_suffix(b"\x12\0\0\0" + bytes(4)), "NOT_A_MODULE"),
-        (maker.zipped("application.bin", "assets/a"), "UNSUPPORTED"),
+        (maker.zipped("application.bin", "assets/a"), "NOT_A_MODULE"),
         (maker.combined(), "UNSUPPORTED"),
         (maker.flagged(Flag.ENCRYPTED), "UNSUPPORTED"),
         (maker.packed(bytes(9), method=3), "UNSUPPORTED"),
@@ -131,21 +132,38 @@ def test_the_first_rule_broken_answers() -> None:
 
 
 def test_a_known_format_of_another_platform_is_named_in_the_refusal() -> None:
-    message = refused(maker.esp32(), BinaryInvalid, "WRONG_FORMAT")
+    message = refused(images.esp32(), BinaryInvalid, "WRONG_FORMAT")
 
-    assert message == "The file is an ESP32 application; PHOTON runs a Particle module. Upload the .bin built for it."
-
-
-def test_a_bundle_is_told_that_bundles_are_not_taken_yet() -> None:
-    message = refused(maker.zipped("application.bin", "assets/a"), BinaryInvalid, "UNSUPPORTED")
-
-    assert message == "Bundles with assets are not taken yet. Upload the application's .bin alone."
+    assert message == "The file is an ESP32 application; PHOTON runs a Particle module. Upload the one built for it."
 
 
-@pytest.mark.parametrize("platform", ["ESP32", "MCUBOOT", "OTHER"])
-@pytest.mark.parametrize("content", [maker.esp32(), maker.sound(), b"anything"])
-def test_other_platforms_take_anything_as_opaque_and_never_verified(platform: str, content: bytes) -> None:
-    assert judged(content, platform=platform) == Verdict(FirmwareFormat.OPAQUE, verified=False, version=7)
+@pytest.mark.parametrize(
+    "content", [b"anything", b"hsqs" + bytes(4000), maker.zipped("notes.txt"), maker.sound()[:-1], maker.zipped("a.bin", "b.dat")]
+)
+def test_what_has_no_format_of_ours_is_taken_by_the_platform_other_alone_and_never_verified(content: bytes) -> None:
+    assert judged(content, platform="OTHER") == Verdict(FirmwareFormat.OPAQUE, verified=False, version=7)
+    for platform in ("ESP32", "MCUBOOT", "PHOTON"):
+        with pytest.raises(BinaryInvalid):
+            judged(content, platform=platform)
+
+
+SOUND = {
+    "PHOTON": maker.sound(),
+    "ESP32": images.esp32(),
+    "MCUBOOT": images.mcuboot(),
+    "OTHER": images.fwup(),
+    "a bundle": images.bundle(),
+    "a UF2 file": maker.uf2(),
+}
+
+
+@pytest.mark.parametrize("platform", ["PHOTON", "ESP32", "MCUBOOT", "OTHER"])
+@pytest.mark.parametrize("made_for", SOUND)
+def test_the_platform_fixes_the_format(platform: str, made_for: str) -> None:
+    if platform == made_for or (platform, made_for) == ("PHOTON", "a bundle"):
+        assert judged(SOUND[made_for], platform=platform).verified is True
+    else:
+        refused(SOUND[made_for], BinaryInvalid, "WRONG_FORMAT", platform=platform)
 
 
 def test_opaque_files_need_a_declared_version_and_bytes() -> None:

@@ -8,7 +8,8 @@ import zlib
 import pytest
 
 from firmware_formats.building import extension, particle_binary, seal
-from firmware_formats.particle import Extension, Flag, Module, Unreadable, find_prefix, read
+from firmware_formats.particle import Extension, Flag, Module, find_prefix, read
+from firmware_formats.unreadable import Unreadable
 from tests.firmware_formats import maker
 
 

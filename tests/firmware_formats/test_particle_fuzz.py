@@ -11,8 +11,9 @@ from errors import BinaryInvalid, BinaryMismatch
 from firmware_formats.building import seal
 from firmware_formats.detect import Kind, kind_of
 from firmware_formats.gate import judge
-from firmware_formats.particle import Module, Unreadable, read
+from firmware_formats.particle import Module, read
 from firmware_formats.platforms import Platform
+from firmware_formats.unreadable import Unreadable
 from tests.firmware_formats import maker
 
 REASONS = {"TOO_LARGE", "NOT_A_MODULE", "UNSUPPORTED", "BAD_LENGTH", "BAD_CRC", "BAD_DIGEST"}
@@ -86,7 +87,7 @@ def test_the_gate_answers_with_a_verdict_or_one_of_its_two_errors(
         content = maker.changed(content, at, value)
 
     try:
-        verdict = judge(content, platform=platform, product_id=1000, version=version, allow_generic=allow_generic)
+        verdict = judge(content, platform=platform, product_id=1000, slug="lamp", version=version, allow_generic=allow_generic)
         assert version is None or verdict.version == version
     except (BinaryInvalid, BinaryMismatch) as refusal:
         assert refusal.reason is not None

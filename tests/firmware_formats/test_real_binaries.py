@@ -5,7 +5,8 @@ import hashlib
 import pytest
 
 from firmware_formats.building import restamp
-from firmware_formats.particle import Unreadable, read
+from firmware_formats.particle import read
+from firmware_formats.unreadable import Unreadable
 from tests import real_binaries
 from tests.firmware_formats import npm_peer
 from tests.firmware_formats.test_building import as_the_vendor_says_it

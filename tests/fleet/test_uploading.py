@@ -12,6 +12,7 @@ import pytest
 from fleet.uploading import sweep_blobs
 from models.firmware import Firmware
 from models.product import Product
+from tests.firmware_formats import images
 from tests.firmware_house import binary, device, upload, uploaded
 from tests.house import HouseTester
 
@@ -101,13 +102,37 @@ async def test_a_title_is_taken_however_it_is_written(tester: HouseTester) -> No
 
 
 @pytest.mark.parametrize("platform", ["ESP32", "MCUBOOT", "OTHER"])
-async def test_on_platforms_not_read_yet_a_file_is_taken_unverified(tester: HouseTester, platform: str) -> None:
+async def test_each_platform_has_its_format_and_only_other_takes_what_has_none(tester: HouseTester, platform: str) -> None:
     owner = await tester.owner()
     product_id = await tester.product(owner, platform=platform)
+    slug = (await Product.get(number=product_id)).slug
+    sound = {
+        "ESP32": images.esp32(b"1", slug.encode()),
+        "MCUBOOT": images.mcuboot((0, 0, 0, 1), product=slug),
+        "OTHER": images.fwup(version="1", product=slug),
+    }
 
-    payload = await upload(tester, owner, product_id, 1, b"anything")
+    read_as = (await upload(tester, owner, product_id, 1, sound[platform]))["firmware"]
+    unread = await upload(tester, owner, product_id, 2, b"anything")
 
-    assert (payload["firmware"]["format"], payload["firmware"]["verified"]) == ("OPAQUE", False)
+    assert (read_as["format"], read_as["verified"]) == (platform.replace("OTHER", "FWUP"), True)
+    if platform == "OTHER":
+        assert (unread["firmware"]["format"], unread["firmware"]["verified"]) == ("OPAQUE", False)
+    else:
+        assert [(error["code"], error["reason"]) for error in unread["errors"]] == [("BINARY_INVALID", "NOT_A_MODULE")]
+
+
+async def test_a_bundle_of_an_application_and_its_assets_is_kept_as_it_came(tester: HouseTester) -> None:
+    owner = await tester.owner()
+    product_id = await tester.product(owner)
+    assets = {"film": bytes(range(256)) * 1024}
+    content = images.bundle(assets, application=images.naming(assets, product_id=product_id, version=1))
+
+    payload = await upload(tester, owner, product_id, 1, content)
+
+    assert (payload["errors"], payload["firmware"]["format"], payload["firmware"]["verified"]) == ([], "PARTICLE", True)
+    row = await Firmware.get(version=1)
+    assert await read(tester, row.sha256, row.size) == content
 
 
 async def test_what_is_no_file_is_refused(tester: HouseTester) -> None:

@@ -18,9 +18,6 @@ LATER: dict[str, str] = {
     "groups as walls come with the customers' issue": """
         DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess
     """,
-    "signatures of firmware come with the other formats": """
-        UploadFirmwareInput.signature
-    """,
     "keys that make a repeated call of billing harmless come with the billing of their objects": """
         ChangePlanInput.idempotencyKey CreateCardSetupInput.idempotencyKey UpdateCardInput.idempotencyKey
     """,

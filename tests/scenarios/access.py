@@ -116,6 +116,8 @@ MUTATIONS: Mapping[str, Rule] = {
     "createApiUser": Team(ADMIN, "api_users:write", machines=False),
     "updateApiUser": Team(ADMIN, "api_users:write", machines=False),
     "deleteApiUser": Team(ADMIN, "api_users:write", machines=False),
+    "addSigningKey": Team(ADMIN, "organization:write", machines=False),
+    "removeSigningKey": Team(ADMIN, "organization:write", machines=False),
     # products
     "createProduct": Team(DEVELOPER, "products:write"),
     "updateProduct": Team(DEVELOPER, "products:write"),
