@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from auth.keys import derive_key
 from auth.viewer import Viewer
+from billing.card_numbers import refuse_card_numbers
 from errors import AlreadyExists, CallerError, InvalidInput, RateLimited
 from fleet.house import House
 from fleet.remembering import input_of, pack, unpack
@@ -27,6 +28,7 @@ LAPSES_AFTER = timedelta(seconds=60)  # a holder that is silent for so long is t
 WAIT_S = 5.0  # for the first call; half of what a request may take
 LOOK_EVERY_S = 0.05
 KEY_MAX = 200
+OF_BILLING = {"createOrganization"}  # no text of its input may hold a card number; elsewhere a row of digits is a fair key
 PATH = ("idempotencyKey",)
 
 Answer: TypeAlias = Mapping[str, Any]
@@ -67,7 +69,7 @@ async def once(asked: Asked, act: Act, *, house: House) -> Answer | None:
     identity = _owner(asked.by)
     if identity is None:
         return await act()
-    _require_sound(asked.key)
+    _require_sound(asked)
     call = await _call(asked, identity, house)
     try:
         kept = await _claim_or_wait(call)
@@ -198,6 +200,8 @@ def _context(call: _Call) -> str:
     return f"keyed_call/{call.id}/answer"
 
 
-def _require_sound(key: str) -> None:
-    if not 1 <= len(key) <= KEY_MAX:
+def _require_sound(asked: Asked) -> None:
+    if asked.mutation in OF_BILLING:
+        refuse_card_numbers([(PATH[0], asked.key)])
+    if not 1 <= len(asked.key) <= KEY_MAX:
         raise InvalidInput(f"A key has 1 to {KEY_MAX} characters.", path=PATH)

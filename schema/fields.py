@@ -273,11 +273,13 @@ def mutation(door: Door, asked: type, payload: type[Payload], description: str) 
     `errors` in an otherwise empty payload, except those that stop the whole request.
     """
 
+    is_keyed = issubclass(asked, KeyedInput)  # billing hands its keys on to the payment provider itself
+
     async def resolve(info: Info, input: Any) -> Any:
         given = {name: value for name, value in vars(input).items() if value is not UNSET}
         mutation_id = given.pop("client_mutation_id", None)
         try:
-            answer = dict(await _done(door, info, given) or {})
+            answer = dict(await (_done_once if is_keyed else _done)(door, info, given) or {})
         except RequestRefused:
             raise
         except CallerError as refusal:
@@ -290,9 +292,13 @@ def mutation(door: Door, asked: type, payload: type[Payload], description: str) 
 
 
 async def _done(door: Door, info: Info, given: dict[str, Any]) -> Mapping[str, Any] | None:
+    return await door(info.context, **given)
+
+
+async def _done_once(door: Door, info: Info, given: dict[str, Any]) -> Mapping[str, Any] | None:
     """What the door answers, or has answered when it was called with this key before."""
     key = given.pop("idempotency_key", None)
     if key is None:
-        return await door(info.context, **given)
+        return await _done(door, info, given)
     asked = repeating.Asked(key, info.field_name, given, by=info.context.viewer)
     return await repeating.once(asked, lambda: door(info.context, **given), house=info.context.house)
