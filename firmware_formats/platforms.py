@@ -98,7 +98,9 @@ def particle_name(platform_id: int) -> str:
     return f"{PARTICLE_NAME.get(platform_id, 'unknown')} ({platform_id})"
 
 
+_NUMBERS: dict[str, int] = {str(platform): number for platform, number in PARTICLE_ID.items()}
+
+
 def same_platform(one: str, other: str) -> bool:
     """Whether firmware cannot tell the two apart: the same, or both the same number, as P0 and PHOTON."""
-    numbers = {str(platform): number for platform, number in PARTICLE_ID.items()}
-    return one == other or numbers.get(one, one) == numbers.get(other, other)
+    return one == other or _NUMBERS.get(one, one) == _NUMBERS.get(other, other)

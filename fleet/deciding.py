@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from firmware_formats.platforms import PARTICLE_ID
+from firmware_formats.platforms import PARTICLE_ID, same_platform
 
 _PARTICLE_ID: dict[str, int] = {str(platform): number for platform, number in PARTICLE_ID.items()}
 
@@ -119,11 +119,6 @@ def _obstacle(facts: DeviceFacts) -> str | None:
     if facts.said_hello and not facts.forced and not reports_the_product(facts):
         reported = "no product" if facts.reported_product_id is None else f"product {facts.reported_product_id}"
         return f"it reports {reported} and is not forced."
-    if facts.platform is not None and not _same_platform(facts.platform, facts.product_platform):
+    if facts.platform is not None and not same_platform(facts.platform, facts.product_platform):
         return f"it reports the platform {facts.platform}, the product's is {facts.product_platform}."
     return None
-
-
-def _same_platform(reported: str, wanted: str) -> bool:
-    """A P0 is the Wi-Fi module of a Photon and says that it is one."""
-    return reported == wanted or (reported in _PARTICLE_ID and _PARTICLE_ID[reported] == _PARTICLE_ID.get(wanted))
