@@ -13,7 +13,7 @@ LATER: dict[str, str] = {
     """,
     "customers who sign in themselves come with the customers' issue": """
         Mutation.claimDevice Mutation.createClaimCode Mutation.createCustomerToken Mutation.createOAuthClient
-        Mutation.deleteOAuthClient Mutation.importCustomers Mutation.logInCustomer Mutation.signUpCustomer Viewer.customer
+        Mutation.deleteOAuthClient Mutation.importCustomers
     """,
     "groups as walls come with the customers' issue": """
         DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess
