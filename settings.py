@@ -56,6 +56,10 @@ class Settings:
     access_token_max_ttl_s: int = 365 * 86400
     access_token_default_ttl_s: int = 90 * 86400
     password_reset_ttl_s: int = 3600
+    email_proof_ttl_s: int = 7 * 86400  # of a customer's address
+    customer_token_ttl_s: int = 86400  # made by the team for a customer, unless it says another time
+    customer_token_max_ttl_s: int = 90 * 86400
+    claim_code_ttl_s: int = 86400
 
     # ── billing ──
     billing: str = "sandbox"  # stripe | sandbox | off; in production it must be said
@@ -155,8 +159,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings; Raises SettingsRefused with a sentence an operator can act on."""
     config = Config(environ=os.environ if environment is None else environment)
     d = Settings()
-    host = config("HOST", default=d.host)
-    port = _number(config, "PORT", d.port)
+    host, port = config("HOST", default=d.host), _number(config, "PORT", d.port)
     data_dir = Path(config("FLOTILLA_DATA_DIR", default=str(d.data_dir))).absolute()
     settings = Settings(
         host=host,
@@ -185,6 +188,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         billing_trial_days=_number(config, "BILLING_TRIAL_DAYS", d.billing_trial_days),
         billing_require_card=_switch(config, "BILLING_REQUIRE_CARD", config("BILLING", default="") == "stripe"),
         billing_return_urls=_list(config, "BILLING_RETURN_URLS"),
+        claim_code_ttl_s=_number(config, "CLAIM_CODE_TTL", d.claim_code_ttl_s),
         max_organizations_per_user=_number(config, "MAX_ORGANIZATIONS_PER_USER", d.max_organizations_per_user),
         rate_limits=_switch(config, "RATE_LIMITS", d.rate_limits),
         firmware_max_bytes=_number(config, "FIRMWARE_MAX_BYTES", d.firmware_max_bytes),

@@ -30,7 +30,8 @@ def _asked(payload: GraphQLObjectType) -> Iterator[str]:
         if is_leaf_type(named):
             yield name
         elif name != "errors":
-            yield f"{name} {{ {'id' if 'id' in named.fields else 'deviceId code message'} }}"
+            plain = [each for each, its in named.fields.items() if is_leaf_type(get_named_type(its.type))]
+            yield f"{name} {{ {'id' if 'id' in plain else ' '.join(plain)} }}"
 
 
 def _everything_in(mutation: str) -> str:
