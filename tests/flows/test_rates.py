@@ -18,10 +18,7 @@ async def test_an_address_has_one_allowance_at_all_processes(
     settings = dataclasses.replace(postgres_settings, redis_url=redis_url, secret_key=SECRET, requests_per_window=10)
     urls = [start_server(settings).url, start_server(settings).url]
     async with httpx.AsyncClient(trust_env=False) as http:
-        asked = {"query": "{ server { name } rateLimit { cost limit remaining } }"}
+        asked = {"query": "{ server { name } }"}
         answers = await asyncio.gather(*(http.post(f"{url}/graphql", json=asked) for url in urls * 10))
 
     assert sorted(answer.status_code for answer in answers) == [200] * 10 + [429] * 10
-    paid = sorted(answer.json()["data"]["rateLimit"]["remaining"] for answer in answers if answer.status_code == 200)
-    cost = settings.cost_per_window - paid[-1]
-    assert paid == [settings.cost_per_window - cost * each for each in range(10, 0, -1)]
