@@ -4,6 +4,7 @@ Wrong tries are counted on the customer's row, so that they outlive a restart an
 Source: guide, "Private beta"; security requirements, 23.
 """
 
+import hmac
 import secrets
 from datetime import UTC, datetime
 
@@ -79,11 +80,16 @@ async def try_code(customer: Customer, code: str | None, *, spend: bool, now: da
         return ActivationCodeUsed("Your activation code was spent: the product's makers can give you another.", path=("activationCode",))
     if _is_locked(customer, now):
         return _locked(customer)
-    if customer.activation_code is None or not secrets.compare_digest(code.strip().upper().encode(), customer.activation_code.encode()):
+    if not _is_theirs(customer, code):
         return await _count_wrong(customer, now)
     changes = {"activation_used_at": now} if spend else {"activation_wrong_in_row": 0}
     await Customer.filter(id=customer.id).update(**changes)
     return None
+
+
+def _is_theirs(customer: Customer, code: str) -> bool:
+    own = customer.activation_code
+    return own is not None and hmac.compare_digest(code.strip().upper().encode(errors="replace"), own.encode())
 
 
 def _is_locked(customer: Customer, now: datetime) -> bool:

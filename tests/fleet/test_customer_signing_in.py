@@ -10,6 +10,7 @@ from errors import Unauthenticated, WrongAuthMethod
 from models.account import Token
 from models.customer import Customer
 from models.device import Device
+from models.global_ids import global_id
 from models.operations import AuditEntry
 from models.product import Product
 from tests.connected import subscribed
@@ -91,6 +92,16 @@ async def test_a_running_stream_ends_when_the_product_signs_in_by_another_method
             await stream.next()
 
     assert ended.value.codes == ["WRONG_AUTH_METHOD"]
+
+
+async def test_a_customer_finds_themselves_by_id_and_nobody_else_of_the_product(tester: HouseTester) -> None:
+    await lamp(tester)
+    kim, _ = (await sign_up(tester))["token"], await sign_up(tester, "ann")
+    ids = [global_id("Customer", row.id) for row in await Customer.all().order_by("id")]
+
+    found = await tester.ask("query ($ids: [ID!]!) { nodes(ids: $ids) { ... on Customer { username } } }", kim, ids=ids)
+
+    assert found["nodes"] == [{"username": "kim@example.com"}, None]
 
 
 async def test_logging_out_ends_the_token_that_asks_and_no_other(tester: HouseTester) -> None:
