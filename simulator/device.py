@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 from gateway import proofs, protocol
 from gateway.fields import Json
 from gateway.protocol import Closing
+from public_keys import public_half
 from simulator.downloading import Download, DownloadFailed, Partial, PowerCut
 from simulator.faults import Faults
 from simulator.flash import Flash
@@ -231,7 +232,7 @@ class SimulatedDevice:
     def hello(self, nonce: str) -> protocol.Hello:
         """What it says of itself, proved over `nonce`."""
         flash, key = self.flash, self.flash.private_key()
-        public_key = None if key is None else proofs.public_key_text(key)
+        public_key = None if key is None else public_half(key)
         is_first_contact = public_key is not None and self.provisioning_key is not None
         return protocol.Hello(
             device_id=flash.device_id,

@@ -22,7 +22,7 @@ ORDER = (
     ("realtime",),
     ("models",),
     ("mailer", "blobs", "firmware_formats", "migrations"),  # a migration holds no live model: it may know none
-    ("errors", "settings"),
+    ("errors", "settings", "public_keys"),
 )
 LINE = {room: line for line, rooms in enumerate(ORDER) for room in rooms}
 ROOMS = tuple(LINE)
