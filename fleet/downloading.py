@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from errors import NotFound
+from fleet.damage import is_sound
 from fleet.house import House
-from fleet.updating import is_sound
 from models.device import DeviceState
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update
 

@@ -10,6 +10,7 @@ from billing.access import require_active
 from errors import CallerError, DeviceOffline, InvalidInput, NotFound
 from fleet import scope
 from fleet.auditing import Json, record
+from fleet.damage import require_sound
 from fleet.deciding import FirmwareRule, decide
 from fleet.fact_finding import facts_of
 from fleet.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs
@@ -51,7 +52,8 @@ async def lock_and_flash(
     """Fix devices to a version: those online are brought to it now, or each one at its next hello.
 
     NOW refuses devices that are offline, and nothing changes for them. A development device is flashed once, and stays one.
-    Raises NotFound for a version the product does not have; InvalidInput unless it is told devices or else a group.
+    Raises NotFound for a version the product does not have, BinaryInvalid for one whose file is damaged; InvalidInput unless it is
+    told devices or else a group.
     Source: guide, "Recommended development flow"; vocabulary, "Firmware decision".
     """
     organization: Organization = product.organization
@@ -163,7 +165,9 @@ async def _hold_firmware(product: Product, version: int) -> Firmware:
     found = await rows("SELECT id FROM firmware WHERE product_id = $1 AND version = $2 FOR NO KEY UPDATE", [product.id, version])
     if not found:
         raise NotFound(f"The product has no firmware version {version}.", path=("firmwareVersion",))
-    return await Firmware.get(id=found[0]["id"])
+    firmware = await Firmware.get(id=found[0]["id"])
+    await require_sound(firmware, field="firmwareVersion")
+    return firmware
 
 
 async def _choose(product: Product, ids: Sequence[str]) -> Chosen:

@@ -4,12 +4,10 @@ import asyncio
 import hashlib
 import os
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ import blobs as blobs_module
 from blobs import CHUNK_BYTES, BlobMissing, Blobs, BlobsUnreachable, open_blobs
 from errors import BinaryInvalid
 from settings import Settings, SettingsRefused
+from tests.s3 import Bucket
 
 ABSENT = hashlib.sha256(b"never kept").hexdigest()
 CONTENT = bytes(range(256)) * 1000 + b"end"
@@ -29,48 +28,10 @@ async def stream(content: bytes, chunk: int = 10_000) -> AsyncIterator[bytes]:
         yield content[at : at + chunk]
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real S3 server that checks signatures, on a free port."""
-    pytest.importorskip("nanio", reason="NOT TESTED on S3: nanio is missing.")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("s3")
-    (folder / "fleet").mkdir()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "nanio", "serve", "--data-dir", str(folder), "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, "NANIO_ACCESS_KEY": "reader", "NANIO_SECRET_KEY": "not-a-secret"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(port)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise TimeoutError("the S3 server did not start")
-
-
 @pytest.fixture(params=["folder", "s3"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Blobs:
-    if request.param == "folder":
-        return open_blobs(Settings(data_dir=tmp_path))
-    endpoint = request.getfixturevalue("s3_endpoint")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
-    return open_blobs(Settings(data_dir=tmp_path, blob_url=f"s3://fleet/{tmp_path.name}?endpoint={endpoint}&region=us-east-1"))
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    bucket: Bucket | None = request.getfixturevalue("bucket") if request.param == "s3" else None
+    return open_blobs(Settings(data_dir=tmp_path, blob_url=bucket.url(tmp_path.name) if bucket else ""))
 
 
 def left_behind(tmp_path: Path) -> list[str]:
@@ -265,12 +226,11 @@ async def test_a_bucket_that_does_not_answer_fails_the_ping_in_time(tmp_path: Pa
     assert time.perf_counter() - began < 2
 
 
-async def test_a_wrong_secret_fails_the_ping(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+async def test_a_wrong_secret_fails_the_ping(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-one")
 
     with pytest.raises(BlobsUnreachable):
-        await open_blobs(Settings(data_dir=tmp_path, blob_url=f"s3://fleet?endpoint={s3_endpoint}&region=us-east-1")).ping()
+        await open_blobs(Settings(data_dir=tmp_path, blob_url=bucket.url("x"))).ping()
 
 
 @pytest.mark.parametrize("blobs", ["s3"], indirect=True)
