@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import obstore
@@ -67,8 +67,9 @@ class Blobs:
     Every method that takes a `sha256` raises ValueError unless it is 64 lower-case hex digits.
     """
 
-    def __init__(self, store: LocalStore | S3Store, spool: Path, folder: Path | None) -> None:
+    def __init__(self, store: LocalStore | S3Store, spool: Path, folder: Path | None, *, presigned: bool = False) -> None:
         self._store = store
+        self._presigned = presigned
         self._spool = spool  # temporary files; on the folder's own disk, so that keeping one is a rename
         self._folder = folder  # None for a bucket
         self._found_sound: dict[str, tuple[object, float]] = {}
@@ -163,11 +164,16 @@ class Blobs:
         with suppress(FileNotFoundError):
             await self._store.delete_async(_key(sha256))
 
-    async def presign(self, sha256: str, expires_s: int) -> str | None:
-        """A URL anyone may fetch the bytes from until it expires; None if this store has none and we serve them ourselves."""
+    @property
+    def presigns(self) -> bool:
+        """Whether downloads are to be sent on to the bucket."""
+        return self._presigned and isinstance(self._store, S3Store)
+
+    async def presign(self, sha256: str, method: Literal["GET", "HEAD"], expires_s: int) -> str:
+        """A URL of the bucket that answers this one method until it expires. Raises ValueError for a store that has none."""
         if not isinstance(self._store, S3Store):
-            return None
-        return await obstore.sign_async(self._store, "GET", _key(sha256), timedelta(seconds=expires_s))
+            raise ValueError("A folder has no URLs.")
+        return await obstore.sign_async(self._store, method, _key(sha256), timedelta(seconds=expires_s))
 
     async def kept(self, older_than_s: float) -> AsyncIterator[str]:
         """Hashes kept for longer than this; those no firmware names were left by an upload that never committed."""
@@ -207,7 +213,8 @@ def open_blobs(settings: Settings) -> Blobs:
     parts = urlsplit(settings.blob_url)
     if parts.scheme != "s3" or not parts.netloc:
         raise SettingsRefused("BLOB_URL must be s3://bucket or s3://bucket/prefix, or unset for a folder in FLOTILLA_DATA_DIR.")
-    return Blobs(_bucket(parts.netloc, parts.path.strip("/"), parse_qs(parts.query)), _made(settings.data_dir / "incoming"), None)
+    bucket = _bucket(parts.netloc, parts.path.strip("/"), parse_qs(parts.query))
+    return Blobs(bucket, _made(settings.data_dir / "incoming"), None, presigned=settings.blob_presigned)
 
 
 def _bucket(name: str, prefix: str, options: dict[str, list[str]]) -> S3Store:

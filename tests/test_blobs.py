@@ -237,23 +237,30 @@ async def test_a_wrong_secret_fails_the_ping(bucket: Bucket, tmp_path: Path, mon
 async def test_a_bucket_gives_urls_that_anyone_can_fetch_until_they_are_changed(blobs: Blobs) -> None:
     stored = await blobs.put_stream(stream(CONTENT), CAP)
 
-    url = await blobs.presign(stored.sha256, 60)
+    url = await blobs.presign(stored.sha256, "GET", 60)
 
-    assert url is not None
     assert await asyncio.to_thread(_fetched, url) == (CONTENT, "application/octet-stream", "attachment")
     with pytest.raises(urllib.error.HTTPError) as caught:
         await asyncio.to_thread(_fetched, url.replace("X-Amz-Expires=60", "X-Amz-Expires=61"))
     assert caught.value.code == 403
+    for method in ("HEAD", "PUT", "DELETE"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            await asyncio.to_thread(_fetched, url, method)
+        assert caught.value.code == 403
+    assert (await asyncio.to_thread(_fetched, await blobs.presign(stored.sha256, "HEAD", 60), "HEAD"))[0] == b""
+    assert await blobs.verify(stored.sha256)
 
 
-def _fetched(url: str) -> tuple[bytes, str, str]:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+def _fetched(url: str, method: str = "GET") -> tuple[bytes, str, str]:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=5) as answer:
         return answer.read(), answer.headers["Content-Type"], answer.headers["Content-Disposition"]
 
 
 @pytest.mark.parametrize("blobs", ["folder"], indirect=True)
 async def test_a_folder_gives_no_urls(blobs: Blobs) -> None:
-    assert await blobs.presign(ABSENT, 60) is None
+    assert not blobs.presigns
+    with pytest.raises(ValueError, match="folder"):
+        await blobs.presign(ABSENT, "GET", 60)
 
 
 @pytest.mark.parametrize("url", ["/srv/files", "file:///srv/files", "s3://", "gs://bucket", "s3://bucket?endpont=http://x"])

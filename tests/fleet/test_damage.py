@@ -31,9 +31,9 @@ async def story(tester: HouseTester) -> Story:
 
 @pytest.fixture(params=["folder", "s3"])
 async def stored(request: pytest.FixtureRequest, migrated_sqlite: Settings, tmp_path: Path) -> AsyncIterator[Story]:
-    """The story once with its files in a folder, once in a bucket."""
+    """The story once with its files in a folder, once in a bucket that serves downloads itself."""
     bucket: Bucket | None = request.getfixturevalue("bucket") if request.param == "s3" else None
-    settings = dataclasses.replace(migrated_sqlite, blob_url=bucket.url(tmp_path.name) if bucket else "")
+    settings = dataclasses.replace(migrated_sqlite, blob_url=bucket.url(tmp_path.name) if bucket else "", blob_presigned=bool(bucket))
     async with open_house(settings) as house:
         yield await begin(HouseTester(house))
 
