@@ -125,7 +125,7 @@ async def delete_firmware(firmware: Firmware, *, by: Viewer) -> None:
 
 async def sweep_blobs(house: House, now: datetime) -> int:
     """Remove files older than a day that no firmware names: refused uploads, deleted firmware. How many there were."""
-    removed = 0
+    removed = await house.blobs.sweep(ORPHANS_AFTER_S)
     async for sha256 in house.blobs.kept(ORPHANS_AFTER_S):
         if not await Firmware.filter(sha256=sha256).exists():
             await house.blobs.delete(sha256)

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -267,3 +268,30 @@ async def test_a_folder_gives_no_urls(blobs: Blobs) -> None:
 def test_another_kind_of_blob_url_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsRefused, match="BLOB_URL"):
         open_blobs(Settings(data_dir=tmp_path, blob_url=url))
+
+
+async def test_shelved_bytes_are_at_hand_for_every_process_until_they_are_forgotten(blobs: Blobs, tmp_path: Path) -> None:
+    async with blobs.receive(stream(CONTENT), CAP) as incoming:
+        name = await blobs.shelve(incoming)
+    now = datetime.now(UTC)
+
+    async with blobs.at_hand(name) as path:
+        assert path.read_bytes() == CONTENT
+    assert [each async for each in blobs.shelved(now + timedelta(minutes=1))] == [name]
+    assert [each async for each in blobs.shelved(now - timedelta(minutes=1))] == []
+    assert await kept(blobs) == []
+    for _ in range(2):
+        await blobs.unshelve(name)
+    with pytest.raises(BlobMissing):
+        async with blobs.at_hand(name):
+            pass
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["", "../firmware/x", "a" * 31, "A" * 32, "a" * 32 + "\n"])
+async def test_a_name_that_shelve_never_gave_never_reaches_the_store(name: str, blobs: Blobs) -> None:
+    with pytest.raises(ValueError, match="shelve"):
+        await blobs.unshelve(name)
+    with pytest.raises(ValueError, match="shelve"):
+        async with blobs.at_hand(name):
+            pass

@@ -13,12 +13,15 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from models.importing import Import, ImportState
 from settings import Settings
 from simulator.device import SimulatedDevice
 from simulator.flash import Flash
 from tests.clients import Client
 from tests.connected import until
 from tests.cutting import Cutter
+from tests.house import HouseTester, open_house
+from tests.imports import ids, imported
 from tests.processes import ServerProcess
 from tests.s3 import KEYS, Bucket
 
@@ -159,3 +162,25 @@ def _is_sent_on(answer: httpx.Response) -> None:
     lasts_s = int(parse_qs(urlsplit(answer.headers["location"]).query)["X-Amz-Expires"][0])
     assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (307, b"", "no-store")
     assert 0 < lasts_s <= 900
+
+
+@pytest.mark.timeout(120)
+async def test_an_import_taken_by_one_machine_is_judged_by_another(
+    migrated_postgres: Settings, start_server: Callable[..., ServerProcess], bucket: Bucket, tmp_path: Path
+) -> None:
+    """One PostgreSQL, one bucket, a data folder each: this process takes the file and has no worker, the other has one."""
+    settings = dataclasses.replace(migrated_postgres, blob_url=bucket.url(tmp_path.name))
+    elsewhere = dataclasses.replace(settings, data_dir=tmp_path / "another machine")
+    count = settings.import_piece_lines + 2_000
+    async with open_house(settings) as house:
+        tester = HouseTester(house)
+        owner = await tester.owner()
+        await tester.product(owner)
+        taken = await imported(tester, owner, "\n".join(ids(count)).encode())
+        waiting = bucket.names(tmp_path.name)
+        await asyncio.to_thread(start_server, elsewhere, **KEYS)
+        row = await until(lambda: Import.filter(state=ImportState.FINISHED).first(), within_s=60)
+        await until(lambda: bucket.names(tmp_path.name) == [])
+
+    assert (taken["state"], taken["processed"], len(waiting)) == ("RUNNING", 0, 1)
+    assert (row.total, row.processed, row.added) == (count, count, count)
