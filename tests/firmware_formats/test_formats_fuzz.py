@@ -64,6 +64,18 @@ def test_a_damaged_file_is_read_or_refused_by_every_reader(shape: bytes, changes
     assert {answer(read, damaged) for read in READERS} <= REASONS | {None}
 
 
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if len(shape) < 2000])
+def test_a_file_cut_anywhere_is_refused_by_every_reader(shape: bytes) -> None:
+    for size in range(len(shape)):
+        assert all(answer(read, shape[:size]) in REASONS for read in READERS)
+
+
+@settings(max_examples=200, deadline=1000)
+@given(st.binary(max_size=40))
+def test_a_meta_conf_of_any_bytes_is_read_or_refused(content: bytes) -> None:
+    assert answer(fwup.read, images.zipped({"meta.conf": b'meta-version="' + content + b'"'})) in {None, "NOT_A_MODULE", "BAD_LENGTH"}
+
+
 @settings(max_examples=200, deadline=1000)
 @given(st.text(alphabet="abmeta-version=+(){},\"'#/*\\ \n", max_size=200))
 def test_any_meta_conf_is_read_or_refused(text: str) -> None:
