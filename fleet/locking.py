@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from auth.viewer import Viewer
 from billing.access import require_active
@@ -13,10 +14,11 @@ from fleet.auditing import Json, record
 from fleet.damage import require_sound
 from fleet.deciding import FirmwareRule, decide
 from fleet.fact_finding import facts_of
+from fleet.grouping import devices_in
 from fleet.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs
 from fleet.refusing import Rejected
 from fleet.telling import status
-from models.device import Device, DeviceGroup, DeviceState, GroupMembership
+from models.device import Device, DeviceGroup, DeviceState
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update, UpdateState
 from models.log import DeviceChange
 from models.organization import Organization
@@ -148,12 +150,8 @@ async def _named(device_ids: Sequence[str] | None, group: DeviceGroup | None) ->
     if (device_ids is None) == (group is None):
         raise InvalidInput("Give either deviceIds or group.", path=("deviceIds",))
     if group is not None:
-        below = await rows(
-            "SELECT id FROM device_group WHERE product_id = $1 AND (id = $2 OR substr(path, 1, length($3)) = $3)",
-            [group.product_id, group.id, f"{group.path}/"],  # type: ignore[attr-defined]  # a Tortoise column
-        )
-        members = await GroupMembership.filter(group_id__in=[row["id"] for row in below])
-        return sorted({member.device_id for member in members})  # type: ignore[attr-defined]  # a Tortoise column
+        found: list[Any] = await devices_in(group).values_list("device_id", flat=True)
+        return sorted(found)
     ids = device_ids or ()
     if not 1 <= len(ids) <= IDS_MAX:
         raise InvalidInput(f"Give 1 to {IDS_MAX} device ids in one call.", path=("deviceIds",))
