@@ -1,6 +1,7 @@
 """A device's coming and going: where it is placed, what it may, and what the log is told."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from models.account import User
 from models.device import Device, DeviceState, Presence
 from models.organization import BillingState, Organization
 from models.product import Product
+from realtime.presence import Leaving
 from tests.connected import ID, a_device, a_product, entries, online
 from tests.house import HouseTester
 
@@ -20,7 +22,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 async def hello(tester: HouseTester, product_id: int | None = 1094, version: int | None = 3, **more: Any) -> Connected | Refused:
     now = more.pop("now", NOW)
-    return await connecting.hello(Report(ID, product_id, version, **more), house=tester.house, now=now)
+    return (await connecting.hello([Report(ID, product_id, version, **more)], house=tester.house, now=now))[0]
 
 
 async def admitted(tester: HouseTester, *report: Any, **more: Any) -> Connected:
@@ -191,17 +193,17 @@ async def test_an_inactive_organization_does_not_keep_devices_out(tester: HouseT
 async def test_a_late_goodbye_of_an_older_session_is_nothing(tester: HouseTester, product: Product, monkeypatch: Any) -> None:
     went: list[str] = []
 
-    async def went_away(device_id: str) -> None:
-        went.append(device_id)
+    async def went_away(device_ids: Sequence[str]) -> None:
+        went.extend(device_ids)
 
     monkeypatch.setattr(updating, "went_away", went_away)
     await a_device(product)
     old, new = await admitted(tester), await admitted(tester)
 
-    await connecting.left(ID, old.epoch, now=NOW)
+    await connecting.left([Leaving(ID, old.epoch)], now=NOW)
     after_old = await online()
-    await connecting.left(ID, new.epoch, now=NOW)
-    await connecting.left(ID, new.epoch, now=NOW)
+    await connecting.left([Leaving(ID, new.epoch)], now=NOW)
+    await connecting.left([Leaving(ID, new.epoch)], now=NOW)
 
     assert after_old is True
     assert await online() is False
@@ -224,7 +226,7 @@ async def test_a_restart_is_told_only_of_devices_that_stay_away(tester: HouseTes
     await a_device(product)
     connected = await admitted(tester)
 
-    await connecting.left(ID, connected.epoch, now=NOW, grace_s=30)
+    await connecting.left([Leaving(ID, connected.epoch, 30)], now=NOW)
     told_early = await connecting.tell(NOW + timedelta(seconds=29))
     told = await connecting.tell(NOW + timedelta(seconds=31))
 

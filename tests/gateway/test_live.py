@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -173,7 +174,7 @@ async def test_a_newer_session_in_another_process_closes_the_one_here(tester: Ho
     async with serving(tester) as served:
         old = await served.connected(flash())
         other = _house_of(tester, "p2")
-        connected = await connecting.hello(Report(ID, 1094, 3), house=other, now=datetime.now(UTC))
+        (connected,) = await connecting.hello([Report(ID, 1094, 3)], house=other, now=datetime.now(UTC))
         await until(lambda: old.closed_with)
         await until(lambda: not served.gateway.connections)
 
@@ -213,8 +214,12 @@ class Updates:
         self.looks: list[tuple[bool, bool]] = []
         self.reports: list[tuple[Any, ...]] = []
         self.version = 4
+        monkeypatch.setattr(updating, "to_offer", self.to_offer)
         monkeypatch.setattr(updating, "next_offer", self.next_offer)
         monkeypatch.setattr(updating, "reported", self.reported)
+
+    async def to_offer(self, device_ids: Sequence[str], *, at_hello: Collection[str] = ()) -> list[str]:
+        return list(device_ids)
 
     async def next_offer(self, device_id: str, *, updates_enabled: bool, at_hello: bool = False, house: House) -> Offer | None:
         self.looks.append((updates_enabled, at_hello))
