@@ -138,15 +138,8 @@ class LiveFleet:
         connection = self._gateway.of_device.get(command.device_id) if self._gateway is not None else None
         if connection is None or connection.admission is None or connection.admission.epoch != command.epoch:
             await commands.answer(command.id, error="DEVICE_OFFLINE")
-        elif command.kind == "ping":
-            await commands.answer(command.id, value={"value": True})
         else:
-            asked = (
-                connection.read(command.name, command.timeout_s)
-                if command.kind == "read"
-                else connection.call(command.name, command.argument or "", command.timeout_s)
-            )
-            detached(self._answer(command, asked), name="answer a command")
+            detached(self._answer(command, _put(command, connection)), name="answer a command")
 
     def lost(self) -> None:
         """Others took this process for dead: its devices come back and are taken in anew."""
@@ -243,7 +236,7 @@ class LiveFleet:
     def _note(self, seat: Seat) -> None:
         """When it was last heard, a pong included."""
         connection = seat.connection
-        heard_at = max(connection.session.heard_at, connection.peer.heard_at if connection.peer is not None else 0.0)
+        heard_at = connection.wire.heard_at
         if heard_at > seat.heard_at:
             seat.heard_at = heard_at
             ago = timedelta(seconds=max(0.0, connection.loop.time() - heard_at))
@@ -266,6 +259,17 @@ class LiveFleet:
     def _listening(self) -> Post:
         assert self._post is not None
         return self._post
+
+
+def _put(command: Command, connection: Connection[Seat]) -> "asyncio.Future[Answer]":
+    """Put the question to the device."""
+    match command.kind:
+        case "ping":
+            return connection.ping(command.timeout_s)
+        case "read":
+            return connection.read(command.name, command.timeout_s)
+        case _:
+            return connection.call(command.name, command.argument or "", command.timeout_s)
 
 
 def _event_key(id: str | None) -> str | None:
