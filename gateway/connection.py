@@ -231,8 +231,13 @@ class Connection(Generic[A]):
         self._is_gone = True
         self._end()
         self.house.forget(self)
-        if self._under_way is None and self.admission is not None:
-            self.house.keep(self.loop.create_task(self._leave(self.admission)))
+        if self._under_way is None:
+            self._leave_soon()
+
+    def _leave_soon(self) -> None:
+        admission, self.admission = self.admission, None  # or the two keep each other alive until a full collection
+        if admission is not None:
+            self.house.keep(self.loop.create_task(self._leave(admission)))
 
     def _end(self) -> None:
         self._answer(self.session.lost())
@@ -270,8 +275,7 @@ class Connection(Generic[A]):
         await takes_time
         self._under_way = None
         if self._is_gone:
-            if self.admission is not None:
-                await self._leave(self.admission)
+            self._leave_soon()
             return
         self._act(rest)
         self._hold()

@@ -94,13 +94,15 @@ class Considering:
                 continue
             await self._room.acquire()
             is_paced = not self._soon
-            seats = _taken(self._soon, TOGETHER) or _taken(self._in_turn, 1)
-            if not seats:
-                self._room.release()
-                continue
-            detached(self._some(seats), name="consider devices")
+            self._begin(_taken(self._soon, TOGETHER) or _taken(self._in_turn, 1))
             if is_paced:
                 await asyncio.sleep(random.uniform(0, 2 / PACE_PER_S))
+
+    def _begin(self, seats: dict[Seat, bool]) -> None:
+        if seats:
+            detached(self._some(seats), name="consider devices")
+        else:
+            self._room.release()
 
     async def _some(self, seats: dict[Seat, bool]) -> None:
         try:

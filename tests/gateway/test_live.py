@@ -1,7 +1,9 @@
 """Devices that really connect, on both databases: proofs, placing, the newest session, and what the log makes them do."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -167,6 +169,19 @@ async def test_the_newest_session_wins_and_the_goodbye_of_the_older_changes_noth
         assert new.online.is_set()
         assert await online() is True
     assert [name for name, *_ in await entries("status")][:2] == ["FIRMWARE_CHANGED", "ONLINE"]
+
+
+async def test_a_device_that_has_gone_leaves_nothing_to_the_garbage_collector(tester: HouseTester, product: Product) -> None:
+    await a_device(product)
+    async with serving(tester) as served:
+        device = await served.connected(flash())
+        connection = weakref.ref(served.gateway.of_device[ID])
+        gc.disable()
+        try:
+            await served.stop(device)
+            await until(lambda: connection() is None)
+        finally:
+            gc.enable()
 
 
 async def test_a_newer_session_in_another_process_closes_the_one_here(tester: HouseTester, product: Product) -> None:
