@@ -201,16 +201,17 @@ class DeviceSocket(asyncio.Protocol):
 
     def _frame(self, data: bytes | bytearray, at: int) -> int | None:
         """Take the frame that begins at `at`; where it ends. None if it is not whole yet, or against the rules: then we have closed."""
-        if len(data) - at < 6:
+        if len(data) - at < 2:
             return None
         first, length, body = data[at], data[at + 1] & 0x7F, at + 6
-        if length == 126:
-            body, length = at + 8, int.from_bytes(data[at + 2 : at + 4], "big")
-        elif length == 127:
-            body, length = at + 14, int.from_bytes(data[at + 2 : at + 10], "big")
+        if length >= 126:
+            size = 2 if length == 126 else 8
+            body, length = body + size, int.from_bytes(data[at + 2 : at + 2 + size], "big")
         kind, is_final = first & 0x0F, bool(first & FINAL)
         if first & 0x70 or not data[at + 1] & 0x80 or (kind >= CLOSE and (length > 125 or not is_final)):
             self._refuse(PROTOCOL_ERROR, "not a frame of RFC 6455")
+            return None
+        if len(data) < body:
             return None
         if kind < CLOSE and length + sum(map(len, self._fragments or ())) > self._max_bytes:
             self._refuse(Closing.TOO_LARGE, f"a frame has at most {self._max_bytes} bytes")
