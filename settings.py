@@ -193,6 +193,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         event_data_max_bytes=_number(config, "EVENT_DATA_MAX", d.event_data_max_bytes),
         event_rate_per_s=_decimal(config, "EVENT_RATE", d.event_rate_per_s),
         event_burst=_number(config, "EVENT_BURST", d.event_burst),
+        device_connects_per_s=_decimal(config, "DEVICE_CONNECTS", d.device_connects_per_s),
         call_timeout_s=_decimal(config, "CALL_TIMEOUT", d.call_timeout_s),
         beat_s=_decimal(config, "BEAT", d.beat_s),
         dead_after_s=_decimal(config, "DEAD_AFTER", d.dead_after_s),

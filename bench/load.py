@@ -33,7 +33,7 @@ PRODUCT = 1094
 SEED = bytes(range(32))  # of the one key that all devices here have
 FIRST = 0xFACE << 32  # the id of the first device, as a number
 SOURCE = Path(__file__).parent / "devices.c"
-ANSWER_S = 170.0
+REST_S = 1.0  # over which a process is watched for having come to rest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,12 +127,12 @@ def server(settings: Settings, folder: Path, name: str = "server", **variables: 
 
 
 def settled(pid: int, *, within_s: float = 30.0) -> Used:
-    """What the process has used once it has come to rest: less than a tenth of a core for a second."""
+    """What the process has used once it has come to rest, with less than a tenth of a core."""
     deadline, before = time.monotonic() + within_s, Used.of(pid)
     while True:
-        time.sleep(1)
+        time.sleep(REST_S)
         after = Used.of(pid)
-        if after.cpu_s - before.cpu_s < 0.1 or time.monotonic() > deadline:
+        if after.cpu_s - before.cpu_s < 0.1 * REST_S or time.monotonic() > deadline:
             return after
         before = after
 
