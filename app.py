@@ -43,6 +43,7 @@ from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
 from transport.persisted import Persisted
+from transport.shared_rates import open_rates
 from transport.stripe_webhook import InProcess, StripeWebhook
 from worker import Worker
 
@@ -138,9 +139,11 @@ class App:
     @asynccontextmanager
     async def _opened(self, _: Starlette) -> AsyncIterator[dict[str, object]]:
         live = LiveFleet()
-        async with open_house(self._settings, live) as house, live.serving(house) as gateway:
+        async with open_house(self._settings, live) as house, live.serving(house) as gateway, open_rates(self._settings) as rates:
             self._house, self._gateway = house, gateway
-            self._graphql = GraphQLDoor(build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted)
+            self._graphql = GraphQLDoor(
+                build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted, rates=rates
+            )
             self._doors = Starlette(routes=self._routes(house, self._graphql))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
             async with Worker(house):
@@ -179,7 +182,7 @@ def _billing_routes(house: House) -> list[BaseRoute]:
 
 
 def _shaped(file: downloading.File) -> Download:
-    return Download(file.size, file.sha256, file.read_range, file.file_name)
+    return Download(file.size, file.sha256, file.read_range, file.file_name, file.location)
 
 
 async def _database() -> None:

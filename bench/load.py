@@ -19,11 +19,11 @@ from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.proofs import public_key_text
 from models.migrating import migrate
 from models.organization import Organization
 from models.product import Product
 from models.sql import copy_in
+from public_keys import public_half
 from settings import Settings
 from tests import servers
 from tests.house import open_house
@@ -116,7 +116,7 @@ async def _furnish(settings: Settings, devices: int) -> None:
     async with open_house(settings):
         team = await Organization.create(slug="bench", name="Bench", created_at=now)
         product = await Product.create(number=PRODUCT, organization=team, slug="p", name="P", platform="PHOTON", created_at=now)
-        key = public_key_text(Ed25519PrivateKey.from_private_bytes(SEED))
+        key = public_half(Ed25519PrivateKey.from_private_bytes(SEED))
         columns = ("device_id", "product_id", "created_at", "public_key")
         await copy_in("device", columns, [(device_id, product.id, now, key) for device_id in device_ids(devices)])
 

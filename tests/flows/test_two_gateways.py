@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from gateway import proofs
 from models.database import database
 from models.organization import Organization
 from models.product import Product
 from models.sql import execute_many, rows
+from public_keys import public_half
 from realtime import log
 from settings import Settings
 from tests.connected import until
@@ -36,7 +36,7 @@ async def servers(migrated_postgres: Settings, start_server: Start) -> AsyncIter
         team = await Organization.create(slug="acme", name="Acme", created_at=now)
         product = await Product.create(number=1094, organization=team, slug="p", name="P", platform="PHOTON", created_at=now)
         sql = "INSERT INTO device (device_id, product_id, created_at, public_key) VALUES ($1, $2, $3, $4)"
-        await execute_many(sql, [(id, product.id, now, proofs.public_key_text(KEY)) for id in IDS])
+        await execute_many(sql, [(id, product.id, now, public_half(KEY)) for id in IDS])
         yield start_server(settings), start_server(settings)
 
 
