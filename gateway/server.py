@@ -10,6 +10,7 @@ from gateway.session import Bucket, Limits, Session
 from settings import Settings
 
 DRAIN_STEPS: Final = 50
+LEAVING_S: Final = 0.5  # for the goodbyes of those that were reset at the end; what is not written by then, the lease writes
 RESTING_MAX: Final = 100_000  # rate buckets of devices that left with theirs not full
 
 
@@ -65,7 +66,7 @@ class Gateway(Generic[A]):
         for connection in list(self.connections):
             connection.drop(code, "restarting")
         if self._kept:
-            await asyncio.wait(self._kept, timeout=grace_s)
+            await asyncio.wait(self._kept, timeout=LEAVING_S)
 
     # ── what its connections tell it ──
     def settle(self, connection: Connection[A]) -> None:
