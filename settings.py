@@ -215,6 +215,7 @@ def _limits(config: Config, d: Settings) -> dict[str, Any]:
         "event_data_max_bytes": _number(config, "EVENT_DATA_MAX", d.event_data_max_bytes),
         "event_rate_per_s": _decimal(config, "EVENT_RATE", d.event_rate_per_s),
         "event_burst": _number(config, "EVENT_BURST", d.event_burst),
+        "device_connects_per_s": _decimal(config, "DEVICE_CONNECTS", d.device_connects_per_s),
         "call_timeout_s": _decimal(config, "CALL_TIMEOUT", d.call_timeout_s),
         "log_retention_s": _number(config, "LOG_RETENTION", d.log_retention_s),
         "log_max_rows": _number(config, "LOG_MAX_ROWS", d.log_max_rows),

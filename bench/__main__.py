@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-BENCHMARKS = {"import": "bench.importing"}
+BENCHMARKS = {"devices": "bench.devices", "import": "bench.importing", "ingest": "bench.ingest", "storm": "bench.storm"}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else ""

@@ -11,7 +11,6 @@ from fleet.claiming import hold, must_act_for, take
 from fleet.customer_accounts import as_customer, subject
 from fleet.telling import status
 from models.customer import ClaimCode, Customer
-from models.device import Device
 from models.log import DeviceChange
 from models.organization import Organization
 from models.product import Product
@@ -59,22 +58,21 @@ async def hold_bearer(code: str | None, now: datetime) -> ClaimCode | None:
     return found
 
 
-async def spend(code: ClaimCode, device: Device, *, address: str | None, now: datetime) -> list[NewEntry]:
+async def spend(code: ClaimCode, device_id: str, *, address: str | None, now: datetime) -> list[NewEntry]:
     """Make the held device the customer's, if it may be; what the log is to be told. In the transaction of the hello.
 
     Nobody is refused: a device whose code is spent, or which somebody owns, connects as ever.
     """
     customer: Any = code.customer
-    if not await _may_spend(code, now) or not await take(device.device_id, customer, now):
+    if not await _may_spend(code, now) or not await take(device_id, customer, now):
         return []
-    await ClaimCode.filter(digest=code.digest).update(spent_at=now, device_id=device.device_id)
+    await ClaimCode.filter(digest=code.digest).update(spent_at=now, device_id=device_id)
     if code.spends_activation:
         await Customer.filter(id=customer.id).update(activation_used_at=now)
     product = await Product.get(id=customer.product_id)
-    await device.refresh_from_db(fields=["owner_id", "claimed_at"])
     who, team = as_customer(customer, Viewer(address=address)), product.organization_id  # type: ignore[attr-defined]  # a Tortoise column
-    await record(who, "device.claimed", f"device:{device.device_id}", organization_id=team, customer=customer.username)
-    return [status(device.device_id, product.number, DeviceChange.CLAIMED, now)]
+    await record(who, "device.claimed", f"device:{device_id}", organization_id=team, customer=customer.username)
+    return [status(device_id, product.number, DeviceChange.CLAIMED, now)]
 
 
 async def _may_spend(code: ClaimCode, now: datetime) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from models.log import EntryKind
-from models.sql import rows
+from models.sql import rows, tuples
 from realtime.log import COLUMNS, Entry, Where, entry_of
 
 
@@ -57,7 +57,7 @@ async def page(
     if before is not None:
         where.add("position < {}", before)
     direction = "DESC" if backward else "ASC"
-    found = await rows(f"SELECT {COLUMNS} FROM log_entry WHERE {where} ORDER BY position {direction} LIMIT {int(limit)}", where.values)
+    found = await tuples(f"SELECT {COLUMNS} FROM log_entry WHERE {where} ORDER BY position {direction} LIMIT {int(limit)}", where.values)
     entries = [entry_of(row) for row in found]
     return entries[::-1] if backward else entries
 

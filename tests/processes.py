@@ -58,6 +58,7 @@ VARIABLES = {
     "event_data_max_bytes": "EVENT_DATA_MAX",
     "event_rate_per_s": "EVENT_RATE",
     "event_burst": "EVENT_BURST",
+    "device_connects_per_s": "DEVICE_CONNECTS",
     "call_timeout_s": "CALL_TIMEOUT",
     "beat_s": "BEAT",
     "dead_after_s": "DEAD_AFTER",

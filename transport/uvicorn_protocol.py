@@ -5,12 +5,12 @@ import logging
 from typing import Any, cast
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
 
 from gateway.peer import PeerProtocol
+from gateway.socket import DevicesBesideHttp
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class FiniteWebSocket(PeerProtocol):
         super().connection_lost(exc)
 
 
-class FiniteHttp(HttpToolsProtocol):
+class FiniteHttp(DevicesBesideHttp):
     """HTTP whose heads, bodies and readers have a time: a head comes within 15 s, a body at 1 KiB/s, an answer is read on."""
 
     def __init__(
