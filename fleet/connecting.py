@@ -44,6 +44,7 @@ class Report:
     functions: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     address: str | None = None
+    claim_code: str | None = None
     new_key: str | None = None
     vouched_by: int | None = None
 
