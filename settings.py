@@ -87,6 +87,7 @@ class Settings:
     sockets_per_viewer: int = 100
     rate_window_s: float = 300.0
     operations_per_socket: int = 100
+    stalled_reader_s: float = 30.0  # a socket that does not take what is sent to it for so long is closed with 1013
     request_timeout_s: float = 10.0
     upload_timeout_s: float = 300.0  # an operation that carries files
 
@@ -187,6 +188,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         billing_return_urls=_list(config, "BILLING_RETURN_URLS"),
         max_organizations_per_user=_number(config, "MAX_ORGANIZATIONS_PER_USER", d.max_organizations_per_user),
         rate_limits=_switch(config, "RATE_LIMITS", d.rate_limits),
+        stalled_reader_s=_decimal(config, "STALLED_READER", d.stalled_reader_s),
         firmware_max_bytes=_number(config, "FIRMWARE_MAX_BYTES", d.firmware_max_bytes),
         upload_max_bytes=_number(config, "UPLOAD_MAX_BYTES", d.upload_max_bytes),
         keep_alive_s=_decimal(config, "KEEP_ALIVE", d.keep_alive_s),
