@@ -156,8 +156,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings; Raises SettingsRefused with a sentence an operator can act on."""
     config = Config(environ=os.environ if environment is None else environment)
     d = Settings()
-    host = config("HOST", default=d.host)
-    port = _number(config, "PORT", d.port)
+    host, port = config("HOST", default=d.host), _number(config, "PORT", d.port)
     data_dir = Path(config("FLOTILLA_DATA_DIR", default=str(d.data_dir))).absolute()
     settings = Settings(
         host=host,
