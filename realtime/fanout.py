@@ -283,7 +283,8 @@ class Stream:
         return []
 
     def _any(self) -> Follower | None:
-        return next((follower for lane in (*self._lanes.values(), self._early) for follower in lane), None)
+        in_lanes = (follower for lane in self._lanes.values() for follower in lane)
+        return next(in_lanes, None) or next(iter(self._early), None)
 
     # ── writing ──
     def _flush(self) -> None:

@@ -19,7 +19,7 @@ from transport import metrics
 from transport.context import OperationContext
 from transport.documents import Documents, NotBegun, Prepared, Subscribed
 from transport.gate import EVENT_STREAM, Asked
-from transport.masking import Answer, Masking
+from transport.masking import Masking
 from transport.sharing import Likeness
 from transport.sockets import Sockets
 from transport.subscription import Refused, Subscription, encoded, payload_of
@@ -39,12 +39,12 @@ def event(payload: bytes, cursor: str | None) -> bytes:
     return b"event: next\n" + name + b"data: " + payload + b"\n\n"
 
 
-def whole(payload: Answer) -> bytes:
+def whole(payload: Mapping[str, object]) -> bytes:
     """The stream of an operation with one result."""
     return event(encoded(payload), _cursor(payload)) + COMPLETE
 
 
-def _cursor(payload: Answer) -> str | None:
+def _cursor(payload: Mapping[str, object]) -> str | None:
     data = payload.get("data")
     messages = list(data.values()) if isinstance(data, dict) else []
     cursor = messages[0].get("cursor") if len(messages) == 1 and isinstance(messages[0], dict) else None

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from graphql import (
+    SKIP,
     FieldNode,
     GraphQLNamedType,
     GraphQLSchema,
@@ -56,13 +57,14 @@ class _Seen(Visitor):
     def enter_field(self, node: FieldNode, *_: Any) -> None:
         parent = self.types.get_parent_type()
         if parent is self._root:
-            given = {argument.name.value: argument.value for argument in node.arguments or ()}
-            self.places |= {given[name].name.value for name in PLACES if isinstance(given.get(name), VariableNode)}  # type: ignore[union-attr]
+            for argument in node.arguments or ():
+                if argument.name.value in PLACES and isinstance(argument.value, VariableNode):
+                    self.places.add(argument.value.name.value)
         elif parent is None or parent.name not in self._of_the_log:
             self.looks = True
 
     def enter_variable_definition(self, node: VariableDefinitionNode, *_: Any) -> VisitorAction:
-        return False  # a variable declared is not used yet
+        return SKIP  # a variable declared is not used yet
 
     def enter_variable(self, node: VariableNode, *_: Any) -> None:
         self.used[node.name.value] += 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import aclosing
 
 from realtime.cursor import Cursor, Gap
@@ -137,5 +137,5 @@ class Subscription:
         return Item(message.cursor, encoded(await payload_of(self._subscribed, message, self._masking)))
 
 
-def encoded(payload: Answer) -> bytes:
+def encoded(payload: Mapping[str, object]) -> bytes:
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()

@@ -170,7 +170,6 @@ class Conversation:
         if self._sending:
             self._sending.cancel()
             tasks.add(self._sending)
-        tasks.discard(asyncio.current_task())  # type: ignore[arg-type]  # of another type, and therefore not among them
         if tasks:
             await asyncio.wait(tasks, timeout=END_S)
         self._operations.clear()
