@@ -33,6 +33,12 @@ async def _ask(ask: Callable[[], Awaitable[Found]]) -> Found:
     return await ask()
 
 
+def named(viewer: Viewer) -> str:
+    """Whoever asks, by whichever token they do."""
+    row = viewer.user or viewer.api_user or viewer.customer
+    return f"{viewer.kind.lower()}:{row.pk if row else ''}"
+
+
 def standing(viewer: Viewer) -> Hashable:
     """Everything of a viewer that an answer to them may depend on; who stands alike is answered alike.
 

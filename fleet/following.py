@@ -13,7 +13,7 @@ from auth.viewer import Viewer, ViewerKind
 from billing.access import require_active_for
 from errors import BadRequest, NotFound, Unauthenticated
 from fleet import scope
-from fleet.authority import standing
+from fleet.authority import named, standing
 from fleet.house import House
 from fleet.placing import number_of
 from fleet.reaching import require
@@ -28,6 +28,7 @@ from realtime.dispatcher import AGAIN_S, Filter, Reader, Topic
 from realtime.fanout import PIECE, RECHECK_S, Level
 from realtime.history import Selection
 from realtime.log import FAILURES, Entry
+from realtime.named import Held, Name
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +62,28 @@ class Authority:
 class Following:
     """One viewer's way along the log. `viewer` is whoever follows, as of less than a second ago."""
 
-    def __init__(self, followed: Followed, authority: Authority, begin: Cursor | Gap, group: DeviceGroup | None, house: House) -> None:
+    def __init__(
+        self,
+        followed: Followed,
+        authority: Authority,
+        begin: Cursor | Gap,
+        group: DeviceGroup | None,
+        house: House,
+        held: Held | None = None,
+    ) -> None:
         self.followed = followed
+        self.held = held  # where how far it was delivered is remembered, if it has a name
         self.begin = begin
         self.only = Filter(kinds=followed.kinds, name_prefix=followed.name_prefix)
         self._authority = authority
         self._group = group
         self._house = house
         self._checked_at = asyncio.get_running_loop().time()
+
+    async def release(self) -> None:
+        """Nobody follows any more."""
+        if self.held is not None:
+            await self._house.named_streams.release(self.held)
 
     @property
     def viewer(self) -> Viewer:
@@ -206,8 +221,10 @@ def _is_flap(entry: Entry) -> bool:
     return entry.kind == EntryKind.STATUS and entry.name in (DeviceChange.ONLINE, DeviceChange.OFFLINE)
 
 
-async def follow(followed: Followed, *, after: str | None, house: House, by: Viewer) -> Following:
-    """Begin to follow: from now on, or from behind the cursor `after`, with nothing lost or repeated in between.
+async def follow(followed: Followed, *, after: str | None, stream: str | None = None, house: House, by: Viewer) -> Following:
+    """Begin to follow: from behind the cursor `after`, or from where the named `stream` was left, or from now on.
+
+    Nothing is lost or repeated in between.
 
     Raises NotFound for a stranger's product, device or group; InvalidInput for what is no cursor, or another product's.
     Source: reliability, "What a subscriber and a device are promised".
@@ -220,8 +237,14 @@ async def follow(followed: Followed, *, after: str | None, house: House, by: Vie
     group = None
     if followed.group is not None:
         group = await scope.group(await scope.product(by, number), followed.group)
+    held = None
+    if stream is not None:
+        held = await house.named_streams.take(Name(named(by), number, followed.kinds[0], stream))
+        after = after or held.cursor
     begin = await log.head(number) if after is None else await _place(after, number)
-    return Following(followed, Authority(by, number), begin, group, house)
+    if held is not None and isinstance(begin, Cursor):
+        await house.named_streams.begin(held, begin)
+    return Following(followed, Authority(by, number), begin, group, house, held)
 
 
 async def selection(

@@ -16,6 +16,7 @@ from models.transaction import detached
 from realtime.cursor import Cursor, Gap
 from realtime.dispatcher import AGAIN_S, Dispatcher, Filter, Topic
 from realtime.log import FAILURES, Entry
+from realtime.named import Held
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,15 @@ class Source(ABC):
     @abstractmethod
     async def messages(self, entries: Sequence[Entry]) -> Sequence[Message]:
         """What the viewer is shown of these."""
+
+    @property
+    @abstractmethod
+    def named(self) -> Held | None:
+        """Where how far it was delivered is remembered; None if it has no name."""
+
+    @abstractmethod
+    async def release(self) -> None:
+        """Its subscriber has gone."""
 
     @abstractmethod
     def before_message(self) -> None:

@@ -22,6 +22,7 @@ from realtime.dispatcher import AGAIN_S, Filter, Topic
 from realtime.fanout import Level, Message, Source
 from realtime.history import Selection
 from realtime.log import FAILURES, Entry
+from realtime.named import Held
 from resolvers.context import Context
 from resolvers.paging import Page, Slice, given, shape
 
@@ -80,6 +81,13 @@ class LiveStream(Source, Generic[Told]):
     def renew(self, authority: Authority) -> None:
         self._following.renew(authority)
 
+    @property
+    def named(self) -> Held | None:
+        return self._following.held
+
+    async def release(self) -> None:
+        await self._following.release()
+
     def before_message(self) -> None:
         self._context.renew(self._following.viewer)
 
@@ -116,17 +124,24 @@ async def events(
     group: str | None = None,
     name_prefix: str | None = None,
     after: str | None = None,
+    stream: str | None = None,
 ) -> LiveStream[EventMessage]:
     followed = Followed("event.read", (EntryKind.EVENT,), product_id, device_id, group, name_prefix or "")
-    found = await following.follow(followed, after=after, house=context.house, by=context.viewer)
+    found = await following.follow(followed, after=after, stream=stream, house=context.house, by=context.viewer)
     return LiveStream(context, found, _event_messages)
 
 
 async def device_status(
-    context: Context, *, product_id: int | None = None, device_id: str | None = None, group: str | None = None, after: str | None = None
+    context: Context,
+    *,
+    product_id: int | None = None,
+    device_id: str | None = None,
+    group: str | None = None,
+    after: str | None = None,
+    stream: str | None = None,
 ) -> LiveStream[DeviceStatusMessage]:
     followed = Followed("device.read", (EntryKind.STATUS,), product_id, device_id, group)
-    found = await following.follow(followed, after=after, house=context.house, by=context.viewer)
+    found = await following.follow(followed, after=after, stream=stream, house=context.house, by=context.viewer)
     return LiveStream(context, found, _status_messages)
 
 

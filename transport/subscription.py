@@ -5,6 +5,7 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import aclosing
 
+from models.transaction import detached
 from realtime.cursor import Cursor, Gap
 from realtime.fanout import Fanout, Item, Level, Message, Source, Stream
 from realtime.log import Entry
@@ -66,7 +67,9 @@ class Subscription:
 
     async def run(self) -> None:
         """Until the source ends. Raises what ends the subscription: Refused, or a CallerError once the viewer may no longer follow."""
-        is_slow = False
+        is_slow, named = False, self.source.named
+        if named is not None:
+            named.watch(lambda: self.sent, self.wire.mark, self._end_with)
         try:
             while await self._at_own_pace(is_slow):
                 await self._sent_away.wait()
@@ -76,12 +79,16 @@ class Subscription:
                     raise self._error
         finally:
             self.leave()
+            if named is not None:
+                await asyncio.shield(detached(self.source.release(), name="release of a named stream"))
 
     async def _at_own_pace(self, is_slow: bool) -> bool:
         """Read alone until a stream takes it in; False at the end of everything."""
         async with aclosing(self.source.read(self._begin, is_slow=is_slow)) as parts:
             async for part in parts:
                 await self.wire.drained()
+                if self._error:
+                    raise self._error
                 if not isinstance(part, Level):
                     await self._tell(part)
                 elif self._join(part.position):
@@ -122,11 +129,14 @@ class Subscription:
         return [await self._item(message) for message in await self.source.messages(entries)]
 
     @property
-    def delivered(self) -> Cursor | None:
-        """The cursor of the last message the system has taken; None while some still wait here."""
-        if not self.wire.is_empty:
-            return None
+    def sent(self) -> Cursor | None:
+        """The cursor of the last message written to the wire."""
         return self.last if self._stream is None else self._newest(self._stream)
+
+    def _end_with(self, error: Exception) -> None:
+        """Wherever it is: in a stream, or at its own pace."""
+        self._error = error
+        self._sent_away.set()
 
     def _newest(self, stream: Stream) -> Cursor | None:
         known = [cursor for cursor in (self.last, stream.last) if cursor is not None]

@@ -43,6 +43,8 @@ class FiniteWebSocket(PeerProtocol):
         self._stalled: asyncio.TimerHandle | None = None
         self._leaving: asyncio.TimerHandle | None = None
         self.on_full: Callable[[], None] = _nothing
+        self._pings = self._pongs = 0  # one is under way at a time, so the newest pong answers the newest ping
+        self._is_ping_due = False
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -61,12 +63,30 @@ class FiniteWebSocket(PeerProtocol):
     def is_full(self) -> bool:
         return not self.writable.is_set()
 
-    @property
-    def is_empty(self) -> bool:
-        return self.transport.get_write_buffer_size() == 0
-
     async def drained(self) -> None:
         await self.writable.wait()
+
+    def mark(self) -> Callable[[], bool]:
+        """Answered by the pong to a ping sent behind all that was written: a peer answers in order, through every proxy between."""
+        wanted = self._pings + 1
+        self._is_ping_due = True
+        if self.ping_timer is not None and self.pong_timer is None:
+            self.ping_timer.cancel()
+            self.send_keepalive_ping()
+        return lambda: self._pongs >= wanted
+
+    def send_keepalive_ping(self) -> None:
+        self._pings += 1
+        self._is_ping_due = False
+        super().send_keepalive_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        super().handle_pong(event)
+        if self.pending_ping_payload is None:
+            self._pongs = self._pings
+            if self._is_ping_due and self.ping_timer is not None:
+                self.ping_timer.cancel()
+                self.send_keepalive_ping()
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= FRAGMENTS_MAX:

@@ -29,10 +29,9 @@ class Frames(Protocol):
     @property
     def is_full(self) -> bool: ...
 
-    @property
-    def is_empty(self) -> bool: ...
-
     async def drained(self) -> None: ...
+
+    def mark(self) -> Callable[[], bool]: ...
 
 
 class Wire(Protocol):
@@ -46,16 +45,15 @@ class Wire(Protocol):
     @property
     def is_full(self) -> bool: ...
 
-    @property
-    def is_empty(self) -> bool:
-        """Everything has been handed to the system."""
-
     def write(self, text: bytes) -> None: ...
 
     def lane(self, ident: bytes) -> Lane: ...
 
     async def drained(self) -> None:
         """Wait while it is full."""
+
+    def mark(self) -> Callable[[], bool]:
+        """A question to be asked later: has the peer what was written until now? As far as this side can know."""
 
 
 class Written(Protocol):
@@ -130,10 +128,6 @@ class RawWire:
     def is_full(self) -> bool:
         return self._frames.is_full
 
-    @property
-    def is_empty(self) -> bool:
-        return self._frames.is_empty
-
     def write(self, text: bytes) -> None:
         with suppress(RuntimeError):  # as above
             self.write_frames(frame_head(len(text)) + text)
@@ -143,6 +137,9 @@ class RawWire:
 
     async def drained(self) -> None:
         await self._frames.drained()
+
+    def mark(self) -> Callable[[], bool]:
+        return self._frames.mark()
 
 
 class QueuedWire:
@@ -159,6 +156,7 @@ class QueuedWire:
         self._room = asyncio.Event()
         self._room.set()
         self._is_sending = False
+        self._sent = 0  # chunks the server has taken
 
     @property
     def is_full(self) -> bool:
@@ -182,6 +180,11 @@ class QueuedWire:
     async def drained(self) -> None:
         await self._room.wait()
 
+    def mark(self) -> Callable[[], bool]:
+        """Here it is known only that the server has taken it."""
+        wanted = self._sent + len(self._waiting) + self._is_sending
+        return lambda: self._sent >= wanted
+
     async def run(self) -> None:
         while True:
             await self._some.wait()
@@ -191,6 +194,7 @@ class QueuedWire:
                 async with asyncio.timeout(self._stalled_s):
                     await self._send(text)
                 self._is_sending = False
+                self._sent += 1
                 self._size -= len(text)
                 if self._size <= FULL_BYTES // 4:
                     self._room.set()

@@ -33,7 +33,10 @@ class Sink:
     def is_full(self) -> bool:
         return not self._room.is_set()
 
-    is_empty = True
+    def mark(self):
+        return lambda: self.has_acknowledged
+
+    has_acknowledged = True
 
     def fill(self) -> None:
         self._room.clear()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -19,6 +20,8 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.live import LiveFleet
 from gateway.peer import PeerProtocol
+from models.log import NamedStream
+from realtime import log, named
 from realtime.fanout import Fanout
 from realtime.log import NewEntry
 from resolvers.context import context_for
@@ -57,8 +60,7 @@ class Served:
         now, first = datetime.now(UTC), self.counted
         self.counted += count
         entries = [NewEntry(PRODUCT, "event", f"n{number}", now, ID, "x" * size) for number in range(first, first + count)]
-        for entry in entries:
-            await self.tester.house.flusher.publish(entry)
+        await asyncio.gather(*(self.tester.house.flusher.publish(entry) for entry in entries))
 
     async def subscribe(self, *ids: str) -> ClientConnection:
         peer = await connect(f"ws://127.0.0.1:{self.port}/graphql", subprotocols=["graphql-transport-ws"], compression=None, max_size=None)  # type: ignore[list-item]
@@ -235,12 +237,12 @@ async def test_a_reader_that_stalls_is_gone_in_its_time_with_bounded_memory_and_
 
 
 async def test_a_slow_reader_that_still_reads_learns_that_it_was_too_slow(house):
-    async with serving(house, finite_websocket(1.5)) as served:
+    async with serving(house, finite_websocket(3.0)) as served:
         peer = await served.subscribe("1")
         await served.shared(1)
         peer.transport.pause_reading()
         await served.publish(1000, 16_000)
-        await until(lambda: len(served.door.sockets) == 0, within_s=4)
+        await until(lambda: len(served.door.sockets) == 0, within_s=6)
         peer.transport.resume_reading()
         with pytest.raises(ConnectionClosed) as closed:
             while True:
@@ -290,3 +292,53 @@ async def test_sigterm_ends_the_server_in_time_while_20_followers_of_a_stream_re
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
         for peer in peers:
             peer.close()
+
+
+@PROTOCOLS
+async def test_a_named_stream_is_remembered_as_far_as_the_peer_has_answered(house, protocol, monkeypatch):
+    """With our protocol a ping goes out behind the messages, and its pong is the proof."""
+    monkeypatch.setattr(named, "KEEP_S", 0.05)
+    query = 'subscription ($p: Int!) { events(productId: $p, stream: "mine") { cursor event { name } } }'
+    async with serving(house, protocol) as served:
+        for first, count in ((0, 3), (3, 2)):
+            peer = await served.subscribe()
+            await peer.send(json.dumps({"type": "subscribe", "id": "1", "payload": {"query": query, "variables": {"p": PRODUCT}}}))
+            await served.shared(1)
+            await served.publish(count)
+            assert await heard(peer, count) == [("1", f"n{number}") for number in range(first, first + count)]
+            end = str(await log.head(PRODUCT))
+
+            async def is_stored(end: str = end) -> bool:
+                return (await NamedStream.get()).cursor == end
+
+            await until(is_stored)
+            await peer.close()
+            await until(lambda: len(served.fanout) == 0)
+
+
+async def test_server_sent_events_share_the_stream_with_sockets_and_name_theirs(house):
+    async with serving(house, finite_websocket(30.0)) as served:
+        socket_ = await served.subscribe("1")
+        await served.shared(1)
+        headers = {"accept": "text/event-stream", "authorization": f"Bearer {served.token}"}
+        body = {"query": QUERY, "variables": {"p": PRODUCT}}
+        async with (
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}", timeout=20) as client,
+            client.stream("POST", "/graphql", json=body, headers=headers) as response,
+        ):
+            await served.shared(2)
+            await served.publish(2)
+            lines = response.aiter_lines()
+            found = []
+            async with asyncio.timeout(5):
+                while len(found) < 2:
+                    line = await anext(lines)
+                    if line.startswith("id: "):
+                        data = json.loads((await anext(lines)).removeprefix("data: "))["data"]["events"]
+                        assert data["cursor"] == line.removeprefix("id: ")
+                        found.append(data["event"]["name"])
+
+        assert found == ["n0", "n1"]
+        assert await heard(socket_, 2) == [("1", "n0"), ("1", "n1")]
+        await socket_.close()
+        await until(lambda: len(served.fanout) == 0)
