@@ -181,6 +181,8 @@ class Stream:
         self._items: list[Item] = []  # prepared, not written yet
         self._size = 0  # bytes of them
         self._through = position  # with them written, everything up to here has been handed on
+        self._is_writing = False
+        self._full: list[Follower] = []  # to go after the write
         self._timer: asyncio.TimerHandle | None = None
         self._write_at = 0.0  # the earliest time of the next write
         self._loop = asyncio.get_running_loop()
@@ -213,6 +215,13 @@ class Stream:
         if not self._lanes and not self._early:
             self._end()
         return place
+
+    def let_go(self, follower: Follower) -> None:
+        """Its socket is full: it goes on by itself."""
+        if self._is_writing:
+            self._full.append(follower)
+        else:
+            self._send_away([follower])
 
     def _followers(self) -> list[Follower]:
         return [follower for lane in self._lanes.values() for follower in lane] + list(self._early)
@@ -269,12 +278,14 @@ class Stream:
     async def _hand_on(self, entries: Sequence[Entry]) -> None:
         if self._loop.time() - self._checked_at >= RECHECK_S:
             await self.check()
-        items = await self._prepared(entries)
+        for item in await self._prepared(entries):
+            self._items.append(item)
+            self._size += len(item.payload)
+            self._through = item.cursor.position
+            if self._size >= FLUSH_BYTES:  # here, so that no socket gets much more than it can take before it is known to be full
+                self._flush()
         self._through = entries[-1].position
-        self._items += items
-        self._size += sum(len(item.payload) for item in items)
-        now = self._loop.time()
-        if (self._timer is None and now >= self._write_at) or self._size >= FLUSH_BYTES or not self._items:
+        if not self._items or (self._timer is None and self._loop.time() >= self._write_at):
             self._flush()
         elif self._timer is None:
             self._timer = self._loop.call_at(self._write_at, self._flush)
@@ -298,7 +309,7 @@ class Stream:
 
     # ── writing ──
     def _flush(self) -> None:
-        """Write what was collected. Nobody leaves meanwhile: a socket that fills up sends its followers out afterwards."""
+        """Write what was collected. Whose socket fills up meanwhile has had all of it, and goes afterwards."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -306,10 +317,14 @@ class Stream:
         if items:
             self._write_at = self._loop.time() + self._fanout.tick_s
             self.last = items[-1].cursor
+            self._is_writing = True
             for lane, followers in self._lanes.items():
                 lane.write(followers, items)
         self.position = max(self.position, self._through)
         self._let_in(items)
+        self._is_writing = False
+        full, self._full = self._full, []
+        self._send_away(full)
 
     def _let_in(self, items: Sequence[Item]) -> None:
         """Those who came early: give them what they have not had; they are level once the stream has come to where they were."""

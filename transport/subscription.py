@@ -110,7 +110,8 @@ class Subscription:
 
     def full(self) -> None:
         """The wire is: it goes on at the pace at which its client reads."""
-        self._sent_away.set()
+        if self._stream is not None:
+            self._stream.let_go(self)
 
     def leave(self) -> None:
         """Nothing more is written to it after this, unless it goes on by itself."""
