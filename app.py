@@ -44,6 +44,7 @@ from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
 from transport.persisted import Persisted
+from transport.shared_rates import open_rates
 from transport.stripe_webhook import InProcess, StripeWebhook
 from worker import Worker
 
@@ -142,11 +143,18 @@ class App:
         async with (
             open_house(self._settings, live) as house,
             live.serving(house) as gateway,
+            open_rates(self._settings) as rates,
             Fanout(house.dispatcher) as fanout,
         ):
             self._house, self._gateway = house, gateway
             self._graphql = GraphQLDoor(
-                build_schema(), self._context, self._settings, persisted=self._persisted, fanout=fanout, of_the_log=OF_THE_LOG
+                build_schema(),
+                self._context,
+                self._settings,
+                persisted=self._persisted,
+                rates=rates,
+                fanout=fanout,
+                of_the_log=OF_THE_LOG,
             )
             self._doors = Starlette(routes=self._routes(house, self._graphql, gateway))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))

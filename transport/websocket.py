@@ -19,7 +19,7 @@ from transport.context import ContextFor, OperationContext
 from transport.documents import Documents, NotBegun, Prepared, Subscribed
 from transport.gate import Asked
 from transport.masking import Answer, Masking
-from transport.rates import Allowance, address_key
+from transport.rates import address_key
 from transport.sharing import Likeness
 from transport.sockets import NOT_ALLOWED, Sockets
 from transport.subscription import Refused, Subscription, encoded, payload_of
@@ -58,9 +58,9 @@ class Door(Protocol):
     @property
     def deadline_s(self) -> float: ...
 
-    async def take(self, host: str | None) -> Allowance | None: ...
+    async def admit(self, host: str | None) -> None: ...
 
-    async def prepare(self, asked: Asked, context: OperationContext, allowance: Allowance | None) -> tuple[Asked, Prepared]: ...
+    async def prepare(self, asked: Asked, context: OperationContext, host: str | None) -> tuple[Asked, Prepared]: ...
 
     def alike(self, asked: Asked, prepared: Prepared) -> Likeness: ...
 
@@ -322,9 +322,9 @@ class Conversation:
 
     async def _run(self, operation: Operation) -> None:
         door = self.door
-        allowance = await door.take(self._host)
+        await door.admit(self._host)
         context = await door.context_for(self.connection, self._authorization)
-        asked, prepared = await door.prepare(operation.asked, context, allowance)
+        asked, prepared = await door.prepare(operation.asked, context, self._host)
         metrics.OPERATIONS.labels("socket", prepared.operation.operation.value).inc()
         if prepared.is_subscription:
             await self._follow(operation, asked, prepared, await door.documents.subscribe(asked, prepared, context))
