@@ -33,11 +33,13 @@ from models.migrating import migrate
 from models.one_process import only_process
 from realtime.commands import Commands
 from realtime.dispatcher import Dispatcher
+from realtime.fanout import Fanout
 from realtime.flusher import Flusher
 from realtime.lease import Lease
 from realtime.wakeup import open_wakeup
 from resolvers.context import Context, context_for
 from schema.build import build_schema
+from schema.event import OF_THE_LOG
 from settings import Settings
 from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
@@ -139,10 +141,21 @@ class App:
     @asynccontextmanager
     async def _opened(self, _: Starlette) -> AsyncIterator[dict[str, object]]:
         live = LiveFleet()
-        async with open_house(self._settings, live) as house, live.serving(house) as gateway, open_rates(self._settings) as rates:
+        async with (
+            open_house(self._settings, live) as house,
+            live.serving(house) as gateway,
+            open_rates(self._settings) as rates,
+            Fanout(house.dispatcher) as fanout,
+        ):
             self._house, self._gateway = house, gateway
             self._graphql = GraphQLDoor(
-                build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted, rates=rates
+                build_schema(),
+                self._context,
+                self._settings,
+                persisted=self._persisted,
+                rates=rates,
+                fanout=fanout,
+                of_the_log=OF_THE_LOG,
             )
             self._doors = Starlette(routes=self._routes(house, self._graphql))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))

@@ -94,6 +94,7 @@ class Settings:
     sockets_per_viewer: int = 100
     rate_window_s: float = 300.0
     operations_per_socket: int = 100
+    stalled_reader_s: float = 30.0  # a socket that does not take what is sent to it for so long is closed with 1013
     request_timeout_s: float = 10.0
     upload_timeout_s: float = 300.0  # an operation that carries files
 
@@ -210,6 +211,7 @@ def _limits(config: Config, d: Settings) -> dict[str, Any]:
         "rate_limits": _switch(config, "RATE_LIMITS", d.rate_limits),
         "requests_per_window": _number(config, "REQUESTS_PER_WINDOW", d.requests_per_window),
         "cost_per_window": _number(config, "COST_PER_WINDOW", d.cost_per_window),
+        "stalled_reader_s": _decimal(config, "STALLED_READER", d.stalled_reader_s),
         "firmware_max_bytes": _number(config, "FIRMWARE_MAX_BYTES", d.firmware_max_bytes),
         "upload_max_bytes": _number(config, "UPLOAD_MAX_BYTES", d.upload_max_bytes),
         "event_data_max_bytes": _number(config, "EVENT_DATA_MAX", d.event_data_max_bytes),

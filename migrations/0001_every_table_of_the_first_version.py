@@ -114,6 +114,21 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="NamedStream",
+            fields=[
+                ("id", fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                ("owner", fields.CharField(max_length=40)),
+                ("product_number", fields.IntField()),
+                ("kind", fields.CharField(max_length=8)),
+                ("name", fields.CharField(max_length=64)),
+                ("cursor", fields.CharField(null=True, max_length=27)),
+                ("holder", fields.CharField(max_length=16)),
+                ("used_at", fields.DatetimeField(db_index=True, auto_now=False, auto_now_add=False)),
+            ],
+            options={"table": "named_stream", "app": "models", "unique_together": (("owner", "product_number", "kind", "name"),)},
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="Organization",
             fields=[
                 ("id", fields.IntField(generated=True, primary_key=True, unique=True, db_index=True)),

@@ -82,16 +82,22 @@ class Dispatcher:
 
         An `after` that a client gave must have passed log.check_cursor(). Close the reader, or use it as a context manager.
         """
-        assert topics
-        reader = Reader(self, topics, only or Filter())
-        for name in topics:
-            self._topics.setdefault(name, _Topic(self.position)).readers.add(reader)
+        reader = self.read_on(*topics, after=after or 0, only=only)
         try:
-            # Not our own last position: it may lag behind what the caller has already seen in the database.
-            reader.position = (await log.head()).position if after is None else after
+            if after is None:  # not our own last position: it may lag behind what the caller has already seen in the database
+                reader.position = (await log.head()).position
         except BaseException:
             reader.close()
             raise
+        return reader
+
+    def read_on(self, *topics: Topic, after: int, only: Filter | None = None) -> "Reader":
+        """A reader that goes on behind a position another one has reached."""
+        assert topics
+        reader = Reader(self, topics, only or Filter())
+        reader.position = after
+        for name in topics:
+            self._topics.setdefault(name, _Topic(self.position)).readers.add(reader)
         return reader
 
     @property
@@ -229,14 +235,21 @@ class Reader:
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
     async def __aiter__(self) -> AsyncIterator[list[Entry] | Gap]:
         while (found := await self.next()) is not None:
             yield found
 
-    async def next(self) -> list[Entry] | Gap | None:
+    async def next(self, *, wait: bool = True) -> list[Entry] | Gap | None:
         """The next entries in order, one to 500 of them; or a gap, after which it goes on; None once it is closed.
 
-        A database that does not answer is asked again until it does.
+        Without `wait` no entries at all where nothing in memory is left to read. A database that does not answer is asked again until
+        it does.
         """
         while not self._closed:
             self.woken.clear()
@@ -249,6 +262,8 @@ class Reader:
             else:
                 found = self._from_memory()
                 if self.position == before:
+                    if not wait:
+                        return []
                     await self.woken.wait()
             if found:
                 return found

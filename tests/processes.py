@@ -52,6 +52,7 @@ VARIABLES = {
     "rate_limits": "RATE_LIMITS",
     "requests_per_window": "REQUESTS_PER_WINDOW",
     "cost_per_window": "COST_PER_WINDOW",
+    "stalled_reader_s": "STALLED_READER",
     "firmware_max_bytes": "FIRMWARE_MAX_BYTES",
     "upload_max_bytes": "UPLOAD_MAX_BYTES",
     "keep_alive_s": "KEEP_ALIVE",
