@@ -54,7 +54,9 @@ class Bench:
 
 FANOUT = Bench("fanout", "one event at a time to equal subscriptions", 300, 1, tuple(SERVERS))
 BURSTS = Bench("bursts", "20 events under way to equal subscriptions", 1000, 20, ("ours", "graphql-ws", "mercurius", "C"))
-STREAMS = Bench("streams", "one event at a time to subscriptions that all differ", 30, 1, ("ours", "graphql-ws", "mercurius", "Strawberry"), True)
+STREAMS = Bench(
+    "streams", "one event at a time to subscriptions that all differ", 30, 1, ("ours", "graphql-ws", "mercurius", "Strawberry"), True
+)
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,10 @@ def _commit() -> str:
 
 
 def _versions() -> str:
-    named = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in ("strawberry-graphql", "uvicorn", "websockets"))]
+    named = [
+        f"Python {platform.python_version()}",
+        *(f"{name} {version(name)}" for name in ("strawberry-graphql", "uvicorn", "websockets")),
+    ]
     lock = json.loads((PEERS / "package-lock.json").read_text())["packages"]
     if shutil.which("node"):
         node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()

@@ -66,4 +66,8 @@ class Served:
 
 if __name__ == "__main__":
     served = Served(replace(Settings(), data_dir=Path(sys.argv[1]), secret_key="k" * 32, billing="off", rate_limits=False, port=0))
-    run(served.app, served.settings, ready=lambda port: print(json.dumps({"port": port, "publish": port, "token": served.token}), flush=True))
+    run(
+        served.app,
+        served.settings,
+        ready=lambda port: print(json.dumps({"port": port, "publish": port, "token": served.token}), flush=True),
+    )
