@@ -56,6 +56,9 @@ class Settings:
     access_token_max_ttl_s: int = 365 * 86400
     access_token_default_ttl_s: int = 90 * 86400
     password_reset_ttl_s: int = 3600
+    oauth_code_ttl_s: int = 60
+    oauth_access_token_ttl_s: int = 3600
+    oauth_refresh_token_ttl_s: int = 30 * 86400  # from the last time it was exchanged
 
     # ── billing ──
     billing: str = "sandbox"  # stripe | sandbox | off; in production it must be said
@@ -82,6 +85,7 @@ class Settings:
     query_fields_max: int = 2000  # fragments expanded
     query_source_max_bytes: int = 64 << 10
     requests_per_window: int = 10_000  # of one address
+    token_requests_per_window: int = 100  # of one address, at /oauth/token and its neighbors
     streams_per_window: int = 100  # sockets one address may open
     sockets_per_address: int = 100  # open at a time
     sockets_per_viewer: int = 100
@@ -133,6 +137,7 @@ class Settings:
             "queryFields": self.query_fields_max,
             "querySourceBytes": self.query_source_max_bytes,
             "requestsPerWindow": self.requests_per_window,
+            "tokenRequestsPerWindow": self.token_requests_per_window,
             "streamsPerWindow": self.streams_per_window,
             "rateWindowSeconds": self.rate_window_s,
             "socketsPerAddress": self.sockets_per_address,

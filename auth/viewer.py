@@ -112,7 +112,8 @@ class Viewer:
     @property
     def token_scopes(self) -> tuple[str, ...] | None:
         if self.api_user is not None:
-            return tuple(self.api_user.scopes)
+            narrowed = self.token.scopes if self.token is not None else []  # an OAuth client may ask for less than it has
+            return tuple(scope for scope in self.api_user.scopes if not narrowed or scope in narrowed)
         if self.token is None or not self.token.scopes:
             return None
         return tuple(self.token.scopes)
