@@ -15,12 +15,14 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from auth.ledger import TableLedger
+from auth.oauth import OAuthServer
 from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import open_blobs
 from fleet import downloading, paying
 from fleet.connecting import tell
+from fleet.consenting import Consents
 from fleet.house import House
 from fleet.tills import open_till, sandbox_of
 from gateway.live import LiveFleet
@@ -41,6 +43,9 @@ from settings import Settings
 from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
+from transport.oauth import OAuthEndpoints
+from transport.oauth_deciding import OAuthPages
+from transport.origins import readable_from
 from transport.persisted import Persisted
 from transport.stripe_webhook import InProcess, StripeWebhook
 from worker import Worker
@@ -158,8 +163,11 @@ class App:
             asked = request.path_params
             return _shaped(await downloading.resolve_for_team(asked["firmware"], asked["ticket"], now=datetime.now(UTC), house=house))
 
+        server, settings = OAuthServer(Consents(house.settings), issuer=house.settings.public_url), house.settings
         return [
-            *graphql.routes(),
+            *readable_from((settings.public_url, *settings.allowed_origins), graphql.routes()),
+            *OAuthPages(server, house).routes(),
+            *OAuthEndpoints(server, settings).routes(),
             WebSocketRoute("/device", gateway),
             Route("/firmware/download/{firmware}/{ticket}", Downloads(for_team).answer, methods=ANY_METHOD),
             Route("/firmware/{device}/{update}/{ticket}", Downloads(for_device).answer, methods=ANY_METHOD),

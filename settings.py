@@ -1,6 +1,7 @@
 """Every setting of the server: read once from the environment into one frozen dataclass, passed down, never read elsewhere."""
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,7 +26,7 @@ class Settings:
     port: int = 8000
     public_url: str = "http://127.0.0.1:8000"  # without a trailing slash; signed URLs and mails begin with it
     data_dir: Path = Path("var")  # SQLite file, firmware files, mails, lock file
-    allowed_origins: tuple[str, ...] = ()  # further Origins whose pages may open sockets; our own is always allowed
+    allowed_origins: tuple[str, ...] = ()  # further Origins whose pages may use the API and its sockets; our own always may
     trusted_proxies: tuple[str, ...] = ()  # peers whose X-Forwarded-For is believed; nobody unless named
     trusted_documents: Path | None = None  # JSON file, hash → document: operations that may be asked for by their hash
     trusted_documents_only: bool = False  # True: no other document runs, the explorer's neither
@@ -214,6 +215,8 @@ def _refuse_unsafe(settings: Settings) -> None:
         raise SettingsRefused("DATABASE_URL must begin with postgres:// or be unset for SQLite in FLOTILLA_DATA_DIR.")
     if settings.trusted_documents_only and settings.trusted_documents is None:
         raise SettingsRefused("TRUSTED_DOCUMENTS_ONLY=on needs TRUSTED_DOCUMENTS, the file that names them.")
+    if not all(re.fullmatch(r"https?://[^/*\s]+", origin) for origin in settings.allowed_origins):
+        raise SettingsRefused("ALLOWED_ORIGINS is a list of whole origins such as https://app.example.com, with commas; * is none.")
     if len(settings.secret_key) < 32:
         raise SettingsRefused(
             "SECRET_KEY must be at least 32 characters of chance, the same in every process; unset, one is made and kept."

@@ -26,6 +26,7 @@ from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from auth.oauth_store import OWN, Client, Code, Found, Issued, Refreshing, Store
 from auth.tokens import Kind, digest, mint
 from auth.viewer import Viewer
+from models.global_ids import global_id
 from models.oauth import OAuthClient
 
 THREADS = 16  # requests of one process in the library at a time
@@ -49,7 +50,7 @@ class Asked:
 class Answered:
     """What goes back; with `location` it is a redirect."""
 
-    status: int
+    status: int  # of HTTP
     body: Mapping[str, Any]
     headers: Mapping[str, str]
 
@@ -264,9 +265,16 @@ class Introspection(_Answering, IntrospectionEndpoint):  # type: ignore[misc]  #
         return token.check_client(client)
 
     def introspect_token(self, token: Found) -> dict[str, Any]:
-        about: dict[str, Any] = {"client_id": token.client_id, "token_type": "Bearer", "scope": token.get_scope(), "iss": self.server.issuer}
+        about: dict[str, Any] = {
+            "client_id": token.client_id,
+            "token_type": "Bearer",
+            "scope": token.get_scope(),
+            "iss": self.server.issuer,
+        }
         about |= {"iat": int(token.issued_at.timestamp()), "exp": int(token.expires_at.timestamp())}
-        return about | ({"username": token.username, "sub": token.subject} if token.subject else {})
+        if token.customer is not None:
+            about |= {"username": token.customer.username, "sub": global_id("Customer", token.customer.id)}
+        return about
 
 
 def _promised(*, grant_type: str, client: Client, scope: str | None, **_: object) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from authlib.oauth2.rfc6749 import ClientMixin, TokenMixin
 
 from auth.tokens import matches
 from auth.viewer import Viewer
+from models.customer import Customer
 from models.oauth import OAuthClient, OAuthCode, OAuthRefreshToken
 
 CODE, REFRESH, OWN = "authorization_code", "refresh_token", "client_credentials"
@@ -66,8 +67,7 @@ class Found(TokenMixin):  # type: ignore[misc]  # Authlib has no types
     is_refresh: bool
     key: int | str  # of its row
     consent_id: int | None
-    subject: str | None  # the customer's global id
-    username: str
+    customer: Customer | None
     scopes: tuple[str, ...]
     issued_at: datetime
     expires_at: datetime

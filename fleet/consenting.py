@@ -3,22 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TypeVar
 
-from auth.credentials import issue, revoke
+from auth import throttle
+from auth.credentials import auth_method_of, issue, revoke
 from auth.oauth_store import Client, Found, Issued
 from auth.tokens import Kind, digest, kind_of, mint
 from auth.viewer import Viewer
+from errors import NotFound
+from fleet import customer_accounts as accounts
 from fleet import linking
 from fleet.auditing import record
-from models.account import Token
+from fleet.house import House
+from models.account import ApiUser, Token
 from models.customer import Customer
-from models.global_ids import global_id
 from models.oauth import OAuthClient, OAuthCode, OAuthConsent, OAuthRefreshToken
-from models.product import AuthMethod
+from models.product import AuthMethod, Product
 from models.sql import execute
 from models.transaction import transaction
 from settings import Settings
+
+Spent = TypeVar("Spent", OAuthCode, OAuthRefreshToken)
 
 KEPT = timedelta(days=1)  # spent and expired ones, so that one who uses them again is noticed
 FAMILY = "consent__customer", "consent__client__product"
@@ -32,11 +37,13 @@ class Consents:
 
     async def client(self, client_id: str) -> Client | None:
         row = await OAuthClient.filter(client_id=client_id).select_related("product__organization", "api_user").first()
-        return Client(row, is_open=await linking.is_open(row.product)) if row else None
+        return Client(row, is_open=await auth_method_of(row.product.id) is AuthMethod.OAUTH) if row else None
 
     async def consent(self, client: OAuthClient, scopes: Sequence[str], code_digest: str, challenge: str, by: Viewer) -> None:
         now = datetime.now(UTC)
         async with transaction():
+            if by.customer is None or not await Customer.filter(id=by.customer.id).select_for_update(no_key=True).first():
+                raise NotFound("This account is gone.")
             consent = await OAuthConsent.create(client=client, customer=by.customer, scopes=list(scopes), created_at=now)
             ends = now + timedelta(seconds=self.settings.oauth_code_ttl_s)
             await OAuthCode.create(
@@ -61,20 +68,25 @@ class Consents:
         return await self._spend(refresh_token, scopes)
 
     async def issue_own(self, client: OAuthClient, scopes: Sequence[str]) -> Issued:
+        machine: ApiUser | None = client.api_user
+        assert machine is not None, "the grant is refused to a client without one"
         now, seconds = datetime.now(UTC), self.settings.oauth_access_token_ttl_s
         ends, method = now + timedelta(seconds=seconds), AuthMethod.OAUTH
-        minted, _ = await issue(Kind.API_USER, owner=client.api_user, now=now, scopes=scopes, expires_at=ends, auth_method=method)
+        minted, _ = await issue(Kind.API_USER, owner=machine, now=now, scopes=scopes, expires_at=ends, auth_method=method)
         return Issued(minted.text, seconds)
 
     async def find(self, text: str) -> Found | None:
         if kind_of(text) is Kind.REFRESH_TOKEN:
             refreshing = await OAuthRefreshToken.filter(digest=digest(text)).select_related(*FAMILY).first()
-            return _found(refreshing.consent, refreshing, is_over=refreshing.used_at is not None) if refreshing else None
+            return _refreshing(refreshing) if refreshing else None
         token = await Token.filter(digest=digest(text), auth_method=AuthMethod.OAUTH).select_related("api_user", *FAMILY).first()
-        if token is None or token.consent is not None:
-            return _found(token.consent, token, is_over=token.revoked_at is not None) if token else None
+        if token is None:
+            return None
+        family: OAuthConsent | None = token.consent
+        if family is not None:
+            return _access(token, family.client, family)
         client = await OAuthClient.filter(api_user_id=token.api_user_id).first()  # type: ignore[attr-defined]  # a Tortoise column
-        return _own(client, token) if client else None
+        return _access(token, client, None) if client else None
 
     async def revoke(self, found: Found) -> None:
         if found.is_refresh:
@@ -82,7 +94,7 @@ class Consents:
         else:
             await revoke(now=datetime.now(UTC), id=found.key)
 
-    async def _unspent(self, row: Any) -> Any:
+    async def _unspent(self, row: Spent | None) -> Spent | None:
         """A code or refresh token that is good; one that was good and is shown again ends its family."""
         if row is not None and row.used_at is not None:
             await self._end(row.consent, "USED_AGAIN")
@@ -125,6 +137,18 @@ class Consents:
                 await record(by, "oauth_consent.ended", linking.subject(consent.client), organization_id=whose, reason=reason)
 
 
+async def sign_up(product: Product, username: str, password: str, *, house: House, by: Viewer) -> Customer:
+    """Open an account of the product on the way to an app; no token comes of it yet.
+
+    Raises WrongAuthMethod, AlreadyExists (that this tells is why sign-ups are counted), PasswordTooWeak, InvalidInput.
+    """
+    await accounts.must_sign_in_by(product, AuthMethod.OAUTH)
+    opening, now = await accounts.prepare(username, password, email=None), datetime.now(UTC)
+    await house.throttle.take(throttle.sign_ups_from(by.address or ""), now=now)
+    async with transaction():
+        return await accounts.open_account(product, opening, by=by, now=now)
+
+
 async def end_consents(customer: Customer, *, now: datetime) -> None:
     """End every app's access to the account, inside the caller's transaction: its password was changed."""
     await OAuthConsent.filter(customer_id=customer.id, revoked_at=None).update(revoked_at=now)
@@ -144,30 +168,29 @@ async def forget_old(now: datetime) -> None:
     await execute(f"DELETE FROM oauth_consent WHERE created_at < $1 AND {left}", [long_over])
 
 
-def _found(consent: OAuthConsent, row: Token | OAuthRefreshToken, *, is_over: bool) -> Found:
-    customer: Customer = consent.customer
+def _refreshing(row: OAuthRefreshToken) -> Found:
+    consent: OAuthConsent = row.consent
     return Found(
         client_id=consent.client.client_id,
-        is_refresh=isinstance(row, OAuthRefreshToken),
-        key=row.pk,
+        is_refresh=True,
+        key=row.digest,
         consent_id=consent.id,
-        subject=global_id("Customer", customer.id),
-        username=customer.username,
-        scopes=tuple(row.scopes if isinstance(row, Token) else consent.scopes),
+        customer=consent.customer,
+        scopes=tuple(consent.scopes),
         issued_at=row.created_at,
         expires_at=row.expires_at,
-        is_over=is_over or consent.revoked_at is not None,
+        is_over=row.used_at is not None or consent.revoked_at is not None,
     )
 
 
-def _own(client: OAuthClient, token: Token) -> Found:
+def _access(token: Token, client: OAuthClient, consent: OAuthConsent | None) -> Found:
+    assert token.expires_at is not None, "every token of an app ends"
     return Found(
         client_id=client.client_id,
         is_refresh=False,
         key=token.id,
-        consent_id=None,
-        subject=None,
-        username="",
+        consent_id=consent.id if consent else None,
+        customer=consent.customer if consent else None,
         scopes=tuple(token.scopes),
         issued_at=token.created_at,
         expires_at=token.expires_at,

@@ -11,14 +11,13 @@ from auth.spelling import require_text
 from auth.tokens import Kind, Minted, mint
 from auth.viewer import Viewer
 from billing.access import require_active
-from errors import InvalidInput, NotFound, WrongAuthMethod
+from errors import InvalidInput, NotFound
 from fleet.auditing import record
-from fleet.configuring import answer_of
-from fleet.questionnaire import AUTH_METHOD, AuthMethod
+from fleet.customer_accounts import must_sign_in_by
 from models.account import ApiUser
 from models.oauth import OAuthClient
 from models.organization import Organization
-from models.product import Product
+from models.product import AuthMethod, Product
 from models.transaction import transaction
 
 REDIRECT_URI_MAX = 2000
@@ -49,8 +48,7 @@ async def create_oauth_client(
     require_active(organization)
     label, granted = require_text(name, path=("name",)), parse_scopes(scopes or scopes_of(Holder.CUSTOMER), holder=Holder.CUSTOMER)
     uri, own = require_redirect_uri(redirect_uri, public=public), _own_scopes(own_scopes, public=public)
-    if not await is_open(product):
-        raise WrongAuthMethod("Customers of this product do not log in by OAUTH: answer the question auth_method so first.")
+    await must_sign_in_by(product, AuthMethod.OAUTH)
     now, minted = datetime.now(UTC), None if public else mint(Kind.CLIENT_SECRET)
     async with transaction():
         machine = None
@@ -94,11 +92,6 @@ async def delete_oauth_client(client: OAuthClient, *, by: Viewer) -> None:
             raise NotFound("This client is gone already.", path=("clientId",))
         await ApiUser.filter(id=client.api_user_id).delete()  # type: ignore[attr-defined]  # a Tortoise column
         await record(by, "oauth_client.deleted", subject(client), organization_id=organization.id, name=client.name)
-
-
-async def is_open(product: Product) -> bool:
-    """Whether the product's customers log in by OAUTH."""
-    return await answer_of(product, AUTH_METHOD) == AuthMethod.OAUTH
 
 
 def subject(client: OAuthClient) -> str:

@@ -148,6 +148,12 @@ async def product_by_id(viewer: Viewer, id: int) -> Product:
     return await _one(products(viewer).filter(id=id), "There is no such product for you.")
 
 
+async def product_to_enter(number: int) -> Product:
+    """The product, for somebody who wants to become or prove to be its customer: its number is in every device, and no secret."""
+    query = Product.filter(number=number).select_related("organization")
+    return await _one(query, "There is no product {}.", str(number), path=("productId",))
+
+
 def products(viewer: Viewer) -> QuerySet[Product]:
     """The products of the viewer's organizations; for a machine bound to one, that one."""
     bound = viewer.bound_product_id

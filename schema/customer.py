@@ -1,11 +1,10 @@
 """Customers, and whose a device is."""
 
-from enum import Enum
-
 import strawberry
 
 import resolvers.customer as doors
 from models import customer as rows
+from models.customer import ActivationState
 from schema.fields import (
     AFTER,
     FIRST,
@@ -18,6 +17,7 @@ from schema.fields import (
     Payload,
     asked,
     described,
+    enumeration,
     id_of,
     mutation,
     optional,
@@ -27,12 +27,13 @@ from schema.fields import (
 )
 from schema.lazies import DeviceRef, ProductRef
 
-
-@strawberry.enum(description="What became of a customer's activation code.")
-class ActivationState(Enum):
-    UNUSED = strawberry.enum_value("UNUSED", description="It can be spent on claiming a device.")
-    USED = strawberry.enum_value("USED", description="It was spent.")
-    LOCKED = strawberry.enum_value("LOCKED", description="It was guessed at too often.")
+enumeration(
+    ActivationState,
+    "What became of a customer's activation code.",
+    UNUSED="It can be spent on claiming a device.",
+    USED="It was spent.",
+    LOCKED="It was guessed at too often: for 15 minutes after 5 wrong tries in a row, after 10 in all until the team gives out another.",
+)
 
 
 @strawberry.type(description="An end user of one product; owns devices.")
@@ -56,7 +57,37 @@ class CustomerFilter:
     has_device: bool | None = optional("true: only those who own a device; false: only those who own none.")
 
 
-# ── inputs and payloads ──
+# ── signing in ──
+@strawberry.input(description="A new account of a product whose customers log in by SIMPLE.")
+class SignUpCustomerInput(Input):
+    product_id: int = described("Of which product.")
+    username: str = described("The name they are known by, 1 to 254 characters; often an e-mail address.")
+    password: str = described("At least 15 characters, any of them; phrases are welcome.")
+    email: str | None = optional("Where letters go; absent: to the user name, if it is an address.")
+
+
+@strawberry.type(description="The account and its first session.")
+class SignUpCustomerPayload(Payload):
+    token: str | None = outcome("Send it as `Authorization: Bearer …`. Shown once.")
+    expires_at: DateTime | None = outcome("When the session ends by itself.")
+    customer: Customer | None = outcome("The new account, or the one that was imported under this name.")
+
+
+@strawberry.input(description="User name and password of a customer.")
+class LogInCustomerInput(Input):
+    product_id: int = described("Of which product.")
+    username: str = described("The user name, in any spelling.")
+    password: str = described("The password.")
+
+
+@strawberry.type(description="A session.")
+class LogInCustomerPayload(Payload):
+    token: str | None = outcome("Send it as `Authorization: Bearer …`. Shown once.")
+    expires_at: DateTime | None = outcome("When the session ends by itself.")
+    customer: Customer | None = outcome("Who logged in.")
+
+
+# ── inputs and payloads of the team ──
 @strawberry.input(description="A new customer.")
 class CreateCustomerInput(KeyedInput):
     product_id: int = described("Of which product.")
@@ -103,6 +134,15 @@ class UnclaimDevicePayload(Payload):
 
 @strawberry.type
 class CustomerMutations:
+    sign_up_customer: SignUpCustomerPayload = mutation(
+        doors.sign_up_customer,
+        SignUpCustomerInput,
+        SignUpCustomerPayload,
+        "Become a customer of a product that keeps its accounts here (SIMPLE), and log in. Nobody needs to be known for it.",
+    )
+    log_in_customer: LogInCustomerPayload = mutation(
+        doors.log_in_customer, LogInCustomerInput, LogInCustomerPayload, "Log in as a customer of a product (SIMPLE)."
+    )
     create_customer: CreateCustomerPayload = mutation(
         doors.create_customer, CreateCustomerInput, CreateCustomerPayload, "Make an account for a customer. Needs DEVELOPER."
     )

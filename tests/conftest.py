@@ -192,3 +192,11 @@ async def postgres_tester(migrated_postgres: Settings) -> AsyncIterator[HouseTes
     live = LiveFleet()
     async with open_house(migrated_postgres, live) as house:
         yield HouseTester(house, live=live)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def slowing_tester(request: pytest.FixtureRequest) -> AsyncIterator[HouseTester]:
+    """A house with RATE_LIMITS=on."""
+    settings: Settings = request.getfixturevalue(f"migrated_{request.param}")
+    async with open_house(dataclasses.replace(settings, rate_limits=True)) as house:
+        yield HouseTester(house)

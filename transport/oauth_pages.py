@@ -36,8 +36,14 @@ class Asking:
 def log_in(asking: Asking, *, username: str = "", error: str = "", status: int = 200) -> HTMLResponse:
     inner = f"""<h1>Log in to {escape(asking.product)}</h1>
 <p>to go on to <strong>{escape(asking.app)}</strong></p>
-{_error(error)}{_form("authorize", asking, f'''{_name_and_password(username, "current-password")}
-<button name="step" value="log_in">Log in</button>''')}
+{_error(error)}{
+        _form(
+            "authorize",
+            asking,
+            f'''{_name_and_password(username, "current-password")}
+<button name="step" value="log_in">Log in</button>''',
+        )
+    }
 <p>No account yet? <a href="/oauth/sign-up?{escape(asking.query)}">Sign up</a></p>
 {_cancel(asking)}"""
     return _page(f"Log in to {asking.product}", inner, asking.redirect_uri, status)
@@ -46,9 +52,15 @@ def log_in(asking: Asking, *, username: str = "", error: str = "", status: int =
 def sign_up(asking: Asking, *, username: str = "", error: str = "", status: int = 200) -> HTMLResponse:
     inner = f"""<h1>Sign up for {escape(asking.product)}</h1>
 <p>to go on to <strong>{escape(asking.app)}</strong></p>
-{_error(error)}{_form("sign-up", asking, f'''{_name_and_password(username, "new-password")}
+{_error(error)}{
+        _form(
+            "sign-up",
+            asking,
+            f'''{_name_and_password(username, "new-password")}
 <p class="hint" id="hint">At least 15 characters; a sentence is good.</p>
-<button name="step" value="sign_up">Sign up</button>''')}
+<button name="step" value="sign_up">Sign up</button>''',
+        )
+    }
 <p>Have an account? <a href="/oauth/authorize?{escape(asking.query)}">Log in</a></p>
 {_cancel(asking)}"""
     return _page(f"Sign up for {asking.product}", inner, asking.redirect_uri, status)

@@ -12,7 +12,7 @@ LATER: dict[str, str] = {
         Query.planRelease ReleaseFirmwareInput.planToken
     """,
     "customers who sign in themselves come with the customers' issue": """
-        Mutation.claimDevice Mutation.createClaimCode Mutation.createCustomerToken Mutation.importCustomers Mutation.logInCustomer Mutation.signUpCustomer Viewer.customer
+        Mutation.claimDevice Mutation.createClaimCode Mutation.createCustomerToken Mutation.importCustomers
     """,
     "groups as walls come with the customers' issue": """
         DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess

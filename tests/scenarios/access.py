@@ -151,6 +151,8 @@ MUTATIONS: Mapping[str, Rule] = {
     "unlockDevices": Team(DEVELOPER, "firmware:release"),
     "unblockUpdates": Team(DEVELOPER, "firmware:release"),
     # customers
+    "signUpCustomer": Public(),
+    "logInCustomer": Public(),
     "createCustomer": Team(DEVELOPER, "customers:write"),
     "deleteCustomer": Team(DEVELOPER, "customers:write"),
     "assignDevice": Team(DEVELOPER, "customers:write"),

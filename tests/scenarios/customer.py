@@ -5,13 +5,24 @@ from models.global_ids import global_id
 from models.product import Product
 from tests.scenarios.device import a_device
 from tests.scenarios.scenario import Input, mutation
-from tests.scenarios.stage import LAMP, Stage
+from tests.scenarios.stage import LAMP, PASSWORD, Stage
 
 
 async def _a_customer(stage: Stage) -> Customer:
     """Not the one of the cast: a customer who is deleted loses the token."""
     await stage.owner("createCustomer", "clientMutationId", productId=LAMP, username="lee")
     return await Customer.get(username="lee", product=await Product.get(number=LAMP))
+
+
+@mutation("signUpCustomer", by=None)
+async def sign_up_customer(stage: Stage) -> Input:
+    return {"productId": LAMP, "username": "lee", "password": PASSWORD}
+
+
+@mutation("logInCustomer", by=None)
+async def log_in_customer(stage: Stage) -> Input:
+    await stage.owner("createCustomer", "clientMutationId", productId=LAMP, username="lee", password=PASSWORD)
+    return {"productId": LAMP, "username": "lee", "password": PASSWORD}
 
 
 @mutation("createCustomer")
