@@ -137,6 +137,11 @@ class Consents:
                 await record(by, "oauth_consent.ended", linking.subject(consent.client), organization_id=whose, reason=reason)
 
 
+async def account(product: Product, customer_id: int) -> Customer | None:
+    """The product's customer with this key, for a door that has seen proof of it."""
+    return await Customer.filter(id=customer_id, product_id=product.id).first()
+
+
 async def sign_up(product: Product, username: str, password: str, *, house: House, by: Viewer) -> Customer:
     """Open an account of the product on the way to an app; no token comes of it yet.
 

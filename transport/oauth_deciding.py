@@ -14,12 +14,13 @@ from fleet import consenting
 from fleet import customer_accounts as accounts
 from fleet.house import House
 from models.customer import Customer
+from models.product import Product
 from transport import gate, oauth_pages
 from transport.gate import Refusal
 from transport.oauth import AUTHORIZE, FORM, FORM_MAX_BYTES, fields
 from transport.oauth_pages import Asking
 from transport.rates import Buckets, address_key
-from transport.visits import Visit, Visits, customer_of
+from transport.visits import Visit, Visits, is_proven
 
 SIGN_UP = "/oauth/sign-up"
 EXPIRED = "This page was open for too long, or your browser keeps no cookies: try once more."
@@ -63,7 +64,7 @@ class OAuthPages:
             if isinstance(found, Answered):
                 return _answered(found)
             visit = self._visits.of(request) or self._visits.begin()
-            customer = await customer_of(visit, found.client.product.id)
+            customer = await self._visitor(visit, found.client.product)
             step = _Step(request, asked, found, visit, customer, Viewer(address=host))
             return await (self._posted(step) if request.method == "POST" else self._page(step))
         except Refusal as refusal:
@@ -75,10 +76,16 @@ class OAuthPages:
         except ClientDisconnect:
             return Response(status_code=400)
 
+    async def _visitor(self, visit: Visit, product: Product) -> Customer | None:
+        """Who has logged in to this product; None once the account is gone or its password another."""
+        customer = await consenting.account(product, visit.customer_id) if visit.customer_id else None
+        return customer if customer is not None and is_proven(visit, customer) else None
+
     async def _page(self, step: _Step, *, username: str = "", error: str = "", status: int = 200) -> Response:
         asking, page = self._asking(step), oauth_pages.sign_up if step.is_sign_up else oauth_pages.log_in
         if step.customer is not None and not step.is_sign_up:
-            response = oauth_pages.consent(asking, username=step.customer.username, scopes=step.wish.scopes)
+            name, scopes = step.customer.username, step.wish.scopes
+            response = oauth_pages.consent(asking, username=name, scopes=scopes, error=error, status=status)
         else:
             response = page(asking, username=username, error=error, status=status)
         self._visits.keep(step.visit, response)

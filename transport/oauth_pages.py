@@ -66,7 +66,7 @@ def sign_up(asking: Asking, *, username: str = "", error: str = "", status: int 
     return _page(f"Sign up for {asking.product}", inner, asking.redirect_uri, status)
 
 
-def consent(asking: Asking, *, username: str, scopes: tuple[str, ...]) -> HTMLResponse:
+def consent(asking: Asking, *, username: str, scopes: tuple[str, ...], error: str = "", status: int = 200) -> HTMLResponse:
     wanted = "".join(f"<li>{escape(SENTENCES[scope])}</li>\n" for scope in scopes)
     buttons = """<button name="step" value="allow" autofocus>Allow</button>
 <button name="step" value="deny" class="quiet">Deny</button>
@@ -76,8 +76,8 @@ def consent(asking: Asking, *, username: str, scopes: tuple[str, ...]) -> HTMLRe
 <ul>
 {wanted}</ul>
 <p class="hint">Then you return to {escape(_place(asking.redirect_uri))}.</p>
-{_form("authorize", asking, buttons)}"""
-    return _page(f"Allow {asking.app}?", inner, asking.redirect_uri, 200)
+{_error(error)}{_form("authorize", asking, buttons)}"""
+    return _page(f"Allow {asking.app}?", inner, asking.redirect_uri, status)
 
 
 def failed(sentence: str, status: int = 400, headers: Mapping[str, str] | None = None) -> HTMLResponse:

@@ -63,12 +63,9 @@ class Visits:
         return hmac.compare_digest(token.encode(), self.form_token(visit, query).encode())
 
 
-async def customer_of(visit: Visit, product_id: int) -> Customer | None:
-    """Who has logged in to this product; None once the account is gone or its password another."""
-    if visit.customer_id is None:
-        return None
-    customer = await Customer.filter(id=visit.customer_id, product_id=product_id).first()
-    return customer if customer is not None and hmac.compare_digest(_proof(customer), visit.proof) else None
+def is_proven(visit: Visit, customer: Customer) -> bool:
+    """Whether the visit is this customer's, whose password is what it was at the log-in."""
+    return customer.id == visit.customer_id and hmac.compare_digest(_proof(customer), visit.proof)
 
 
 def _proof(customer: Customer) -> str:
