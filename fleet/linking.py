@@ -23,7 +23,7 @@ from models.transaction import transaction
 REDIRECT_URI_MAX = 2000
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]+\Z")
-_HOST = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?\Z")
+_HOST = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?\Z")
 
 
 async def create_oauth_client(
@@ -105,18 +105,26 @@ def require_redirect_uri(uri: str, *, public: bool) -> str:
     Raises InvalidInput for everything else: without TLS a code is read on its way, and schemes like `javascript:` run it.
     Source: RFC 9700, 2.1; RFC 8252, 7 and 8.4.
     """
-    parts = urlsplit(uri) if len(uri) <= REDIRECT_URI_MAX and _URI.match(uri) else None
-    if parts is None or parts.fragment or "@" in parts.netloc:
-        raise InvalidInput("A redirectUri is an absolute address of plain characters, without user, password or #.", path=("redirectUri",))
-    if parts.scheme in ("https", "http"):
-        safe = bool(_HOST.match(parts.netloc)) and (parts.scheme == "https" or parts.netloc.rsplit(":", 1)[0] in LOOPBACK)
-        safe = safe or (parts.scheme == "http" and parts.netloc in LOOPBACK)
-    else:  # a name that its maker owns, so that no other app of the phone takes it by accident
-        safe = public and "." in parts.scheme and not parts.netloc
-    if not safe:
-        sentence = "A redirectUri begins with https://, http:// of this machine, or for a public client with its reversed domain as scheme."
-        raise InvalidInput(sentence, path=("redirectUri",))
+    if not _is_safe(uri, public=public):
+        raise InvalidInput(
+            "A redirectUri is an absolute address of plain characters, without user, password or #: https://, http:// of the customer's"
+            " own machine, or for a public client its reversed domain as scheme.",
+            path=("redirectUri",),
+        )
     return uri
+
+
+def _is_safe(uri: str, *, public: bool) -> bool:
+    if len(uri) > REDIRECT_URI_MAX or not _URI.match(uri):
+        return False
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # a bracket without its other half
+        return False
+    if parts.scheme in ("https", "http"):
+        host = _HOST.match(parts.netloc)
+        return host is not None and (parts.scheme == "https" or host[1] in LOOPBACK)
+    return public and "." in parts.scheme and not parts.netloc  # a name that its maker owns: no other app has it by accident
 
 
 def _own_scopes(names: Sequence[str], *, public: bool) -> tuple[str, ...]:
