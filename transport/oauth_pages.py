@@ -68,7 +68,8 @@ def sign_up(asking: Asking, *, username: str = "", error: str = "", status: int 
 
 def consent(asking: Asking, *, username: str, scopes: tuple[str, ...], error: str = "", status: int = 200) -> HTMLResponse:
     wanted = "".join(f"<li>{escape(SENTENCES[scope])}</li>\n" for scope in scopes)
-    buttons = """<button name="step" value="allow" autofocus>Allow</button>
+    # Nothing has the focus: one Enter too many at the log-in must not allow it.
+    buttons = """<button name="step" value="allow">Allow</button>
 <button name="step" value="deny" class="quiet">Deny</button>
 <button name="step" value="leave" class="link">Use another account</button>"""
     inner = f"""<h1>{escape(asking.app)} asks for access to your {escape(asking.product)} account</h1>
