@@ -9,9 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
+from fleet.consenting import Consents
 from models.account import Token
 from models.oauth import OAuthCode, OAuthConsent
 from models.operations import AuditEntry
+from models.sql import rows
+from tests.connected import until
 from tests.house import HouseTester
 from tests.oauth_house import REDIRECT, VERIFIER, Porch, a_client, authorization, porch, redirected
 from tests.stored import whatever_a_refusal_must_leave_alone
@@ -125,7 +128,8 @@ async def _headed(app: Porch, code: str, authorization: str) -> httpx.Response:
 
 
 async def _in_the_address(app: Porch, code: str, _: dict[str, Any]) -> httpx.Response:
-    return await app.http.post("/oauth/token", params={"grant_type": "authorization_code", "code": code}, auth=(app.client_id, app.secret))
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT, "code_verifier": VERIFIER}
+    return await app.http.post("/oauth/token", params={"code": code}, data=form, auth=(app.client_id, str(app.secret)))
 
 
 async def _as_json(app: Porch, code: str, _: dict[str, Any]) -> httpx.Response:
@@ -302,3 +306,34 @@ async def test_of_eight_at_once_one_gets_tokens_and_the_family_is_dead(postgres_
             assert (await app.refresh(winners[0].json()["refresh_token"])).json()["error"] == "invalid_grant"
     assert await OAuthConsent.filter(revoked_at=None).count() == 0
     assert await Token.filter(auth_method="OAUTH", revoked_at=None).count() == 0
+
+
+async def test_a_family_that_ends_takes_along_what_is_being_issued_in_it(
+    postgres_tester: HouseTester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tester, issuing, go_on, issue = postgres_tester, asyncio.Event(), asyncio.Event(), Consents._issue
+
+    async def slowly(self: Consents, *args: Any) -> Any:
+        issuing.set()
+        await go_on.wait()
+        return await issue(self, *args)
+
+    async with porch(tester) as app:
+        code = await app.code()
+        pair = (await app.redeem(code)).json()
+        monkeypatch.setattr(Consents, "_issue", slowly)
+        refreshing = asyncio.create_task(app.refresh(pair["refresh_token"]))
+        await issuing.wait()
+
+        reuse = asyncio.create_task(app.redeem(code))
+        await until(lambda: _is_through_or_waits(reuse))
+        go_on.set()
+        refreshed = (await refreshing).json()
+
+        assert (await reuse).json()["error"] == "invalid_grant"
+        assert await codes_of(tester, refreshed["access_token"]) == ["UNAUTHENTICATED"]
+
+
+async def _is_through_or_waits(task: asyncio.Task[Any]) -> bool:
+    """Whether it is done, or PostgreSQL holds somebody until another has committed."""
+    return task.done() or bool(await rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
