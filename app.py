@@ -47,6 +47,7 @@ from transport.oauth import OAuthEndpoints
 from transport.oauth_deciding import OAuthPages
 from transport.origins import readable_from
 from transport.persisted import Persisted
+from transport.shared_rates import Rates, open_rates
 from transport.stripe_webhook import InProcess, StripeWebhook
 from worker import Worker
 
@@ -142,10 +143,12 @@ class App:
     @asynccontextmanager
     async def _opened(self, _: Starlette) -> AsyncIterator[None]:
         live = LiveFleet()
-        async with open_house(self._settings, live) as house, live.serving(house) as gateway:
+        async with open_house(self._settings, live) as house, live.serving(house) as gateway, open_rates(self._settings) as rates:
             self._house, self._gateway = house, gateway
-            self._graphql = GraphQLDoor(build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted)
-            self._doors = Starlette(routes=self._routes(house, self._graphql, gateway))
+            self._graphql = GraphQLDoor(
+                build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted, rates=rates
+            )
+            self._doors = Starlette(routes=self._routes(house, self._graphql, gateway, rates))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
             async with Worker(house):
                 yield
@@ -154,7 +157,7 @@ class App:
         assert self._house is not None
         return await context_for(self._house, connection, authorization)
 
-    def _routes(self, house: House, graphql: GraphQLDoor, gateway: Gateway[Seat]) -> list[BaseRoute]:
+    def _routes(self, house: House, graphql: GraphQLDoor, gateway: Gateway[Seat], rates: Rates) -> list[BaseRoute]:
         async def for_device(request: Request) -> Download:
             asked = request.path_params
             return _shaped(await downloading.resolve(asked["device"], asked["update"], asked["ticket"], now=datetime.now(UTC), house=house))
@@ -163,11 +166,10 @@ class App:
             asked = request.path_params
             return _shaped(await downloading.resolve_for_team(asked["firmware"], asked["ticket"], now=datetime.now(UTC), house=house))
 
-        server, settings = OAuthServer(Consents(house.settings), issuer=house.settings.public_url), house.settings
+        settings = house.settings
         return [
             *readable_from((settings.public_url, *settings.allowed_origins), graphql.routes()),
-            *OAuthPages(server, house).routes(),
-            *OAuthEndpoints(server, settings).routes(),
+            *_oauth_routes(house, rates),
             WebSocketRoute("/device", gateway),
             Route("/firmware/download/{firmware}/{ticket}", Downloads(for_team).answer, methods=ANY_METHOD),
             Route("/firmware/{device}/{update}/{ticket}", Downloads(for_device).answer, methods=ANY_METHOD),
@@ -175,6 +177,11 @@ class App:
             *health.routes({"database": _database, "blobs": house.blobs.ping}, is_draining=lambda: self._is_draining),
             *explorer.routes(),
         ]
+
+
+def _oauth_routes(house: House, rates: Rates) -> list[BaseRoute]:
+    server = OAuthServer(Consents(house.settings), issuer=house.settings.public_url)
+    return [*OAuthPages(server, house, rates).routes(), *OAuthEndpoints(server, house.settings, rates).routes()]
 
 
 def _billing_routes(house: House) -> list[BaseRoute]:

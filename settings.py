@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from starlette.config import Config
 
@@ -60,6 +61,10 @@ class Settings:
     oauth_code_ttl_s: int = 60
     oauth_access_token_ttl_s: int = 3600
     oauth_refresh_token_ttl_s: int = 30 * 86400  # from the last time it was exchanged
+    email_proof_ttl_s: int = 7 * 86400  # of a customer's address
+    customer_token_ttl_s: int = 86400  # made by the team for a customer, unless it says another time
+    customer_token_max_ttl_s: int = 90 * 86400
+    claim_code_ttl_s: int = 86400
 
     # ── billing ──
     billing: str = "sandbox"  # stripe | sandbox | off; in production it must be said
@@ -87,6 +92,7 @@ class Settings:
     query_source_max_bytes: int = 64 << 10
     requests_per_window: int = 10_000  # of one address
     token_requests_per_window: int = 100  # of one address, at /oauth/token and its neighbors
+    cost_per_window: int = 2_000_000  # points of one viewer, or of one address without a token
     streams_per_window: int = 100  # sockets one address may open
     sockets_per_address: int = 100  # open at a time
     sockets_per_viewer: int = 100
@@ -139,6 +145,7 @@ class Settings:
             "querySourceBytes": self.query_source_max_bytes,
             "requestsPerWindow": self.requests_per_window,
             "tokenRequestsPerWindow": self.token_requests_per_window,
+            "costPerWindow": self.cost_per_window,
             "streamsPerWindow": self.streams_per_window,
             "rateWindowSeconds": self.rate_window_s,
             "socketsPerAddress": self.sockets_per_address,
@@ -161,8 +168,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings; Raises SettingsRefused with a sentence an operator can act on."""
     config = Config(environ=os.environ if environment is None else environment)
     d = Settings()
-    host = config("HOST", default=d.host)
-    port = _number(config, "PORT", d.port)
+    host, port = config("HOST", default=d.host), _number(config, "PORT", d.port)
     data_dir = Path(config("FLOTILLA_DATA_DIR", default=str(d.data_dir))).absolute()
     settings = Settings(
         host=host,
@@ -191,22 +197,32 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         billing_trial_days=_number(config, "BILLING_TRIAL_DAYS", d.billing_trial_days),
         billing_require_card=_switch(config, "BILLING_REQUIRE_CARD", config("BILLING", default="") == "stripe"),
         billing_return_urls=_list(config, "BILLING_RETURN_URLS"),
+        claim_code_ttl_s=_number(config, "CLAIM_CODE_TTL", d.claim_code_ttl_s),
         max_organizations_per_user=_number(config, "MAX_ORGANIZATIONS_PER_USER", d.max_organizations_per_user),
-        rate_limits=_switch(config, "RATE_LIMITS", d.rate_limits),
-        firmware_max_bytes=_number(config, "FIRMWARE_MAX_BYTES", d.firmware_max_bytes),
-        upload_max_bytes=_number(config, "UPLOAD_MAX_BYTES", d.upload_max_bytes),
         keep_alive_s=_decimal(config, "KEEP_ALIVE", d.keep_alive_s),
-        event_data_max_bytes=_number(config, "EVENT_DATA_MAX", d.event_data_max_bytes),
-        event_rate_per_s=_decimal(config, "EVENT_RATE", d.event_rate_per_s),
-        event_burst=_number(config, "EVENT_BURST", d.event_burst),
-        call_timeout_s=_decimal(config, "CALL_TIMEOUT", d.call_timeout_s),
         beat_s=_decimal(config, "BEAT", d.beat_s),
         dead_after_s=_decimal(config, "DEAD_AFTER", d.dead_after_s),
-        log_retention_s=_number(config, "LOG_RETENTION", d.log_retention_s),
-        log_max_rows=_number(config, "LOG_MAX_ROWS", d.log_max_rows),
+        **_limits(config, d),
     )
     _refuse_unsafe(settings)
     return settings
+
+
+def _limits(config: Config, d: Settings) -> dict[str, Any]:
+    """Those of the limits that an operator may set."""
+    return {
+        "rate_limits": _switch(config, "RATE_LIMITS", d.rate_limits),
+        "requests_per_window": _number(config, "REQUESTS_PER_WINDOW", d.requests_per_window),
+        "cost_per_window": _number(config, "COST_PER_WINDOW", d.cost_per_window),
+        "firmware_max_bytes": _number(config, "FIRMWARE_MAX_BYTES", d.firmware_max_bytes),
+        "upload_max_bytes": _number(config, "UPLOAD_MAX_BYTES", d.upload_max_bytes),
+        "event_data_max_bytes": _number(config, "EVENT_DATA_MAX", d.event_data_max_bytes),
+        "event_rate_per_s": _decimal(config, "EVENT_RATE", d.event_rate_per_s),
+        "event_burst": _number(config, "EVENT_BURST", d.event_burst),
+        "call_timeout_s": _decimal(config, "CALL_TIMEOUT", d.call_timeout_s),
+        "log_retention_s": _number(config, "LOG_RETENTION", d.log_retention_s),
+        "log_max_rows": _number(config, "LOG_MAX_ROWS", d.log_max_rows),
+    }
 
 
 def _refuse_unsafe(settings: Settings) -> None:
@@ -221,6 +237,8 @@ def _refuse_unsafe(settings: Settings) -> None:
         raise SettingsRefused(
             "SECRET_KEY must be at least 32 characters of chance, the same in every process; unset, one is made and kept."
         )
+    if settings.cost_per_window < settings.query_cost_max:
+        raise SettingsRefused(f"COST_PER_WINDOW must be at least {settings.query_cost_max}, what one operation may cost.")
     if not 1 <= settings.event_data_max_bytes <= 16384:
         raise SettingsRefused("EVENT_DATA_MAX must be between 1 and 16384 bytes.")
 

@@ -55,6 +55,7 @@ MAY: Mapping[str, Rule] = {
     "firmware.release": Rule(Role.DEVELOPER, "firmware:release"),
     "firmware.flash": Rule(Role.DEVELOPER, "firmware:release"),
     "customer.write": Rule(Role.DEVELOPER, "customers:write"),
+    "customer.act_for": Rule(Role.DEVELOPER, "customers:write"),
     "event.publish": Rule(Role.DEVELOPER, "events:publish"),
     "oauth_client.read": Rule(Role.DEVELOPER, "customers:read"),
     "audit.read": Rule(Role.ADMIN, "audit:read"),
@@ -73,7 +74,7 @@ MAY: Mapping[str, Rule] = {
 # Source: billing, "Access when LOCKED, INACTIVE or INCOMPLETE".
 INACTIVE = "This organization's subscription is inactive: re-activate it under billing."
 OPEN_TO_ALL = ("billing.read", "billing.write", "organization.leave")
-OPEN_TO_MACHINES = ("device.read", "device.call", "event.read")
+OPEN_TO_MACHINES = ("device.read", "device.call", "event.read", "customer.act_for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,14 @@ class Viewer:
         if self.customer is not None:
             return f"customer:{self.customer.username}"[:120]
         return self.acts_as or "anonymous"
+
+    @property
+    def identity(self) -> str | None:
+        """Who it is, whichever token they came with; None for nobody."""
+        for kind, row in (("user", self.user), ("api-user", self.api_user), ("customer", self.customer)):
+            if row is not None:
+                return f"{kind}:{row.id}"
+        return None
 
     @property
     def token_scopes(self) -> tuple[str, ...] | None:

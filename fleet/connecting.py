@@ -7,7 +7,7 @@ from enum import Enum
 
 from auth.viewer import Viewer
 from firmware_formats.platforms import Platform
-from fleet import updating
+from fleet import claim_codes, claiming, updating
 from fleet.auditing import record
 from fleet.house import House
 from fleet.placing import has_rights, is_ours, number_of, place
@@ -39,6 +39,7 @@ class Report:
     functions: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     address: str | None = None
+    claim_code: str | None = None
     new_key: str | None = None
     vouched_by: int | None = None
 
@@ -141,6 +142,7 @@ async def tell(now: datetime) -> int:
 # ── hello ──
 async def _hello(report: Report, process: str, now: datetime) -> Connected | Refused:
     async with transaction():
+        claim_code = await claim_codes.hold_bearer(report.claim_code, now)
         device = await _held(report, now)
         before = {column: getattr(device, column) for column in _COLUMNS}
         if not _pin(device, report.new_key):
@@ -154,6 +156,8 @@ async def _hello(report: Report, process: str, now: datetime) -> Connected | Ref
         if product is not None and device.state == DeviceState.DENIED:
             await log.append(*told)
             return Refused.DENIED
+        if claim_code is not None:
+            told += await claim_codes.spend(claim_code, device, address=report.address, now=now)
         told += await updating.settle_at_hello(device, previous_version=before["firmware_version"], now=now)
         if "firmware_version" in changed and device.firmware_version is not None:
             version = str(device.firmware_version)
@@ -169,7 +173,7 @@ async def _arrive(device_id: str, product_number: int, address: str | None, proc
         told.append(status(device_id, product_number, DeviceChange.ONLINE, now))
     if arrival.replaced is not None and arrival.replaced[0] != process:  # one in our own process is closed by the gateway itself
         told.append(order(device_id, product_number, "close", now, data=f"{REPLACED} {arrival.epoch}"))
-    await log.append(*told)
+    await claiming.begin_history(await log.append(*told))
     return arrival.epoch
 
 

@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from auth import throttle
 from auth.credentials import auth_method_of, issue, revoke
 from auth.oauth_store import Client, Found, Issued
 from auth.tokens import Kind, digest, kind_of, mint
 from auth.viewer import Viewer
 from errors import NotFound
-from fleet import customer_accounts as accounts
 from fleet import linking
 from fleet.auditing import record
-from fleet.house import House
 from models.account import ApiUser, Token
 from models.customer import Customer
 from models.oauth import OAuthClient, OAuthCode, OAuthConsent, OAuthRefreshToken
@@ -140,18 +137,6 @@ class Consents:
 async def account(product: Product, customer_id: int) -> Customer | None:
     """The product's customer with this key, for a door that has seen proof of it."""
     return await Customer.filter(id=customer_id, product_id=product.id).first()
-
-
-async def sign_up(product: Product, username: str, password: str, *, house: House, by: Viewer) -> Customer:
-    """Open an account of the product on the way to an app; no token comes of it yet.
-
-    Raises WrongAuthMethod, AlreadyExists (that this tells is why sign-ups are counted), PasswordTooWeak, InvalidInput.
-    """
-    await accounts.must_sign_in_by(product, AuthMethod.OAUTH)
-    opening, now = await accounts.prepare(username, password, email=None), datetime.now(UTC)
-    await house.throttle.take(throttle.sign_ups_from(by.address or ""), now=now)
-    async with transaction():
-        return await accounts.open_account(product, opening, by=by, now=now)
 
 
 async def end_consents(customer: Customer, *, now: datetime) -> None:

@@ -11,7 +11,7 @@ from auth.credentials import viewer_again
 from auth.viewer import Viewer, ViewerKind
 from billing.access import require_active_for
 from errors import BadRequest, NotFound, Unauthenticated
-from fleet import scope
+from fleet import owning, scope
 from fleet.house import House
 from fleet.placing import number_of
 from fleet.reaching import require
@@ -120,8 +120,10 @@ class Following:
             self._checked_at = now
 
     async def _visible(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Those of the product the device is in, and of the group as it is now."""
+        """Those of the product the device is in, of the group as it is now, and of a customer's own time with it."""
         own = [entry for entry in entries if entry.product_number == self._authority.product_number]
+        if own and self.viewer.customer is not None:
+            own = await owning.seen_by(self.viewer.customer, own)
         if self._group is None or not own:
             return own
         inside = await _inside(self._group.id, {entry.device_id for entry in own if entry.device_id is not None})
@@ -175,13 +177,18 @@ async def device_selection(
     name_prefix: str = "",
     since: datetime | None = None,
     until: datetime | None = None,
+    by: Viewer,
 ) -> Selection:
-    """The same for one device, within the product it is in now; nothing at all where the filter names another device."""
+    """The same for one device, within the product it is in now; nothing at all where the filter names another device.
+
+    A customer sees what came since the device is theirs.
+    """
     ids = [device.device_id] if is_own else []
     if device.product is not None and ids:
-        return await selection(
+        chosen = await selection(
             device.product, device_id=device.device_id, group=group, name_prefix=name_prefix, since=since, until=until
         )  # fmt: skip
+        return owning.own_part(chosen, device, by)
     return Selection(number_of(device.product), [])
 
 

@@ -59,7 +59,7 @@ async def lock_and_flash(
     require_active(organization)
     ids, now = await _named(device_ids, group), datetime.now(UTC)
     async with transaction():
-        firmware = await _hold_firmware(product, version)
+        firmware = await hold_firmware(product, version)
         chosen = await _choose(product, ids)
         await _refuse_unready(chosen, version, when)
         if not chosen.devices:
@@ -158,11 +158,11 @@ async def _named(device_ids: Sequence[str] | None, group: DeviceGroup | None) ->
     return sorted({scope.device_key(each) for each in ids})
 
 
-async def _hold_firmware(product: Product, version: int) -> Firmware:
-    """Whoever deletes it waits for our commit, and then sees the lock."""
+async def hold_firmware(product: Product, version: int, *, field: str = "firmwareVersion") -> Firmware:
+    """Whoever deletes it waits for our commit, and then sees the lock. `field` is the input's name for the version."""
     found = await rows("SELECT id FROM firmware WHERE product_id = $1 AND version = $2 FOR NO KEY UPDATE", [product.id, version])
     if not found:
-        raise NotFound(f"The product has no firmware version {version}.", path=("firmwareVersion",))
+        raise NotFound(f"The product has no firmware version {version}.", path=(field,))
     return await Firmware.get(id=found[0]["id"])
 
 

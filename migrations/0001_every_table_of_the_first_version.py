@@ -293,6 +293,7 @@ class Migration(migrations.Migration):
                 ),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
                 ("expires_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("spends_activation", fields.BooleanField(default=False)),
                 ("spent_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ("device_id", fields.CharField(null=True, max_length=24)),
             ],

@@ -75,6 +75,7 @@ class ClaimCode(Model):
     customer = fields.ForeignKeyField("models.Customer", related_name=False, db_index=True)
     created_at = fields.DatetimeField()
     expires_at = fields.DatetimeField()
+    spends_activation = fields.BooleanField(default=False)  # made in a private beta: its claim uses the activation code up
     spent_at = fields.DatetimeField(null=True)
     device_id = fields.CharField(24, null=True)  # on which it was spent
 

@@ -20,6 +20,7 @@ class Selection:
     name_prefix: str = ""  # literal and case-sensitive
     since: datetime | None = None  # inclusive
     until: datetime | None = None  # exclusive
+    begins_at: int = 0  # position, inclusive
 
     def where(self) -> Where:
         assert self.product_number is not None or self.device_ids is not None
@@ -39,6 +40,8 @@ class Selection:
             where.add("published_at >= {}", self.since)
         if self.until is not None:
             where.add("published_at < {}", self.until)
+        if self.begins_at:
+            where.add("position >= {}", self.begins_at)
         return where
 
 

@@ -18,6 +18,7 @@ from fleet.consenting import Consents
 from tests.house import PASSWORD, HouseTester
 from transport.oauth import OAuthEndpoints
 from transport.oauth_deciding import OAuthPages
+from transport.shared_rates import own_rates
 
 REDIRECT = "https://porch.example/back"
 VERIFIER = "a-verifier-of-forty-three-characters-or-more-0123456789"
@@ -125,8 +126,9 @@ async def a_client(tester: HouseTester, owner: str, product_id: int, **input: An
 
 def doors(tester: HouseTester) -> Starlette:
     """The doors of OAuth of the tester's house."""
-    server, settings = OAuthServer(Consents(tester.house.settings), issuer=tester.house.settings.public_url), tester.house.settings
-    return Starlette(routes=[*OAuthPages(server, tester.house).routes(), *OAuthEndpoints(server, settings).routes()])
+    house, settings = tester.house, tester.house.settings
+    server, rates = OAuthServer(Consents(settings), issuer=settings.public_url), own_rates(settings)
+    return Starlette(routes=[*OAuthPages(server, house, rates).routes(), *OAuthEndpoints(server, settings, rates).routes()])
 
 
 @asynccontextmanager

@@ -16,7 +16,8 @@ from settings import Settings
 from transport import gate
 from transport.gate import Refusal
 from transport.origins import readable_from
-from transport.rates import Buckets, address_key
+from transport.rates import address_key
+from transport.shared_rates import Rates
 
 METADATA = "/.well-known/oauth-authorization-server"
 AUTHORIZE, TOKEN, REVOKE, INTROSPECT = (f"/oauth/{name}" for name in ("authorize", "token", "revoke", "introspect"))
@@ -31,10 +32,10 @@ Work = Callable[[Asked], Awaitable[Answered]]
 class OAuthEndpoints:
     """What an app's own program talks to. Pages of the settings' allowed origins may read it, except introspection."""
 
-    def __init__(self, server: OAuthServer, settings: Settings) -> None:
+    def __init__(self, server: OAuthServer, settings: Settings, rates: Rates) -> None:
         self._server = server
         self._settings = settings
-        self._rate = Buckets(settings.token_requests_per_window, settings.rate_window_s, what="token requests")
+        self._rate = rates.tokens
 
     def routes(self) -> list[BaseRoute]:
         for_pages = [

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 from auth.oauth import Answered, Asked, OAuthServer, Wish
 from auth.viewer import Viewer
 from errors import CallerError, RateLimited
-from fleet import consenting
+from fleet import consenting, customer_signing_in
 from fleet import customer_accounts as accounts
 from fleet.house import House
 from models.customer import Customer
@@ -19,7 +19,8 @@ from transport import gate, oauth_pages
 from transport.gate import Refusal
 from transport.oauth import AUTHORIZE, FORM, FORM_MAX_BYTES, fields
 from transport.oauth_pages import Asking
-from transport.rates import Buckets, address_key
+from transport.rates import address_key
+from transport.shared_rates import Rates
 from transport.visits import Visit, Visits, is_proven
 
 SIGN_UP = "/oauth/sign-up"
@@ -45,11 +46,11 @@ class _Step:
 class OAuthPages:
     """Each request is whole by itself: the app's request stays in the address, who logged in stays in the visit's cookie."""
 
-    def __init__(self, server: OAuthServer, house: House) -> None:
+    def __init__(self, server: OAuthServer, house: House, rates: Rates) -> None:
         self._server = server
         self._house = house
         self._visits = Visits(house.settings.secret_key, house.settings.public_url)
-        self._rate = Buckets(house.settings.requests_per_window, house.settings.rate_window_s, what="requests")
+        self._rate = rates.requests
 
     def routes(self) -> list[BaseRoute]:
         return [Route(path, self._answer, methods=["GET", "POST"]) for path in (AUTHORIZE, SIGN_UP)]
@@ -107,7 +108,7 @@ class OAuthPages:
     async def _enter(self, step: _Step, form: Mapping[str, str]) -> Response:
         """Become a customer, or prove to be one; then look at what the app asks."""
         product, name, password = step.wish.client.product, form.get("username", ""), form.get("password", "")
-        enter = consenting.sign_up if step.is_sign_up else accounts.prove_account
+        enter = customer_signing_in.sign_up_for_app if step.is_sign_up else accounts.prove_account
         try:
             customer = await enter(product, name, password, house=self._house, by=step.by)
         except RateLimited as refusal:

@@ -6,35 +6,20 @@ from typing import Any
 
 import pytest
 
-from errors import WrongAuthMethod
+from errors import Unauthenticated, WrongAuthMethod
 from models.account import Token
 from models.customer import Customer
 from models.device import Device
 from models.operations import AuditEntry
 from models.product import Product
 from tests.connected import subscribed
+from tests.customers import answer, codes, lamp
 from tests.house import PASSWORD, GraphQLFailed, HouseTester
 from tests.stored import everything, whatever_a_refusal_must_leave_alone
 
 ID = "55ff6d04498b49aabbccdd01"
 SESSION = "token expiresAt customer { username activation product { productId } }"
 WHO = "{ viewer { kind scopes customer { id username devices { nodes { deviceId } } } devices { nodes { deviceId } } } }"
-
-
-def codes(payload: Any) -> list[str]:
-    return [error["code"] for error in payload["errors"]]
-
-
-async def lamp(tester: HouseTester, method: str = "SIMPLE") -> str:
-    """The token of Acme's owner, whose product 1000 signs its customers in by `method`."""
-    owner = await tester.owner()
-    await answer(tester, owner, await tester.product(owner), method)
-    return owner
-
-
-async def answer(tester: HouseTester, owner: str, number: int, value: str, key: str = "auth_method") -> None:
-    given = [{"key": key, "answer": value}]
-    assert (await tester.do("answerQuestions", "clientMutationId", owner, productId=number, answers=given))["errors"] == []
 
 
 async def sign_up(tester: HouseTester, username: str = "kim@example.com", **more: Any) -> Any:
@@ -106,6 +91,19 @@ async def test_a_running_stream_ends_when_the_product_signs_in_by_another_method
             await stream.next()
 
     assert ended.value.codes == ["WRONG_AUTH_METHOD"]
+
+
+async def test_logging_out_ends_the_token_that_asks_and_no_other(tester: HouseTester) -> None:
+    await lamp(tester)
+    first, second = (await sign_up(tester))["token"], (await log_in(tester))["token"]
+
+    payload = await tester.do("logOut", "clientMutationId", first)
+
+    assert codes(payload) == []
+    with pytest.raises(Unauthenticated):
+        await tester.ask(WHO, first)
+    assert (await tester.ask(WHO, second))["viewer"]["kind"] == "CUSTOMER"
+    assert (await tester.audited())[-1] == "customer.logged_out"
 
 
 async def test_an_account_is_of_one_product(tester: HouseTester) -> None:

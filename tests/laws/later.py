@@ -11,13 +11,7 @@ LATER: dict[str, str] = {
     "plans of a release come with the rollouts": """
         Query.planRelease ReleaseFirmwareInput.planToken
     """,
-    "customers who sign in themselves come with the customers' issue": """
-        Mutation.claimDevice Mutation.createClaimCode Mutation.createCustomerToken Mutation.importCustomers
-    """,
     "groups as walls come with the customers' issue": """
         DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess
-    """,
-    "keys that make a repeated call of billing harmless come with the billing of their objects": """
-        ChangePlanInput.idempotencyKey CreateCardSetupInput.idempotencyKey UpdateCardInput.idempotencyKey
     """,
 }

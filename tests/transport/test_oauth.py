@@ -1,5 +1,6 @@
 """The endpoints of OAuth, in good order: what apps get, what it is worth, and how it ends."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -197,10 +198,13 @@ async def test_a_new_secret_ends_the_old_one_and_no_consent(tester: HouseTester)
 
 async def test_consents_end_with_the_password_they_were_given_under(tester: HouseTester) -> None:
     async with porch(tester) as app:
-        pair, now = await app.tokens(), datetime.now(UTC)
+        pair = await app.tokens()
+        await tester.do("requestCustomerPasswordReset", "clientMutationId", productId=app.more["product_id"], username=KIM)
+        token = re.findall(r"flr_\w+", (await tester.letters())[-1].text)[0]
 
-        await consenting.end_consents(await Customer.get(username=KIM), now=now)
+        answered = await tester.do("resetCustomerPassword", "clientMutationId", resetToken=token, new="another sentence of good length")
 
+        assert answered["errors"] == []
         assert await codes_of(tester, pair["access_token"]) == ["UNAUTHENTICATED"]
         assert (await app.refresh(pair["refresh_token"])).json()["error"] == "invalid_grant"
 
