@@ -15,12 +15,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from auth.ledger import TableLedger
+from auth.oauth import OAuthServer
 from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import open_blobs
 from fleet import downloading, paying
 from fleet.connecting import tell
+from fleet.consenting import Consents
 from fleet.house import House
 from fleet.tills import open_till, sandbox_of
 from gateway.live import LiveFleet
@@ -44,8 +46,11 @@ from settings import Settings
 from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
+from transport.oauth import OAuthEndpoints
+from transport.oauth_deciding import OAuthPages
+from transport.origins import readable_from
 from transport.persisted import Persisted
-from transport.shared_rates import open_rates
+from transport.shared_rates import Rates, open_rates
 from transport.stripe_webhook import InProcess, StripeWebhook
 from worker import Worker
 
@@ -157,7 +162,7 @@ class App:
                 fanout=fanout,
                 of_the_log=OF_THE_LOG,
             )
-            self._doors = Starlette(routes=self._routes(house, self._graphql))
+            self._doors = Starlette(routes=self._routes(house, self._graphql, rates))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
             async with Worker(house):
                 yield {GATEWAY: gateway}
@@ -166,7 +171,7 @@ class App:
         assert self._house is not None
         return await context_for(self._house, connection, authorization)
 
-    def _routes(self, house: House, graphql: GraphQLDoor) -> list[BaseRoute]:
+    def _routes(self, house: House, graphql: GraphQLDoor, rates: Rates) -> list[BaseRoute]:
         async def for_device(request: Request) -> Download:
             asked = request.path_params
             return _shaped(await downloading.resolve(asked["device"], asked["update"], asked["ticket"], now=datetime.now(UTC), house=house))
@@ -175,14 +180,21 @@ class App:
             asked = request.path_params
             return _shaped(await downloading.resolve_for_team(asked["firmware"], asked["ticket"], now=datetime.now(UTC), house=house))
 
+        settings = house.settings
         return [
-            *graphql.routes(),
+            *readable_from((settings.public_url, *settings.allowed_origins), graphql.routes()),
+            *_oauth_routes(house, rates),
             Route("/firmware/download/{firmware}/{ticket}", Downloads(for_team).answer, methods=ANY_METHOD),
             Route("/firmware/{device}/{update}/{ticket}", Downloads(for_device).answer, methods=ANY_METHOD),
             *_billing_routes(house),
             *health.routes({"database": _database, "blobs": house.blobs.ping}, is_draining=lambda: self._is_draining),
             *explorer.routes(),
         ]
+
+
+def _oauth_routes(house: House, rates: Rates) -> list[BaseRoute]:
+    server = OAuthServer(Consents(house.settings), issuer=house.settings.public_url)
+    return [*OAuthPages(server, house, rates).routes(), *OAuthEndpoints(server, house.settings, rates).routes()]
 
 
 def _billing_routes(house: House) -> list[BaseRoute]:

@@ -1,6 +1,7 @@
 """Every setting of the server: read once from the environment into one frozen dataclass, passed down, never read elsewhere."""
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,7 +27,7 @@ class Settings:
     port: int = 8000
     public_url: str = "http://127.0.0.1:8000"  # without a trailing slash; signed URLs and mails begin with it
     data_dir: Path = Path("var")  # SQLite file, firmware files, mails, lock file
-    allowed_origins: tuple[str, ...] = ()  # further Origins whose pages may open sockets; our own is always allowed
+    allowed_origins: tuple[str, ...] = ()  # further Origins whose pages may use the API and its sockets; our own always may
     trusted_proxies: tuple[str, ...] = ()  # peers whose X-Forwarded-For is believed; nobody unless named
     trusted_documents: Path | None = None  # JSON file, hash → document: operations that may be asked for by their hash
     trusted_documents_only: bool = False  # True: no other document runs, the explorer's neither
@@ -58,6 +59,9 @@ class Settings:
     access_token_max_ttl_s: int = 365 * 86400
     access_token_default_ttl_s: int = 90 * 86400
     password_reset_ttl_s: int = 3600
+    oauth_code_ttl_s: int = 60
+    oauth_access_token_ttl_s: int = 3600
+    oauth_refresh_token_ttl_s: int = 30 * 86400  # from the last time it was exchanged
     email_proof_ttl_s: int = 7 * 86400  # of a customer's address
     customer_token_ttl_s: int = 86400  # made by the team for a customer, unless it says another time
     customer_token_max_ttl_s: int = 90 * 86400
@@ -88,6 +92,7 @@ class Settings:
     query_fields_max: int = 2000  # fragments expanded
     query_source_max_bytes: int = 64 << 10
     requests_per_window: int = 10_000  # of one address
+    token_requests_per_window: int = 100  # of one address, at /oauth/token and its neighbors
     cost_per_window: int = 2_000_000  # points of one viewer, or of one address without a token
     streams_per_window: int = 100  # sockets one address may open
     sockets_per_address: int = 100  # open at a time
@@ -141,6 +146,7 @@ class Settings:
             "queryFields": self.query_fields_max,
             "querySourceBytes": self.query_source_max_bytes,
             "requestsPerWindow": self.requests_per_window,
+            "tokenRequestsPerWindow": self.token_requests_per_window,
             "costPerWindow": self.cost_per_window,
             "streamsPerWindow": self.streams_per_window,
             "rateWindowSeconds": self.rate_window_s,
@@ -232,6 +238,8 @@ def _refuse_unsafe(settings: Settings) -> None:
         raise SettingsRefused("BLOB_PRESIGNED=on needs BLOB_URL, a bucket: a folder can't be fetched from without us.")
     if settings.trusted_documents_only and settings.trusted_documents is None:
         raise SettingsRefused("TRUSTED_DOCUMENTS_ONLY=on needs TRUSTED_DOCUMENTS, the file that names them.")
+    if not all(re.fullmatch(r"https?://[^/*\s]+", origin) for origin in settings.allowed_origins):
+        raise SettingsRefused("ALLOWED_ORIGINS is a list of whole origins such as https://app.example.com, with commas; * is none.")
     if len(settings.secret_key) < 32:
         raise SettingsRefused(
             "SECRET_KEY must be at least 32 characters of chance, the same in every process; unset, one is made and kept."

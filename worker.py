@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from auth.ledger import forget_paid
 from billing.outbox import END, RECONCILE, SEATS, TRIAL
-from fleet import damage, importing, paying, repeating, undoing, updating, uploading
+from fleet import consenting, damage, importing, paying, repeating, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from fleet.offering import CONSIDER_AGAIN
@@ -170,6 +170,10 @@ async def _reconcile_billing(house: House, now: datetime) -> None:
         await paying.keep_promise(RECONCILE, {}, house=house)
 
 
+async def _forget_oauth(house: House, now: datetime) -> None:
+    await consenting.forget_old(now)
+
+
 async def _forget_keyed_calls(house: House, now: datetime) -> None:
     await repeating.forget_old(now)
 
@@ -183,6 +187,7 @@ SWEEPS = (
     Sweep("commands nobody collected", 600, _forget_commands),
     Sweep("done jobs", 3600, _forget_done_jobs),
     Sweep("idempotency keys", 3600, _forget_keyed_calls),
+    Sweep("codes and tokens of apps", 3600, _forget_oauth),
     Sweep("throttle", 3600, _forget_paid_debts),
     Sweep("import files", 3600, importing.forget_sources),
     Sweep("damaged firmware", 600, damage.look_again),

@@ -8,6 +8,7 @@ from auth.viewer import Viewer, ViewerKind
 from errors import Unauthenticated, WrongAuthMethod
 from models.account import ApiUser, Token, User
 from models.customer import Customer
+from models.oauth import OAuthConsent
 from models.organization import WITHOUT_ACCESS, Member, Organization
 from models.product import AUTH_METHOD, Answer, AuthMethod
 
@@ -83,10 +84,11 @@ async def issue(
     scopes: Sequence[str] = (),
     expires_at: datetime | None = None,
     auth_method: AuthMethod | None = None,
+    consent: OAuthConsent | None = None,
 ) -> tuple[Minted, Token]:
     """A new token for its owner; its text is in the first of the pair and nowhere else.
 
-    A customer's is good while `auth_method`, by which they came by it, is the one of their product.
+    A customer's is good while `auth_method`, by which they came by it, is the one of their product; an app's while its family lives.
     """
     minted = mint(kind)
     token = await Token.create(
@@ -98,6 +100,7 @@ async def issue(
         api_user=owner if isinstance(owner, ApiUser) else None,
         customer=owner if isinstance(owner, Customer) else None,
         auth_method=auth_method,
+        consent=consent,
         created_at=now,
         expires_at=expires_at,
     )

@@ -57,11 +57,13 @@ MAY: Mapping[str, Rule] = {
     "customer.write": Rule(Role.DEVELOPER, "customers:write"),
     "customer.act_for": Rule(Role.DEVELOPER, "customers:write"),
     "event.publish": Rule(Role.DEVELOPER, "events:publish"),
+    "oauth_client.read": Rule(Role.DEVELOPER, "customers:read"),
     "audit.read": Rule(Role.ADMIN, "audit:read"),
     "organization.leave": Rule(Role.VIEWER, "members:write", machines=False),
     "organization.update": Rule(Role.ADMIN, "organization:write", machines=False),
     "member.write": Rule(Role.ADMIN, "members:write", machines=False),
     "api_user.write": Rule(Role.ADMIN, "api_users:write", machines=False),
+    "oauth_client.write": Rule(Role.ADMIN, "api_users:write", machines=False),
     "signing_key.write": Rule(Role.ADMIN, "organization:write", machines=False),
     "billing.read": Rule(Role.ADMIN, "billing:read", machines=False),
     "billing.write": Rule(Role.ADMIN, "billing:write", machines=False),
@@ -119,7 +121,8 @@ class Viewer:
     @property
     def token_scopes(self) -> tuple[str, ...] | None:
         if self.api_user is not None:
-            return tuple(self.api_user.scopes)
+            narrowed = self.token.scopes if self.token is not None else []  # an OAuth client may ask for less than it has
+            return tuple(scope for scope in self.api_user.scopes if not narrowed or scope in narrowed)
         if self.token is None or not self.token.scopes:
             return None
         return tuple(self.token.scopes)

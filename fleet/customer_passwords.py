@@ -1,4 +1,4 @@
-"""What a customer does by mail (the method SIMPLE): proving an address, and setting a new password."""
+"""What a customer does by mail, where passwords are kept here: proving an address, and setting a new password."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,7 @@ from auth.spelling import same_name_key
 from auth.tokens import Kind, digest, mint, well_formed
 from auth.viewer import Viewer
 from errors import RateLimited, WrongCredentials
-from fleet import customer_letters, jobs
+from fleet import consenting, customer_letters, jobs
 from fleet.auditing import record
 from fleet.customer_accounts import as_customer, must_sign_in_by, subject
 from fleet.house import House
@@ -19,6 +19,7 @@ from models.organization import Organization
 from models.product import AuthMethod, Product
 from models.transaction import transaction
 
+KEPT_HERE = (AuthMethod.SIMPLE, AuthMethod.OAUTH)  # methods by which passwords are kept here
 PASSWORD, EMAIL = "password", "email"  # purposes of a mailed proof
 
 
@@ -53,7 +54,7 @@ async def request_reset(product: Product, username: str, *, house: House, by: Vi
 
     Raises WrongAuthMethod.
     """
-    await must_sign_in_by(product, AuthMethod.SIMPLE)
+    await must_sign_in_by(product, *KEPT_HERE)
     key, now = same_name_key(username.strip()), datetime.now(UTC)
     await house.throttle.take(throttle.resets_from(by.address or ""), now=now)
     customer = await Customer.filter(product_id=product.id, username_key=key).first()
@@ -80,7 +81,7 @@ async def reset_password(token: str, new: str, *, house: House, by: Viewer) -> N
     now, path = datetime.now(UTC), ("resetToken",)
     proof = await _open_proof(token, PASSWORD, path, house=house, by=by, now=now)
     customer: Customer = proof.customer
-    await must_sign_in_by(customer.product, AuthMethod.SIMPLE)
+    await must_sign_in_by(customer.product, *KEPT_HERE)
     require_strong(new, email=customer.username, path=("new",))
     stored = await hash_password(new)
     letter = customer_letters.password_changed(proof.email, changed_at=now, customer=customer, product=customer.product)
@@ -90,6 +91,7 @@ async def reset_password(token: str, new: str, *, house: House, by: Viewer) -> N
         await Customer.filter(id=customer.id, email=proof.email).update(email_verified_at=now)
         await MailedProof.filter(customer_id=customer.id, purpose=PASSWORD, used_at=None).update(used_at=now)
         ended = await revoke(now=now, customer_id=customer.id)
+        await consenting.end_consents(customer, now=now)
         await _record(customer, "customer.password_changed", as_customer(customer, by), sessions_ended=ended)
         await jobs.mail(letter, house.sealer)
 

@@ -1,5 +1,7 @@
 """Customers whose accounts are kept here (the method SIMPLE): signing up, logging in and out."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from tortoise.exceptions import IntegrityError
@@ -29,13 +31,15 @@ async def sign_up(
     Source: guide, "Simple authentication".
     """
     await accounts.must_sign_in_by(product, AuthMethod.SIMPLE)
-    now = datetime.now(UTC)
-    opening = await accounts.prepare(username, password, email=email)
-    await house.throttle.take(throttle.sign_ups_from(by.address or ""), now=now)
-    async with transaction():
-        customer = await accounts.open_account(product, opening, by=by, now=now)
-        await ask_to_prove_email(customer, house=house, now=now)
-        return await accounts.open_session(customer, AuthMethod.SIMPLE, house=house, now=now)
+    async with _opened(product, username, password, email=email, house=house, by=by) as customer:
+        return await accounts.open_session(customer, AuthMethod.SIMPLE, house=house, now=datetime.now(UTC))
+
+
+async def sign_up_for_app(product: Product, username: str, password: str, *, house: House, by: Viewer) -> Customer:
+    """The same on the way to an app (the method OAUTH): an account, and no token before the customer has consented. Raises likewise."""
+    await accounts.must_sign_in_by(product, AuthMethod.OAUTH)
+    async with _opened(product, username, password, email=None, house=house, by=by) as customer:
+        return customer
 
 
 async def log_in(product: Product, username: str, password: str, *, house: House, by: Viewer) -> tuple[Token, str]:
@@ -60,3 +64,16 @@ async def log_out(customer: Customer, *, by: Viewer) -> None:
     async with transaction():
         if by.token is not None and await revoke(now=datetime.now(UTC), id=by.token.id):
             await record(by, "customer.logged_out", accounts.subject(customer, product), organization_id=organization.id)
+
+
+@asynccontextmanager
+async def _opened(
+    product: Product, username: str, password: str, *, email: str | None, house: House, by: Viewer
+) -> AsyncIterator[Customer]:
+    """The new account, in the transaction that stores it."""
+    now, opening = datetime.now(UTC), await accounts.prepare(username, password, email=email)
+    await house.throttle.take(throttle.sign_ups_from(by.address or ""), now=now)
+    async with transaction():
+        customer = await accounts.open_account(product, opening, by=by, now=now)
+        await ask_to_prove_email(customer, house=house, now=now)
+        yield customer

@@ -290,7 +290,8 @@ async def device_selection(
 
 async def _authorize(viewer: Viewer, followed: Followed) -> Authority:
     fresh = await viewer_again(viewer, now=datetime.now(UTC))
-    if followed.product_id is not None:
+    is_own = fresh.customer is not None and followed.device_id is not None  # a customer reaches a device of theirs, no product
+    if followed.product_id is not None and not is_own:
         product = await scope.product(fresh, followed.product_id)
         fresh.must(followed.action, product.organization.id, product.id)
         require_active_for(fresh, product.organization)
@@ -299,7 +300,7 @@ async def _authorize(viewer: Viewer, followed: Followed) -> Authority:
     device = await scope.device(fresh, followed.device_id or "")
     if followed.product_id is not None and number_of(device.product) != followed.product_id:
         raise NotFound(f"The product has no device {followed.device_id}.", path=("deviceId",))
-    if followed.product_id is None:
+    if followed.product_id is None or is_own:
         require(fresh, followed.action, device)
     return Authority(fresh, number_of(device.product))
 

@@ -18,6 +18,7 @@ from models.customer import Customer
 from models.device import Device, DeviceGroup
 from models.firmware import Firmware, Update
 from models.importing import Import
+from models.oauth import OAuthClient
 from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization, SigningKey
 from models.product import Product
@@ -90,6 +91,12 @@ async def api_user(viewer: Viewer, id: int) -> ApiUser:
 async def signing_key(viewer: Viewer, id: int) -> SigningKey:
     query = SigningKey.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
     return await _one(query, "There is no such signing key for you.")
+
+
+async def oauth_client(viewer: Viewer, client_id: str) -> OAuthClient:
+    """An app of one of the viewer's products, product and organization at hand."""
+    query = OAuthClient.filter(_in_products(viewer), client_id=client_id).select_related("product__organization")
+    return await _one(query, "There is no such OAuth client for you.", path=("clientId",))
 
 
 async def user(viewer: Viewer, id: int) -> User:

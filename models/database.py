@@ -27,6 +27,7 @@ MODEL_MODULES: tuple[str, ...] = (
     "models.firmware",
     "models.importing",
     "models.log",
+    "models.oauth",
     "models.operations",
     "models.organization",
     "models.product",

@@ -11,6 +11,7 @@ from schema.event import EventMutations
 from schema.firmware import FirmwareMutations
 from schema.group import GroupMutations
 from schema.importing import ImportMutations
+from schema.oauth import OAuthMutations
 from schema.organization import OrganizationMutations
 from schema.product import ProductMutations
 from schema.signing import SigningMutations
@@ -27,6 +28,7 @@ class Mutation(
     FirmwareMutations,
     GroupMutations,
     ImportMutations,
+    OAuthMutations,
     OrganizationMutations,
     ProductMutations,
     SigningMutations,

@@ -6,6 +6,7 @@ import resolvers.customer
 import resolvers.device
 import resolvers.group
 import resolvers.importing
+import resolvers.oauth
 import resolvers.product as doors
 from fleet.listing import DeviceOrder
 from models import product as rows
@@ -39,6 +40,7 @@ from schema.fields import (
 from schema.firmware import ProductFirmwareFields
 from schema.group import DeviceGroup
 from schema.lazies import DeviceRef, ImportRef, OrganizationRef
+from schema.oauth import OAuthClient
 from schema.platform import Platform
 from schema.summary import FleetSummary
 
@@ -83,6 +85,9 @@ class Product(ProductEventFields, ProductFirmwareFields, Node):
         before=BEFORE,
         filter=argument(DeviceFilter | None, "Which devices; absent: all."),
         order_by=argument(DeviceOrder | None, "In which order; null: LAST_HEARD.", DeviceOrder.LAST_HEARD),
+    )
+    oauth_clients: list[OAuthClient] = resolved_by(
+        resolvers.oauth.oauth_clients, "Apps its customers may log in to with their account here, oldest first. Needs DEVELOPER."
     )
     imports: Connection[ImportRef] = asked(resolvers.importing.imports, "Imports into it, newest first.", first=FIRST, after=AFTER)
 

@@ -45,13 +45,12 @@ def device(
     faults: tuple[str, ...], key_file: Path | None, secret: str | None, serial_number: str | None, claim_code: str | None,
     real_product_id: int | None, trusted_keys: tuple[str, ...], publish_every: float,
 ) -> None:  # fmt: skip
-    """Be one device, until interrupted: hello, heartbeats, the function led, the variable temperature, updates."""
+    """Be one device, until interrupted: hello, heartbeats, the function led, the variables led and temperature, updates."""
     fresh = Flash(device_id, product_id, version, secret=secret)
     script = _faults(faults)
     if not all(map(is_public_key, trusted_keys)):
         raise click.BadParameter("a public key is what `flotilla sign --key FILE` prints", param_hint="--trusted-key")
-    led = {"on": 1, "off": 0}
-    variables: dict[str, Json] = {"temperature": 21.5}
+    variables: dict[str, Json] = {"temperature": 21.5, "led": "off"}
 
     async def live() -> None:
         flash = Flash.at(key_file, fresh) if key_file else fresh
@@ -64,7 +63,7 @@ def device(
             claim_code=claim_code,
             real_product_id=real_product_id,
             trusted_keys=trusted_keys,
-            functions={"led": lambda argument: led.get(argument, -1)},
+            functions={"led": lambda argument: turn(one, argument)},
             variables=variables,
             faults=script,
             say=lambda line: click.echo(f"{flash.device_id} {line}"),
@@ -116,6 +115,15 @@ def _faults(scripted: tuple[str, ...]) -> Faults:
         return Faults(scripted)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--fault") from None
+
+
+def turn(one: SimulatedDevice, state: str) -> int:
+    """The light goes on or off, and the device says so; -1 for anything else."""
+    if state not in ("on", "off"):
+        return -1
+    one.variables["led"] = state
+    one.post("led", state)
+    return int(state == "on")
 
 
 async def _publish(one: SimulatedDevice, every_s: float) -> None:

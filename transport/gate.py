@@ -5,13 +5,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 EVENT_STREAM = "text/event-stream"
 DEPTH_MAX = 64  # levels of nesting in a request's JSON
 PREFLIGHT_HEADERS = ("graphql-preflight", "apollo-require-preflight", "x-requested-with")
+TOKEN_NAMES = frozenset({"access_token", "token", "authorization"})  # by RFC 6750, 2.3, and what people try
 _SIMPLE_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 
 
@@ -45,6 +46,12 @@ def check_preflight(request: Request, content_type: str) -> None:
     if not any(request.headers.get(name) for name in PREFLIGHT_HEADERS):
         names = "GraphQL-Preflight, Apollo-Require-Preflight or X-Requested-With"
         raise Refusal(400, f"Send one of the headers {names} (any value) with a {request.method} of this kind.")
+
+
+def check_address(connection: HTTPConnection) -> None:
+    """Addresses stand in logs, histories and referrers: a token there is refused, so that nobody builds on it. Raises Refusal 400."""
+    if TOKEN_NAMES & connection.query_params.keys():
+        raise Refusal(400, "Never send a token in the address: send it as `Authorization: Bearer …`, and replace this one.")
 
 
 def media_type(request: Request) -> str:

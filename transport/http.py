@@ -118,6 +118,7 @@ class GraphQLDoor:
         try:
             await self.admit(_host(request))
             accepted = negotiate(request.headers)
+            gate.check_address(request)
             context, asked = await self._read(request)
             return await self._run(request, asked, context, accepted)
         except Refusal as refusal:
@@ -204,7 +205,10 @@ class GraphQLDoor:
             return False
         refusal = Response("This server is restarting.", 503, {"Retry-After": "1"}) if self.sockets.is_draining else None
         try:
+            gate.check_address(websocket)
             await self._check_room(address_key(_host(websocket)), None)
+        except Refusal as error:
+            refusal = Response(error.message, error.status)
         except RateLimited as error:
             refusal = refusal or Response(error.message, 429, _retry_after(error))
         if refusal:

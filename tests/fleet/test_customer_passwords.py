@@ -165,7 +165,7 @@ async def test_where_accounts_are_not_kept_here_nobody_sets_a_password(tester: H
     await sign_up(tester, KIM)
     await request(tester)
     code = code_in(await last_letter(tester))
-    await answer(tester, owner, LAMP, "OAUTH")
+    await answer(tester, owner, LAMP, "TWO_LEGGED")
     before = await whatever_a_refusal_must_leave_alone()
 
     refused = [await request(tester), await reset(tester, code)]

@@ -11,9 +11,6 @@ LATER: dict[str, str] = {
     "plans of a release come with the rollouts": """
         Query.planRelease ReleaseFirmwareInput.planToken
     """,
-    "customers who log in over OAuth come with its endpoints": """
-        Mutation.createOAuthClient Mutation.deleteOAuthClient
-    """,
     "groups as walls come with the customers' issue": """
         DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess
     """,

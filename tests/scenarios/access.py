@@ -168,6 +168,10 @@ MUTATIONS: Mapping[str, Rule] = {
     "deleteCustomer": Team(DEVELOPER, "customers:write"),
     "assignDevice": Team(DEVELOPER, "customers:write"),
     "unclaimDevice": Team(DEVELOPER, "customers:write"),
+    # OAuth
+    "createOAuthClient": Team(ADMIN, "api_users:write", machines=False),
+    "rotateOAuthClientSecret": Team(ADMIN, "api_users:write", machines=False),
+    "deleteOAuthClient": Team(ADMIN, "api_users:write", machines=False),
     # billing
     "createCardSetup": Team(ADMIN, "billing:write", machines=False),
     "updateCard": Team(ADMIN, "billing:write", machines=False),
