@@ -1,4 +1,4 @@
-"""What viewers were found to be allowed, kept for a second: however many streams depend on it, it is asked once."""
+"""What viewers were found to be allowed, kept for just under a second: however many streams depend on it, it is asked once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -8,7 +8,7 @@ from models.transaction import detached
 
 Found = TypeVar("Found")
 
-GOOD_FOR_S = 1.0
+GOOD_FOR_S = 0.8
 KEPT = 1000  # findings; beyond it those that are no longer good are forgotten
 
 
@@ -17,7 +17,7 @@ class Authorities(Generic[Found]):
         self._found: dict[Hashable, tuple[float, asyncio.Task[Found]]] = {}
 
     async def find(self, key: Hashable, ask: Callable[[], Awaitable[Found]]) -> Found:
-        """What `ask` finds or raises, or found for the same key less than a second ago."""
+        """What `ask` finds or raises, or found for the same key within that time."""
         now = asyncio.get_running_loop().time()
         asked_at, finding = self._found.get(key, (0.0, None))
         if finding is None or now - asked_at >= GOOD_FOR_S:

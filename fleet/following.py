@@ -15,6 +15,7 @@ from fleet import scope
 from fleet.house import House
 from fleet.placing import number_of
 from fleet.reaching import require
+from fleet.seeing import Sight, sight
 from models.device import Device, DeviceGroup
 from models.product import Product
 from models.sql import rows
@@ -25,7 +26,7 @@ from realtime.dispatcher import Filter, Reader
 from realtime.history import Selection
 from realtime.log import FAILURES, Entry
 
-RECHECK_S = 1.0  # how long a stream may outlive the authority it runs on
+RECHECK_S = 0.8  # how old what is known of a viewer may get; with the time it takes to ask, a stream outlives no authority by a second
 PIECE = 50  # entries handed on before that authority is looked at again
 
 
@@ -49,8 +50,12 @@ class Here(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Authority:
+    """Who follows, and what they see of the product, as was asked at a moment of the loop's clock."""
+
     viewer: Viewer
     product_number: int
+    sight: Sight
+    asked_at: float
 
 
 class Following:
@@ -62,11 +67,16 @@ class Following:
         self._begin = begin
         self._group = group
         self._house = house
-        self._checked_at = asyncio.get_running_loop().time()
+        self._check_at = authority.asked_at + RECHECK_S
 
     @property
     def viewer(self) -> Viewer:
         return self._authority.viewer
+
+    @property
+    def sight(self) -> Sight:
+        """What they see of the product, as of less than a second ago."""
+        return self._authority.sight
 
     async def read(self) -> AsyncGenerator[Sequence[Entry] | Gap | Here, None]:
         """Entries in order, one or more at a time, gaps, and places. Ends with an error once the viewer may no longer follow.
@@ -95,7 +105,7 @@ class Following:
         try:
             while True:
                 finding = finding or asyncio.ensure_future(reader.next())
-                await asyncio.wait({finding}, timeout=RECHECK_S)
+                await asyncio.wait({finding}, timeout=max(self._check_at - _now(), 0.0))
                 found = finding.result() if finding.done() else []
                 finding = None if finding.done() else finding
                 if found is None:
@@ -110,22 +120,24 @@ class Following:
                 await asyncio.gather(finding, return_exceptions=True)
 
     async def _check(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._checked_at < RECHECK_S:
+        if _now() < self._check_at:
             return
         viewer, followed = self.viewer, self.followed
         key = (viewer.token.id if viewer.token else None, followed.action, followed.product_id, followed.device_id)
+        self._check_at = _now() + RECHECK_S
         with suppress(*FAILURES):  # a database that is away takes no authority from anybody, and gives out no entries
             self._authority = await self._house.authorities.find(key, lambda: _authorize(viewer, followed))
-            self._checked_at = now
+            self._check_at = self._authority.asked_at + RECHECK_S
 
     async def _visible(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Those of the product the device is in, and of the group as it is now."""
+        """Those of the product the device is in, of what the viewer sees of it, and of the group, each as it is now."""
         own = [entry for entry in entries if entry.product_number == self._authority.product_number]
-        if self._group is None or not own:
+        if (self._group is None and self.sight.is_whole) or not own:
             return own
-        inside = await _inside(self._group.id, {entry.device_id for entry in own if entry.device_id is not None})
-        return [entry for entry in own if entry.device_id in inside]
+        seen = await self.sight.visible({entry.device_id for entry in own if entry.device_id is not None})
+        if self._group is not None:
+            seen = await _inside(self._group.id, seen)
+        return [entry for entry in own if entry.device_id in seen]
 
     async def _own(self, gap: Gap) -> Gap:
         """The same gap, ending at a place of this product, where a client can come back to."""
@@ -144,15 +156,16 @@ async def follow(followed: Followed, *, after: str | None, house: House, by: Vie
         raise BadRequest("Give productId, or deviceId alone.")
     if by.kind is ViewerKind.ANONYMOUS:
         raise Unauthenticated("Send a token: Authorization: Bearer …, or log in.")
-    number = (await _authorize(by, followed)).product_number
-    group = None
+    authority = await _authorize(by, followed)
+    number, group = authority.product_number, None
     if followed.group is not None:
-        group = await scope.group(await scope.product(by, number), followed.group)
+        group = await scope.group(by, await _product(by, number), followed.group)
     begin = await log.head(number) if after is None else await _place(after, number)
-    return Following(followed, _Authority(by, number), begin, group, house)
+    return Following(followed, authority, begin, group, house)
 
 
 async def selection(
+    viewer: Viewer,
     product: Product,
     *,
     device_id: str | None = None,
@@ -162,12 +175,15 @@ async def selection(
     until: datetime | None = None,
 ) -> Selection:
     """Which events of an already reached product its history is to show. Raises NotFound for a group it does not have."""
-    groups = None if group is None else await _at_or_below(await scope.group(product, group))
+    groups = None if group is None else await _at_or_below(await scope.group(viewer, product, group))
+    if groups is None and (walls := viewer.walls_in(product.id)):
+        groups = list(walls.groups)
     device_ids = None if device_id is None else [scope.device_key(device_id)]
     return Selection(product.number, device_ids, groups, name_prefix=name_prefix, since=since, until=until)
 
 
 async def device_selection(
+    viewer: Viewer,
     device: Device,
     *,
     is_own: bool,
@@ -180,25 +196,38 @@ async def device_selection(
     ids = [device.device_id] if is_own else []
     if device.product is not None and ids:
         return await selection(
-            device.product, device_id=device.device_id, group=group, name_prefix=name_prefix, since=since, until=until
+            viewer, device.product, device_id=device.device_id, group=group, name_prefix=name_prefix, since=since, until=until
         )  # fmt: skip
     return Selection(number_of(device.product), [])
 
 
 async def _authorize(viewer: Viewer, followed: Followed) -> _Authority:
+    asked_at = _now()
     fresh = await viewer_again(viewer, now=datetime.now(UTC))
     if followed.product_id is not None:
-        product = await scope.product(fresh, followed.product_id)
-        fresh.must(followed.action, product.organization.id, product.id)
-        require_active_for(fresh, product.organization)
+        product = await _product(fresh, followed.product_id)
+        if fresh.customer is not None:
+            fresh.must_with_own(followed.action)
+        else:
+            fresh.must(followed.action, product.organization.id, product.id)
+            require_active_for(fresh, product.organization)
         if followed.device_id is None:
-            return _Authority(fresh, product.number)
+            return _Authority(fresh, product.number, sight(fresh, product.id), asked_at)
     device = await scope.device(fresh, followed.device_id or "")
     if followed.product_id is not None and number_of(device.product) != followed.product_id:
         raise NotFound(f"The product has no device {followed.device_id}.", path=("deviceId",))
     if followed.product_id is None:
         require(fresh, followed.action, device)
-    return _Authority(fresh, number_of(device.product))
+    return _Authority(fresh, number_of(device.product), sight(fresh, device.product.id if device.product else None), asked_at)
+
+
+async def _product(viewer: Viewer, number: int) -> Product:
+    """The product followed; a customer follows their own, of which they see what is theirs. Source: details, "Groups as walls"."""
+    return await (scope.product(viewer, number) if viewer.customer is None else scope.product_of_customer(viewer.customer, number))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _place(after: str, product_number: int) -> Cursor | Gap:
@@ -241,4 +270,7 @@ async def event(viewer: Viewer, position: int) -> Entry:
         raise NotFound("There is no such event for you.")
     product = await scope.product(viewer, found[0].product_number)
     viewer.must("event.read", product.organization.id, product.id)
+    seen, device_id = sight(viewer, product.id), found[0].device_id
+    if not seen.is_whole and not (device_id and await seen.visible({device_id})):
+        raise NotFound("There is no such event for you.")
     return found[0]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from fleet import claiming, enrolling, scope
+from fleet import claiming, enrolling, scope, summarizing
 from models.customer import Customer
 from models.device import Device
 from models.global_ids import number_of
@@ -39,7 +39,9 @@ async def unclaim_device(context: Context, *, device_id: str) -> Answer:
 # ── reading ──
 async def customers(product: Product, context: Context, first: int | None, after: str | None, filter: object) -> Page[Customer]:
     _must_read(product, context)
-    return await page(scope.customers(product, **given(filter)), Slice.of(first, after), list_name=f"customers:{product.id}")
+    return await page(
+        scope.customers(context.viewer, product, **given(filter)), Slice.of(first, after), list_name=f"customers:{product.id}"
+    )
 
 
 async def by_id(context: Context, id: str) -> Customer:
@@ -56,7 +58,7 @@ async def devices(customer: Customer, context: Context, first: int | None, after
     product = await context.loaders.products.load(customer.product_id)  # type: ignore[attr-defined]  # a Tortoise column
     if product is not None:
         context.viewer.must("device.read", product.organization_id, product.id)  # type: ignore[attr-defined]  # a Tortoise column
-    found = Device.filter(owner_id=customer.id)
+    found = scope.devices(context.viewer).filter(owner_id=customer.id)
     return await page(found, Slice.of(first, after), list_name=f"customer:{customer.id}", order=Order(("device_id",)))
 
 
@@ -66,7 +68,9 @@ def activation(customer: Customer, context: Context) -> str | None:
 
 
 async def last_active_at(customer: Customer, context: Context) -> datetime | None:
-    return await context.loaders.last_activity.load(customer.id)
+    walls = context.viewer.walls_in(customer.product_id)  # type: ignore[attr-defined]  # a Tortoise column
+    known = walls is None or await summarizing.is_all_inside(customer.id, walls.groups)
+    return await context.loaders.last_activity.load(customer.id) if known else None
 
 
 def _must_read(product: Product, context: Context) -> None:

@@ -1,11 +1,12 @@
 """Doors of device groups."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleet import grouping, scope
+from errors import InvalidInput
+from fleet import granting, grouping, scope
 from fleet.refusing import errors_if_nothing_done
-from models.device import Device, DeviceGroup
+from models.device import Device, DeviceGroup, GroupGrant
 from models.firmware import Firmware
 from models.global_ids import number_of
 from models.product import Product
@@ -17,7 +18,7 @@ Answer = Mapping[str, Any]
 
 async def create_device_group(context: Context, *, product_id: int, name: str, parent: str | None = None) -> Answer:
     product = await scope.product(context.viewer, product_id)
-    above = await scope.group(product, parent, field="parent") if parent is not None else None
+    above = await scope.group(context.viewer, product, parent, field="parent") if parent is not None else None
     return {"group": await grouping.create_group(product, name, parent=above, by=context.viewer)}
 
 
@@ -43,15 +44,46 @@ async def remove_devices_from_group(context: Context, *, group_id: str, device_i
     return {"group": group, "rejected": rejected, "errors": errors_if_nothing_done(done, rejected)}
 
 
+async def grant_group_access(context: Context, *, group_id: str, **to: str | None) -> Answer:
+    group, grantee = await _group_and_grantee(context, group_id, **to)
+    return {"group": await granting.grant(group, grantee, by=context.viewer)}
+
+
+async def revoke_group_access(context: Context, *, group_id: str, **to: str | None) -> Answer:
+    group, grantee = await _group_and_grantee(context, group_id, **to)
+    return {"group": await granting.revoke(group, grantee, by=context.viewer)}
+
+
+async def _group_and_grantee(
+    context: Context, group_id: str, *, member_id: str | None = None, customer_id: str | None = None, api_user_id: str | None = None
+) -> tuple[DeviceGroup, granting.Grantee]:
+    group = await scope.group_by_id(context.viewer, number_of("DeviceGroup", group_id, path=("groupId",)), field="groupId")
+    if [member_id, customer_id, api_user_id].count(None) != 2:
+        raise InvalidInput("Name a member, a customer or an API user, exactly one of them.", path=("memberId",))
+    if member_id is not None:
+        return group, await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)))
+    if api_user_id is not None:
+        return group, await scope.api_user(context.viewer, number_of("ApiUser", api_user_id, path=("apiUserId",)))
+    number = number_of("Customer", str(customer_id), path=("customerId",))
+    return group, await scope.customer(context.viewer, number, field="customerId")
+
+
 # ── reading ──
+async def access(group: DeviceGroup, context: Context) -> list[GroupGrant]:
+    product = await context.loaders.products.load(_product_id(group))
+    if product is not None:
+        context.viewer.must("customer.read", product.organization_id, product.id)  # type: ignore[attr-defined]  # a Tortoise column
+    return await granting.grants_of(group)
+
+
 async def groups(product: Product, context: Context) -> list[DeviceGroup]:
     _must_read(product, context)
-    return await DeviceGroup.filter(product_id=product.id).select_related("product").order_by("path")
+    return await scope.groups(context.viewer, product).select_related("product").order_by("path")
 
 
 async def group(product: Product, context: Context, name: str) -> DeviceGroup | None:
     _must_read(product, context)
-    return await scope.or_null(scope.group(product, name))
+    return await scope.or_null(scope.group(context.viewer, product, name))
 
 
 async def by_id(context: Context, id: str) -> DeviceGroup:
@@ -61,7 +93,13 @@ async def by_id(context: Context, id: str) -> DeviceGroup:
 
 
 async def parent(group: DeviceGroup, context: Context) -> DeviceGroup | None:
-    return await context.loaders.groups.load(group.parent_id)  # type: ignore[attr-defined]  # a Tortoise column
+    above = await context.loaders.groups.load(group.parent_id)  # type: ignore[attr-defined]  # a Tortoise column
+    return above if above and seen_of([above], context) else None
+
+
+def seen_of(found: Sequence[DeviceGroup], context: Context) -> list[DeviceGroup]:
+    """Those of a product's groups that the viewer may know of."""
+    return [group for group in found if (walls := context.viewer.walls_in(_product_id(group))) is None or group.id in walls.groups]
 
 
 async def children(group: DeviceGroup, context: Context) -> list[DeviceGroup]:
@@ -75,6 +113,10 @@ async def devices(group: DeviceGroup, context: Context, first: int | None, after
 
 async def released_firmware(group: DeviceGroup, context: Context) -> Firmware | None:
     return await context.loaders.firmwares.load(await context.loaders.group_releases.load(group.id))
+
+
+def _product_id(group: DeviceGroup) -> int:
+    return group.product_id  # type: ignore[attr-defined,no-any-return]  # a Tortoise column
 
 
 def _must_read(product: Product, context: Context) -> None:

@@ -15,9 +15,6 @@ LATER: dict[str, str] = {
         Mutation.claimDevice Mutation.createClaimCode Mutation.createCustomerToken Mutation.createOAuthClient
         Mutation.deleteOAuthClient Mutation.importCustomers Mutation.logInCustomer Mutation.signUpCustomer Viewer.customer
     """,
-    "groups as walls come with the customers' issue": """
-        DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess
-    """,
     "keys that make a repeated call of billing harmless come with the billing of their objects": """
         ChangePlanInput.idempotencyKey CreateCardSetupInput.idempotencyKey UpdateCardInput.idempotencyKey
     """,
