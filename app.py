@@ -43,6 +43,7 @@ from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
 from transport.persisted import Persisted
 from transport.stripe_webhook import InProcess, StripeWebhook
+from transport.watch import Watch
 from worker import Worker
 
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the door itself refuses, with a sentence
@@ -142,7 +143,7 @@ class App:
             self._graphql = GraphQLDoor(build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted)
             self._doors = Starlette(routes=self._routes(house, self._graphql, gateway))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
-            async with Worker(house):
+            async with Worker(house), Watch(self._graphql.sockets):
                 yield
 
     async def _context(self, connection: HTTPConnection, authorization: str | None) -> Context:

@@ -11,7 +11,7 @@ from tortoise.queryset import QuerySet
 
 from auth.spelling import same_name_key
 from auth.viewer import Viewer
-from errors import InvalidInput, NotFound
+from errors import Forbidden, InvalidInput, NotFound
 from fleet.refusing import Rejected
 from fleet.seeing import devices_seen, sight
 from models.account import ApiUser, Token, User
@@ -49,10 +49,10 @@ async def organization_of(viewer: Viewer, user: User) -> Organization | None:
     return seat.organization if seat else None
 
 
-async def member(viewer: Viewer, id: int) -> Member:
-    """A seat in one of the viewer's organizations, user and organization at hand."""
+async def member(viewer: Viewer, id: int, *, field: str | None = None) -> Member:
+    """A seat in one of the viewer's organizations, user and organization at hand. `field` is the input's name for it."""
     query = Member.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization", "user")
-    return await _one(query, "There is no such member for you.")
+    return await _one(query, "There is no such member for you.", path=(field,) if field else ())
 
 
 async def invitation(viewer: Viewer, id: int) -> Invitation:
@@ -83,9 +83,9 @@ async def own_tokens(viewer: Viewer) -> list[Token]:
     return await Token.filter(living, user_id=user.id, revoked_at=None).order_by("id")
 
 
-async def api_user(viewer: Viewer, id: int) -> ApiUser:
+async def api_user(viewer: Viewer, id: int, *, field: str | None = None) -> ApiUser:
     query = ApiUser.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
-    return await _one(query, "There is no such API user for you.")
+    return await _one(query, "There is no such API user for you.", path=(field,) if field else ())
 
 
 async def signing_key(viewer: Viewer, id: int) -> SigningKey:
@@ -131,7 +131,7 @@ def audit_entries(
 
 async def product(viewer: Viewer, number: int) -> Product:
     """The product with this productId, its organization at hand."""
-    return await _one(products(viewer).filter(number=number), "There is no product {} for you.", str(number))
+    return await _product(viewer, "There is no product {} for you.", str(number), number=number)
 
 
 async def product_of_customer(customer: Customer, number: int) -> Product:
@@ -141,11 +141,18 @@ async def product_of_customer(customer: Customer, number: int) -> Product:
 
 
 async def product_by_slug(viewer: Viewer, slug: str) -> Product:
-    return await _one(products(viewer).filter(slug=slug), "There is no product {} for you.", slug)
+    return await _product(viewer, "There is no product {} for you.", slug, slug=slug)
 
 
 async def product_by_id(viewer: Viewer, id: int) -> Product:
-    return await _one(products(viewer).filter(id=id), "There is no such product for you.")
+    return await _product(viewer, "There is no such product for you.", id=id)
+
+
+async def _product(viewer: Viewer, sentence: str, named: str = "", **which: object) -> Product:
+    """A customer knows their own product, and is told that it is not theirs to manage. Raises Forbidden for that."""
+    if viewer.customer is not None and await Product.filter(id=viewer.customer.product_id, **which).exists():  # type: ignore[attr-defined]
+        raise Forbidden("Only the product's team can do this.")
+    return await _one(products(viewer).filter(**which), sentence, named)
 
 
 def products(viewer: Viewer) -> QuerySet[Product]:
@@ -270,6 +277,14 @@ async def device_import(viewer: Viewer, id: int) -> Import:
     query = Import.filter(_in_products(viewer), id=id).select_related("product__organization")
     row = await _one(query, missing)
     return await _one(imports(viewer, row.product).filter(id=id).select_related("product__organization"), missing)
+
+
+async def readable_import(viewer: Viewer, id: int) -> Import:
+    """The same, for whoever may read devices. Raises Forbidden for the others."""
+    row = await device_import(viewer, id)
+    product: Product = row.product
+    viewer.must("device.read", product.organization.id, product.id)
+    return row
 
 
 def imports(viewer: Viewer, product: Product) -> QuerySet[Import]:

@@ -1,14 +1,18 @@
 """Doors of device groups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from auth.viewer import Viewer
 from errors import InvalidInput
 from fleet import granting, grouping, scope
 from fleet.refusing import errors_if_nothing_done
+from models.account import ApiUser
+from models.customer import Customer
 from models.device import Device, DeviceGroup, GroupGrant
 from models.firmware import Firmware
 from models.global_ids import number_of
+from models.organization import Member
 from models.product import Product
 from resolvers.context import Context
 from resolvers.paging import Order, Page, Slice, page
@@ -54,18 +58,31 @@ async def revoke_group_access(context: Context, *, group_id: str, **to: str | No
     return {"group": await granting.revoke(group, grantee, by=context.viewer)}
 
 
-async def _group_and_grantee(
-    context: Context, group_id: str, *, member_id: str | None = None, customer_id: str | None = None, api_user_id: str | None = None
-) -> tuple[DeviceGroup, granting.Grantee]:
+async def _group_and_grantee(context: Context, group_id: str, **to: str | None) -> tuple[DeviceGroup, granting.Grantee]:
     group = await scope.group_by_id(context.viewer, number_of("DeviceGroup", group_id, path=("groupId",)), field="groupId")
-    if [member_id, customer_id, api_user_id].count(None) != 2:
+    named = [(field, id) for field, id in to.items() if id is not None]
+    if len(named) != 1:
         raise InvalidInput("Name a member, a customer or an API user, exactly one of them.", path=("memberId",))
-    if member_id is not None:
-        return group, await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)))
-    if api_user_id is not None:
-        return group, await scope.api_user(context.viewer, number_of("ApiUser", api_user_id, path=("apiUserId",)))
-    number = number_of("Customer", str(customer_id), path=("customerId",))
-    return group, await scope.customer(context.viewer, number, field="customerId")
+    return group, await _GRANTEES[named[0][0]](context.viewer, named[0][1])
+
+
+async def _member(viewer: Viewer, id: str) -> Member:
+    return await scope.member(viewer, number_of("Member", id, path=("memberId",)), field="memberId")
+
+
+async def _customer(viewer: Viewer, id: str) -> Customer:
+    return await scope.customer(viewer, number_of("Customer", id, path=("customerId",)), field="customerId")
+
+
+async def _api_user(viewer: Viewer, id: str) -> ApiUser:
+    return await scope.api_user(viewer, number_of("ApiUser", id, path=("apiUserId",)), field="apiUserId")
+
+
+_GRANTEES: Mapping[str, Callable[[Viewer, str], Awaitable[granting.Grantee]]] = {
+    "member_id": _member,
+    "customer_id": _customer,
+    "api_user_id": _api_user,
+}
 
 
 # ── reading ──

@@ -49,15 +49,12 @@ async def undo_import(context: Context, *, import_id: str) -> Answer:
 
 async def import_progress(context: Context, *, import_id: str) -> AsyncGenerator[Import, None]:
     row = await by_id(context, import_id)
-    return importing.follow(row.id)
+    return importing.follow(row.id, house=context.house, by=context.viewer)
 
 
 # ── reading ──
 async def by_id(context: Context, id: str) -> Import:
-    row = await scope.device_import(context.viewer, number_of("Import", id))
-    product: Product = row.product
-    context.viewer.must("device.read", product.organization.id, product.id)
-    return row
+    return await scope.readable_import(context.viewer, number_of("Import", id))
 
 
 async def imports(product: Product, context: Context, first: int | None, after: str | None) -> Page[Import]:

@@ -124,8 +124,10 @@ async def test_whoever_follows_an_import_sees_it_end(small_pieces: HouseTester) 
     await tester.product(owner)
     await imported(tester, owner, "\n".join(ids(35)).encode())
 
+    by = (await tester.context(owner)).viewer
+
     async def follow() -> list[tuple[str, int]]:
-        return [(row.state, row.processed) async for row in importing.follow(1)]
+        return [(row.state, row.processed) async for row in importing.follow(1, house=tester.house, by=by)]
 
     following = asyncio.create_task(follow())
     await asyncio.sleep(0.05)
