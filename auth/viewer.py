@@ -51,7 +51,7 @@ MAY: Mapping[str, Rule] = {
     "product.configure": Rule(Role.DEVELOPER, "products:write"),
     "product.manufacture": Rule(Role.DEVELOPER, "products:write"),
     "product.rotate_key": Rule(Role.DEVELOPER, "products:write"),
-    "device.register": Rule(Role.DEVELOPER, "devices:write"),
+    "device.register": Rule(Role.DEVELOPER, "devices:write", inside=True),
     "device.import": Rule(Role.DEVELOPER, "devices:write"),
     "device.update": Rule(Role.DEVELOPER, "devices:write", inside=True),
     "device.remove": Rule(Role.DEVELOPER, "devices:write", inside=True),

@@ -132,7 +132,7 @@ async def _taken_in_hand(device_id: str, by: Viewer) -> Device:
 async def _may_take(device: Any, by: Viewer) -> bool:
     """Nobody's device is anybody's; one that a team has removed is that team's to take up again."""
     former = await _team_of(device.removed_from_id)
-    return former is None or by.may("device.register", former.organization.id, former.id)
+    return former is None or (by.walls_in(former.id) is None and by.may("device.register", former.organization.id, former.id))
 
 
 async def _team_of(product_id: int | None) -> Product | None:
