@@ -265,12 +265,17 @@ async def fresh_devices(viewer: Viewer, device_ids: Collection[str]) -> dict[str
 
 async def event(viewer: Viewer, position: int) -> Entry:
     """One published event by its place in the log. Raises NotFound for a stranger's, and once it has been purged."""
+    viewer.must_be_somebody()
     found = (await log.read_after(position - 1, kinds=("event",), limit=1)).entries
+    missing = NotFound("There is no such event for you.")
     if not found or found[0].position != position:
-        raise NotFound("There is no such event for you.")
-    product = await scope.product(viewer, found[0].product_number)
-    viewer.must("event.read", product.organization.id, product.id)
-    seen, device_id = sight(viewer, product.id), found[0].device_id
+        raise missing
+    product, device_id = await _product(viewer, found[0].product_number), found[0].device_id
+    if viewer.customer is not None:
+        viewer.must_with_own("event.read")
+    else:
+        viewer.must("event.read", product.organization.id, product.id)
+    seen = sight(viewer, product.id)
     if not seen.is_whole and not (device_id and await seen.visible({device_id})):
-        raise NotFound("There is no such event for you.")
+        raise missing
     return found[0]
