@@ -317,7 +317,9 @@ async def test_the_same_mutations_do_find_what_is_ones_own(postgres_tester: Hous
     assert SCHEMA.mutation_type is not None
     owner = attackers[0]
     trial, not_found = Trial(postgres_tester, owner), []
-    for mutation in sorted(SCHEMA.mutation_type.fields, key=lambda name: (name.startswith(ENDS), name.startswith(ENDS[0]), name == "removeDevices")):
+    for mutation in sorted(
+        SCHEMA.mutation_type.fields, key=lambda name: (name.startswith(ENDS), name.startswith(ENDS[0]), name == "removeDevices")
+    ):
         if ids_of(mutation, SCHEMA) and mutation not in NOT_TO_BE_FOUND:
             told = json.loads(await trial.told(_mutation(mutation), {"input": an_input(mutation, SCHEMA, owner.own)}))
             codes = [error["code"] for error in ((told["data"] or {}).get(mutation) or {}).get("errors", ())]
