@@ -255,6 +255,16 @@ async def test_a_group_that_holds_somebody_cannot_be_deleted_from_around_them(tr
     assert await GroupGrant.all().count() == 0
 
 
+async def test_a_held_machine_does_not_read_what_the_whole_team_did(tree: Tree) -> None:
+    audit = '{ organization(slug: "acme") { auditLog { totalCount } } }'
+    before = (await tree.tester.ask(audit, tree.tokens["machine"]))["organization"]["auditLog"]["totalCount"]
+    await tree.grant("a/b", "machine")
+    with pytest.raises(GraphQLFailed) as refused:
+        await tree.tester.ask(audit, tree.tokens["machine"])
+
+    assert (before > 0, refused.value.codes) == (True, ["FORBIDDEN"])
+
+
 async def test_an_admin_is_held_by_nothing_and_a_smaller_role_is_held_again(tree: Tree) -> None:
     await tree.grant("a/b", "dev")
     member = global_id("Member", (await Member.get(user__email_key="dev@example.com")).id)

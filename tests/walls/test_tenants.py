@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from graphql import ExecutionResult, GraphQLNonNull, execute, get_named_type, is_required_argument, parse
 
+from models.customer import Customer
+from models.device import DeviceGroup
+from models.global_ids import global_id
 from schema.build import build_schema
 from tests.house import HouseTester
 from tests.stored import whatever_a_refusal_must_leave_alone
@@ -55,7 +58,10 @@ class Attacker:
 async def attackers(postgres_tester: HouseTester) -> list[Attacker]:
     alpha = await furnish(postgres_tester, "alpha", 2001, "a")
     bravo = await furnish(postgres_tester, "bravo", 3001, "b")
-    beside = World("alpha", alpha.owner, {**alpha.names, "device": "a" * 23 + "0", "group": "alpha-beside"}, alpha.tokens)
+    lee = await Customer.get(username="alpha-lee")
+    group = await DeviceGroup.get(path="alpha-beside")
+    own = {"device": "a" * 23 + "0", "group": group.path, "DeviceGroup": global_id("DeviceGroup", group.id)}
+    beside = World("alpha", alpha.owner, {**alpha.names, **own, "Customer": global_id("Customer", lee.id)}, alpha.tokens)
     return [
         Attacker("another owner", alpha.owner, alpha, bravo),
         Attacker("nobody", None, alpha, bravo),

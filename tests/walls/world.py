@@ -60,99 +60,99 @@ NOWHERE = World(
 async def furnish(tester: HouseTester, word: str, number: int, digit: str) -> World:
     """A tenant whose slug, names, paths and texts all hold `word`, and whose device ids consist of `digit`."""
     owner = await tester.owner(f"{word}-owner", word)
-    now, team = datetime.now(UTC), await Organization.get(slug=word)
     product = await a_product(tester, number, organization=word)
     await Product.filter(id=product.id).update(slug=f"{word}-lamp", name=f"{word} lamp", description=word)
-    # Devices, and what is known of them: one in the group that everything is about, one in a group beside it.
-    group = await DeviceGroup.create(product=product, name=word, path=word, created_at=now)
-    beside = await DeviceGroup.create(product=product, name=f"{word}-beside", path=f"{word}-beside", created_at=now)
-    mine, other = digit * 24, digit * 23 + "0"
-    said = {
-        "reported_product_id": number,
-        "platform": "PHOTON",
-        "firmware_version": 1,
-        "proven": True,
-        "notes": word,
-        "serial_number": word,
-    }
-    for device_id, place in ((mine, group), (other, beside)):
-        row = await Device.create(
-            device_id=device_id, product=product, created_at=now, name=word, functions=[word], variables={word: "int32"}, **said
-        )
+    world = World(word, owner, {"product": number, "slug": f"{word}-lamp", "device": digit * 24, "organization": word, "group": word})
+    world.names |= {
+        "Organization": global_id("Organization", (await Organization.get(slug=word)).id), "Product": global_id("Product", product.id)
+    }  # fmt: skip
+    world.tokens["owner"] = owner
+    group, beside = await _devices(product, world, digit)
+    await _customers(product, world, digit)
+    await _team(tester, beside, world)
+    await _firmware(tester, product, group, world)
+    await _events(tester, product, world, digit)
+    world.names["AuditEntry"] = await _of(AuditEntry, organization__slug=word)
+    return world
+
+
+async def _devices(product: Product, world: World, digit: str) -> tuple[DeviceGroup, DeviceGroup]:
+    """One in the group that everything is about, one in a group beside it."""
+    now, word = datetime.now(UTC), world.word
+    group, beside = [await DeviceGroup.create(product=product, name=name, path=name, created_at=now) for name in (word, f"{word}-beside")]
+    said = {"reported_product_id": product.number, "platform": "PHOTON", "firmware_version": 1, "proven": True}
+    able = {"functions": [word], "variables": {word: "int32"}, "notes": word, "serial_number": word}
+    for device_id, place in ((digit * 24, group), (digit * 23 + "0", beside)):
+        row = await Device.create(device_id=device_id, product=product, created_at=now, name=word, **said, **able)
         await GroupMembership.create(group=place, device=row)
         await Presence.create(
             device=row, online=True, process=word, epoch=1, last_heard=now, last_handshake_at=now, connects_since=now, connects=1
         )
-    # People and machines.
-    customers = [
-        await Customer.create(product=product, username=name, username_key=name, external_id=name, created_at=now)
-        for name in (f"{word}-kim", f"{word}-lee")
-    ]
-    await Device.filter(device_id=mine).update(owner_id=customers[0].id)
-    await Device.filter(device_id=other).update(owner_id=customers[1].id)
+    world.names |= {"Device": global_id("Device", digit * 24), "DeviceGroup": global_id("DeviceGroup", group.id)}
+    return group, beside
+
+
+async def _customers(product: Product, world: World, digit: str) -> None:
+    now = datetime.now(UTC)
+    for name, device_id in (("lee", digit * 23 + "0"), ("kim", digit * 24)):
+        called = f"{world.word}-{name}"
+        row = await Customer.create(product=product, username=called, username_key=called, external_id=called, created_at=now)
+        await Device.filter(device_id=device_id).update(owner_id=row.id)
+        minted, _ = await issue(Kind.CUSTOMER, owner=row, now=now, scopes=scopes_of(Holder.CUSTOMER), expires_at=now + timedelta(days=1))
+        world.tokens[name], world.names["Customer"] = minted.text, global_id("Customer", row.id)
+
+
+async def _team(tester: HouseTester, beside: DeviceGroup, world: World) -> None:
+    now, word = datetime.now(UTC), world.word
+    team = await Organization.get(slug=word)
     machine = await ApiUser.create(organization=team, name=word, scopes=list(scopes_of(Holder.API_USER)), created_at=now)
-    held = await tester.member(owner, f"{word}-held", "DEVELOPER", word)
+    world.tokens["held"] = await tester.member(world.owner, f"{word}-held", "DEVELOPER", word)
     seat = await Member.get(user__email_key=f"{word}-held@example.com")
     await GroupGrant.create(group=beside, member=seat, created_at=now)
-    await _done(tester, "inviteMember", owner, organization=word, email=await _guest(tester, word))
-    await _done(tester, "createAccessToken", owner, name=word, scopes=["devices:read"])
-    # Firmware, an update, an import, events; the key last: firmware would need a signature.
-    await _done(
-        tester,
-        "uploadFirmware",
-        owner,
-        productId=number,
-        version=1,
-        title=word,
-        description=word,
-        binary=Sent(binary(number, 1)),
-    )
+    await tester.person(f"{word}-guest")
+    await _done(tester, "inviteMember", world.owner, organization=word, email=f"{word}-guest@example.com")
+    await _done(tester, "createAccessToken", world.owner, name=word, scopes=["devices:read"])
+    world.names |= {
+        "AccessToken": await _of(Token, name=word),
+        "ApiUser": global_id("ApiUser", machine.id),
+        "Invitation": await _of(Invitation, organization_id=team.id, state="PENDING"),
+        "Member": global_id("Member", seat.id),
+        "User": global_id("User", seat.user_id),  # type: ignore[attr-defined]  # a Tortoise column
+    }
+
+
+async def _firmware(tester: HouseTester, product: Product, group: DeviceGroup, world: World) -> None:
+    """The key last: firmware would need a signature."""
+    now, word, number = datetime.now(UTC), world.word, product.number
+    said = {"title": word, "description": word, "binary": Sent(binary(number, 1))}
+    await _done(tester, "uploadFirmware", world.owner, productId=number, version=1, **said)
     firmware = await Firmware.get(product=product, version=1)
     await GroupRelease.create(group=group, firmware=firmware, released_at=now)
     await ProductRelease.create(product=product, firmware=firmware, released_at=now)
-    update = await Update.create(device_id=mine, firmware=firmware, state="FAILED", started_at=now, error=word)
-    imported = await tester.do("importDevices", "import { id }", owner, productId=number, deviceIds=[digit * 22 + "11"])
-    published = await tester.house.flusher.publish(NewEntry(number, "event", f"error/{word}", now, mine, word), owner=customers[0].id)
-    await tester.house.flusher.publish(NewEntry(number, "event", f"error/{word}", now, other, word), owner=customers[1].id)
-    await order(product, "ONLINE", mine, kind="status")
-    await _done(tester, "addSigningKey", owner, organization=word, name=word, publicKey=a_key())
-
-    world = World(word, owner)
-    world.names = {"product": number, "slug": f"{word}-lamp", "device": mine, "organization": word, "group": word} | {
-        "AccessToken": await _of(Token, name=word),
-        "ApiUser": global_id("ApiUser", machine.id),
-        "AuditEntry": await _of(AuditEntry, organization_id=team.id),
-        "Customer": global_id("Customer", customers[0].id),
-        "Device": global_id("Device", mine),
-        "DeviceEvent": global_id("DeviceEvent", published.position),
-        "DeviceGroup": global_id("DeviceGroup", group.id),
+    update = await Update.create(device_id=world.names["device"], firmware=firmware, state="FAILED", started_at=now, error=word)
+    await _done(tester, "addSigningKey", world.owner, organization=word, name=word, publicKey=a_key())
+    world.names |= {
         "Firmware": global_id("Firmware", firmware.id),
-        "Import": imported["import"]["id"],
-        "Invitation": await _of(Invitation, organization_id=team.id, state="PENDING"),
-        "Member": global_id("Member", seat.id),
-        "Organization": global_id("Organization", team.id),
-        "Product": global_id("Product", product.id),
-        "SigningKey": await _of(SigningKey, organization_id=team.id),
+        "SigningKey": await _of(SigningKey, organization__slug=word),
         "Update": global_id("Update", update.id),
-        "User": global_id("User", seat.user_id),  # type: ignore[attr-defined]  # a Tortoise column
     }
-    world.tokens = {"owner": owner, "held": held}
-    for name, row in (("kim", customers[0]), ("lee", customers[1])):
-        minted, _ = await issue(Kind.CUSTOMER, owner=row, now=now, scopes=scopes_of(Holder.CUSTOMER), expires_at=now + timedelta(days=1))
-        world.tokens[name] = minted.text
-    return world
+
+
+async def _events(tester: HouseTester, product: Product, world: World, digit: str) -> None:
+    for device_id in (digit * 23 + "0", digit * 24):
+        row = await Device.get(device_id=device_id)
+        entry = NewEntry(product.number, "event", f"error/{world.word}", datetime.now(UTC), device_id, world.word)
+        published = await tester.house.flusher.publish(entry, owner=row.owner_id)  # type: ignore[attr-defined]  # a Tortoise column
+        world.names["DeviceEvent"] = global_id("DeviceEvent", published.position)
+    await order(product, "ONLINE", digit * 24, kind="status")
+    imported = await tester.do("importDevices", "import { id }", world.owner, productId=product.number, deviceIds=[digit * 22 + "11"])
+    world.names["Import"] = imported["import"]["id"]
 
 
 async def _done(tester: HouseTester, mutation: str, token: str, **input: Any) -> None:
     assert (await tester.do(mutation, "clientMutationId", token, **input))["errors"] == []
 
 
-async def _guest(tester: HouseTester, word: str) -> str:
-    await tester.person(f"{word}-guest")
-    return f"{word}-guest@example.com"
-
-
 async def _of(table: Any, **which: Any) -> str:
-    return global_id(
-        "AuditEntry" if table is AuditEntry else table.__name__.replace("Token", "AccessToken"), (await table.filter(**which).first()).id
-    )
+    row = await table.filter(**which).first()
+    return global_id("AccessToken" if table is Token else table.__name__, row.id)
