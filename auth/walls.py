@@ -8,16 +8,15 @@ from models.sql import rows
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """Groups of one product: `tops` as they were granted, `groups` with all below them."""
+    """The groups of one product that were granted, with all below them."""
 
     organization_id: int
-    tops: frozenset[int]
     groups: frozenset[int]
 
 
 # A path begins with those of the groups above it; LIKE would take the "_" in names for a wildcard.
 _REACHED = """
-    SELECT inside.id, inside.product_id, product.organization_id, inside.id = top.id AS is_top
+    SELECT inside.id, inside.product_id, product.organization_id
       FROM group_grant
       JOIN device_group AS top ON top.id = group_grant.group_id
       JOIN product ON product.id = top.product_id
@@ -28,10 +27,7 @@ _REACHED = """
 
 async def granted(who: str, ids: Sequence[int]) -> Mapping[int, Granted]:
     """By product, what was granted to these; `who` is member, customer or api_user."""
-    found: dict[int, tuple[int, set[int], set[int]]] = {}
+    found: dict[int, tuple[int, set[int]]] = {}
     for row in await rows(_REACHED.format(who=who), [list(ids)]) if ids else []:
-        _, tops, groups = found.setdefault(row["product_id"], (row["organization_id"], set(), set()))
-        groups.add(row["id"])
-        if row["is_top"]:
-            tops.add(row["id"])
-    return {product: Granted(team, frozenset(tops), frozenset(groups)) for product, (team, tops, groups) in found.items()}
+        found.setdefault(row["product_id"], (row["organization_id"], set()))[1].add(row["id"])
+    return {product: Granted(team, frozenset(groups)) for product, (team, groups) in found.items()}
