@@ -52,6 +52,7 @@ from transport.origins import readable_from
 from transport.persisted import Persisted
 from transport.shared_rates import Rates, open_rates
 from transport.stripe_webhook import InProcess, StripeWebhook
+from transport.watch import Watch
 from worker import Worker
 
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the door itself refuses, with a sentence
@@ -164,7 +165,7 @@ class App:
             )
             self._doors = Starlette(routes=self._routes(house, self._graphql, rates))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
-            async with Worker(house):
+            async with Worker(house), Watch(self._graphql.sockets):
                 yield {GATEWAY: gateway}
 
     async def _context(self, connection: HTTPConnection, authorization: str | None) -> Context:

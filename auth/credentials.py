@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from auth.tokens import Kind, Minted, digest, mint, well_formed
-from auth.viewer import Viewer, ViewerKind
+from auth.viewer import RANK, Viewer, ViewerKind
+from auth.walls import granted
 from errors import Unauthenticated, WrongAuthMethod
 from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.oauth import OAuthConsent
-from models.organization import WITHOUT_ACCESS, Member, Organization
+from models.organization import WITHOUT_ACCESS, Member, Organization, Role
 from models.product import AUTH_METHOD, Answer, AuthMethod
 
 USE_NOTED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: a write for every request would cost more than it tells
@@ -37,15 +38,17 @@ async def viewer_of(authorization: str | None, *, address: str | None, now: date
 async def standing_behind(token: Token, address: str | None) -> Viewer:
     """The viewer that a living token makes of whoever sent it, with their seats as they are now; its owner must be at hand."""
     if token.api_user is not None:
-        closed = await _closed([token.api_user.organization_id])
-        return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address, closed=closed)
+        closed, groups = await _closed([token.api_user.organization_id]), await granted("api_user", [token.api_user.id])
+        return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address, closed=closed, granted=groups)
     if token.customer is not None:
-        return Viewer(ViewerKind.CUSTOMER, customer=token.customer, token=token, address=address)
+        groups = await granted("customer", [token.customer.id])
+        return Viewer(ViewerKind.CUSTOMER, customer=token.customer, token=token, address=address, granted=groups)
     person: User = token.user  # type: ignore[assignment]  # exactly one of the three is set
     seats = await Member.filter(user_id=person.id)
     members = {member.organization_id: member for member in seats}  # type: ignore[attr-defined]  # a Tortoise column
     closed = await _closed(list(members))
-    return Viewer(ViewerKind.USER, user=person, token=token, members=members, address=address, closed=closed)
+    groups = await granted("member", [seat.id for seat in seats if RANK[Role(seat.role)] < RANK[Role.ADMIN]])  # nobody walls an admin in
+    return Viewer(ViewerKind.USER, user=person, token=token, members=members, address=address, closed=closed, granted=groups)
 
 
 async def _closed(organization_ids: Sequence[int]) -> frozenset[int]:

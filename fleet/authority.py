@@ -1,4 +1,4 @@
-"""What viewers were found to be allowed, kept for a second: however many streams depend on it, it is asked once."""
+"""What viewers were found to be allowed, kept for just under a second: however many streams depend on it, it is asked once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -9,7 +9,7 @@ from models.transaction import detached
 
 Found = TypeVar("Found")
 
-GOOD_FOR_S = 1.0
+GOOD_FOR_S = 0.8
 KEPT = 1000  # findings; beyond it those that are no longer good are forgotten
 
 
@@ -18,7 +18,7 @@ class Authorities(Generic[Found]):
         self._found: dict[Hashable, tuple[float, asyncio.Task[Found]]] = {}
 
     async def find(self, key: Hashable, ask: Callable[[], Awaitable[Found]]) -> Found:
-        """What `ask` finds or raises, or found for the same key less than a second ago."""
+        """What `ask` finds or raises, or found for the same key within that time."""
         now = asyncio.get_running_loop().time()
         asked_at, finding = self._found.get(key, (0.0, None))
         if finding is None or now - asked_at >= GOOD_FOR_S:
@@ -33,18 +33,11 @@ async def _ask(ask: Callable[[], Awaitable[Found]]) -> Found:
     return await ask()
 
 
-def named(viewer: Viewer) -> str:
-    """Whoever asks, by whichever token they do."""
-    row = viewer.user or viewer.api_user or viewer.customer
-    return f"{viewer.kind.lower()}:{row.pk if row else ''}"
-
-
 def standing(viewer: Viewer) -> Hashable:
     """Everything of a viewer that an answer to them may depend on; who stands alike is answered alike.
 
     Who they are is part of it: what is a person's own, they alone see.
     """
-    rows = [viewer.user, viewer.api_user, viewer.customer]
     seats = tuple(sorted((organization_id, str(member.role)) for organization_id, member in viewer.members.items()))
     scopes = None if viewer.token_scopes is None else tuple(sorted(viewer.token_scopes))
-    return (viewer.kind, *(row and row.pk for row in rows), viewer.bound_product_id, seats, scopes, viewer.closed)
+    return (viewer.identity, viewer.bound_product_id, seats, scopes, viewer.closed, frozenset(viewer.granted.items()))

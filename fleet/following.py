@@ -13,10 +13,11 @@ from auth.viewer import Viewer, ViewerKind
 from billing.access import require_active_for
 from errors import BadRequest, NotFound, Unauthenticated
 from fleet import owning, scope
-from fleet.authority import named, standing
+from fleet.authority import standing
 from fleet.house import House
 from fleet.placing import number_of
 from fleet.reaching import require
+from fleet.seeing import Sight, sight
 from models.device import Device, DeviceGroup
 from models.log import DeviceChange, EntryKind
 from models.product import Product
@@ -53,10 +54,12 @@ class Here(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """What a viewer was found to be allowed."""
+    """Who follows, and what they see of the product, as was asked at a moment of the loop's clock."""
 
     viewer: Viewer
     product_number: int
+    sight: Sight
+    asked_at: float
 
 
 class Following:
@@ -78,7 +81,7 @@ class Following:
         self._authority = authority
         self._group = group
         self._house = house
-        self._checked_at = asyncio.get_running_loop().time()
+        self._check_at = authority.asked_at + RECHECK_S
 
     async def release(self) -> None:
         """Nobody follows any more."""
@@ -94,6 +97,11 @@ class Following:
         return self._authority.product_number
 
     @property
+    def sight(self) -> Sight:
+        """What they see of the product, as of less than a second ago."""
+        return self._authority.sight
+
+    @property
     def topic(self) -> Topic:
         return self.followed.device_id or self._authority.product_number
 
@@ -103,8 +111,7 @@ class Following:
 
         The fields of the log's own entries are the same for all who see the entry; only with `looks` does it matter who looks.
         """
-        customer = self.viewer.customer
-        seen = (self.followed, self._group and self._group.id, self._authority.product_number, customer and customer.id)
+        seen = (self.followed, self._group and self._group.id, self._authority.product_number, self.sight)
         return (seen, standing(self.viewer) if looks else None)
 
     @property
@@ -126,13 +133,13 @@ class Following:
 
     def renew(self, authority: Authority) -> None:
         self._authority = authority
-        self._checked_at = asyncio.get_running_loop().time()
+        self._check_at = authority.asked_at + RECHECK_S
 
     async def visible(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Those of the product the device is in, of the group as it is now, and of a customer's own time with it."""
+        """Those of the product the device is in, of what the viewer sees of it, and of the group, each as it is now."""
         own = [entry for entry in entries if entry.product_number == self._authority.product_number]
-        if own and self.viewer.customer is not None:
-            own = await owning.seen_by(self.viewer.customer, own)
+        if own and not self.sight.is_whole:
+            own = await owning.entries_seen(self.sight, own)
         if self._group is None or not own:
             return own
         inside = await _inside(self._group.id, {entry.device_id for entry in own if entry.device_id is not None})
@@ -176,7 +183,7 @@ class Following:
                 if found == []:
                     yield Level(max(reader.position, self._house.dispatcher.position))
                     finding = asyncio.ensure_future(reader.next())
-                    while not (await asyncio.wait({finding}, timeout=RECHECK_S))[0]:
+                    while not (await asyncio.wait({finding}, timeout=max(self._check_at - _now(), 0.0)))[0]:
                         await self._check()
                     found, finding = finding.result(), None
                 if found is None:
@@ -191,7 +198,8 @@ class Following:
                 await asyncio.gather(finding, return_exceptions=True)
 
     async def _check(self) -> None:
-        if asyncio.get_running_loop().time() - self._checked_at >= RECHECK_S:
+        if _now() >= self._check_at:
+            self._check_at = _now() + RECHECK_S
             found = await self.check()
             if found is not None:
                 self.renew(found)
@@ -236,21 +244,22 @@ async def follow(followed: Followed, *, after: str | None, stream: str | None = 
         raise BadRequest("Give productId, or deviceId alone.")
     if by.kind is ViewerKind.ANONYMOUS:
         raise Unauthenticated("Send a token: Authorization: Bearer …, or log in.")
-    number = (await _authorize(by, followed)).product_number
-    group = None
+    authority = await _authorize(by, followed)
+    number, group = authority.product_number, None
     if followed.group is not None:
-        group = await scope.group(await scope.product(by, number), followed.group)
+        group = await scope.group(by, await _product(by, number), followed.group)
     held = None
     if stream is not None:
-        held = await house.named_streams.take(Name(named(by), number, followed.kinds[0], stream))
+        held = await house.named_streams.take(Name(by.identity or "", number, followed.kinds[0], stream))
         after = after or held.cursor
     begin = await log.head(number) if after is None else await _place(after, number)
     if held is not None and isinstance(begin, Cursor):
         await house.named_streams.begin(held, begin)
-    return Following(followed, Authority(by, number), begin, group, house, held)
+    return Following(followed, authority, begin, group, house, held)
 
 
 async def selection(
+    viewer: Viewer,
     product: Product,
     *,
     device_id: str | None = None,
@@ -260,12 +269,15 @@ async def selection(
     until: datetime | None = None,
 ) -> Selection:
     """Which events of an already reached product its history is to show. Raises NotFound for a group it does not have."""
-    groups = None if group is None else await _at_or_below(await scope.group(product, group))
+    groups = None if group is None else await _at_or_below(await scope.group(viewer, product, group))
+    if groups is None and (walls := viewer.walls_in(product.id)):
+        groups = list(walls.groups)
     device_ids = None if device_id is None else [scope.device_key(device_id)]
     return Selection(product.number, device_ids, groups, name_prefix=name_prefix, since=since, until=until)
 
 
 async def device_selection(
+    viewer: Viewer,
     device: Device,
     *,
     is_own: bool,
@@ -273,7 +285,6 @@ async def device_selection(
     name_prefix: str = "",
     since: datetime | None = None,
     until: datetime | None = None,
-    by: Viewer,
 ) -> Selection:
     """The same for one device, within the product it is in now; nothing at all where the filter names another device.
 
@@ -282,27 +293,39 @@ async def device_selection(
     ids = [device.device_id] if is_own else []
     if device.product is not None and ids:
         chosen = await selection(
-            device.product, device_id=device.device_id, group=group, name_prefix=name_prefix, since=since, until=until
+            viewer, device.product, device_id=device.device_id, group=group, name_prefix=name_prefix, since=since, until=until
         )  # fmt: skip
-        return owning.own_part(chosen, device, by)
+        return owning.own_part(chosen, device, viewer)
     return Selection(number_of(device.product), [])
 
 
 async def _authorize(viewer: Viewer, followed: Followed) -> Authority:
+    asked_at = _now()
     fresh = await viewer_again(viewer, now=datetime.now(UTC))
-    is_own = fresh.customer is not None and followed.device_id is not None  # a customer reaches a device of theirs, no product
-    if followed.product_id is not None and not is_own:
-        product = await scope.product(fresh, followed.product_id)
-        fresh.must(followed.action, product.organization.id, product.id)
-        require_active_for(fresh, product.organization)
+    if followed.product_id is not None:
+        product = await _product(fresh, followed.product_id)
+        if fresh.customer is not None:
+            fresh.must_with_own(followed.action)
+        else:
+            fresh.must(followed.action, product.organization.id, product.id)
+            require_active_for(fresh, product.organization)
         if followed.device_id is None:
-            return Authority(fresh, product.number)
+            return Authority(fresh, product.number, sight(fresh, product.id), asked_at)
     device = await scope.device(fresh, followed.device_id or "")
     if followed.product_id is not None and number_of(device.product) != followed.product_id:
         raise NotFound(f"The product has no device {followed.device_id}.", path=("deviceId",))
-    if followed.product_id is None or is_own:
+    if followed.product_id is None:
         require(fresh, followed.action, device)
-    return Authority(fresh, number_of(device.product))
+    return Authority(fresh, number_of(device.product), sight(fresh, device.product.id if device.product else None), asked_at)
+
+
+async def _product(viewer: Viewer, number: int) -> Product:
+    """The product followed; a customer follows their own, of which they see what is theirs. Source: details, "Groups as walls"."""
+    return await (scope.product(viewer, number) if viewer.customer is None else scope.product_of_customer(viewer.customer, number))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _place(after: str, product_number: int) -> Cursor | Gap:
@@ -340,9 +363,17 @@ async def fresh_devices(viewer: Viewer, device_ids: Collection[str]) -> dict[str
 
 async def event(viewer: Viewer, position: int) -> Entry:
     """One published event by its place in the log. Raises NotFound for a stranger's, and once it has been purged."""
+    viewer.must_be_somebody()
     found = (await log.read_after(position - 1, kinds=("event",), limit=1)).entries
+    missing = NotFound("There is no such event for you.")
     if not found or found[0].position != position:
-        raise NotFound("There is no such event for you.")
-    product = await scope.product(viewer, found[0].product_number)
-    viewer.must("event.read", product.organization.id, product.id)
+        raise missing
+    product, device_id = await _product(viewer, found[0].product_number), found[0].device_id
+    if viewer.customer is not None:
+        viewer.must_with_own("event.read")
+    else:
+        viewer.must("event.read", product.organization.id, product.id)
+    seen = sight(viewer, product.id)
+    if not seen.is_whole and not await owning.entries_seen(seen, found[:1]):
+        raise missing
     return found[0]

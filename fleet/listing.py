@@ -11,8 +11,10 @@ from enum import StrEnum
 from typing import Any
 
 from auth.spelling import same_name_key
+from auth.viewer import Viewer
 from errors import BadRequest, NotFound
 from fleet import scope
+from fleet.seeing import sight
 from models.device import Device
 from models.global_ids import number_of
 from models.product import Product
@@ -80,11 +82,17 @@ class DeviceList:
         self._key = _KEYS[order]
 
     @classmethod
-    async def of(cls, product: Product, filter: Filter, order: DeviceOrder) -> "DeviceList":
-        """Raises BadRequest for a filter that is too large or holds what no text can, NotFound for an unknown group."""
+    async def of(cls, product: Product, filter: Filter, order: DeviceOrder, *, by: Viewer) -> "DeviceList":
+        """Of those that the viewer may see.
+
+        Raises BadRequest for a filter that is too large or holds what no text can, NotFound for an unknown group.
+        """
         where = _Where("")
         listed = [f"d.product_id = {where.put(product.id)}"]
-        listed += await _Reading(product, where).all_of(filter, depth=0)
+        inside = sight(by, product.id).groups
+        if inside is not None:
+            listed.append(_IN_GROUPS.format(where.put(sorted(inside))))
+        listed += await _Reading(product, where, by).all_of(filter, depth=0)
         where.text = " AND ".join(listed)
         return cls(where, order)
 
@@ -148,13 +156,15 @@ class DeviceList:
         return f"({column} {comparison} {key} OR ({column} = {key} AND {next_id}))"
 
 
+_IN_GROUPS = "EXISTS (SELECT 1 FROM group_membership m WHERE m.device_id = d.device_id AND m.group_id = ANY({}))"
 _TABLES = "device d LEFT JOIN presence p ON p.device_id = d.device_id"
 
 
 class _Reading:
     """Turns a filter into conditions. Each is true or false, never unknown, so that `not` means what it says."""
 
-    def __init__(self, product: Product, where: _Where) -> None:
+    def __init__(self, product: Product, where: _Where, by: Viewer) -> None:
+        self._by = by
         self._product = product
         self._where = where
         self._conditions = 0
@@ -183,13 +193,12 @@ class _Reading:
 
     async def _in_group(self, path: str) -> str:
         """In the group or anywhere below it. Source: vocabulary, "Groups"."""
-        group = await scope.group(self._product, _storable(path), field="filter")
+        group = await scope.group(self._by, self._product, _storable(path), field="filter")
         below = await rows(
             "SELECT id FROM device_group WHERE product_id = $1 AND (id = $2 OR substr(path, 1, $3) = $4)",
             [self._product.id, group.id, len(group.path) + 1, f"{group.path}/"],
         )
-        ids = self._where.put([row["id"] for row in below])
-        return f"EXISTS (SELECT 1 FROM group_membership m WHERE m.device_id = d.device_id AND m.group_id = ANY({ids}))"
+        return _IN_GROUPS.format(self._where.put([row["id"] for row in below]))
 
     def _simple(self, name: str, value: Any) -> str:
         put = self._where.put

@@ -17,6 +17,7 @@ from fleet.fact_finding import facts_of
 from fleet.grouping import devices_in
 from fleet.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs
 from fleet.refusing import Rejected
+from fleet.seeing import sight
 from fleet.telling import status
 from models.device import Device, DeviceGroup, DeviceState
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update, UpdateState
@@ -62,9 +63,10 @@ async def lock_and_flash(
     by.must("firmware.flash", organization.id, product.id)
     require_active(organization)
     ids, now = await _named(device_ids, group), datetime.now(UTC)
+    seen = await sight(by, product.id).visible(ids)
     async with transaction():
         firmware = await hold_firmware(product, version)
-        chosen = await _choose(product, ids)
+        chosen = await _choose(product, ids, seen)
         await _refuse_unready(chosen, version, when)
         if not chosen.devices:
             return chosen
@@ -94,8 +96,9 @@ async def unlock_devices(product: Product, *, device_ids: Sequence[str] | None, 
     by.must("firmware.flash", organization.id, product.id)
     require_active(organization)
     ids, now = await _named(device_ids, group), datetime.now(UTC)
+    seen = await sight(by, product.id).visible(ids)
     async with transaction():
-        chosen = await _choose(product, ids)
+        chosen = await _choose(product, ids, seen)
         before = {d.device_id: d.desired_firmware_version for d in chosen.devices if d.desired_firmware_version is not None}
         if not before:
             return chosen
@@ -123,7 +126,7 @@ async def unblock_updates(device_ids: Sequence[str], *, by: Viewer) -> Chosen:
     async with transaction():
         entries: list[NewEntry] = []
         for product in products.values():
-            chosen = await _choose(product, [device.device_id for device in seen if device.product == product])
+            chosen = await _choose(product, [device.device_id for device in seen if device.product == product], known)
             done.devices += chosen.devices
             done.rejected += chosen.rejected
             entries += await _unblock(
@@ -168,12 +171,13 @@ async def hold_firmware(product: Product, version: int, *, field: str = "firmwar
     return firmware
 
 
-async def _choose(product: Product, ids: Sequence[str]) -> Chosen:
-    """The product's devices of these ids, their rows held to the commit; every other id is NOT_FOUND."""
+async def _choose(product: Product, ids: Sequence[str], seen: Collection[str]) -> Chosen:
+    """The product's devices of these ids that the viewer sees, their rows held to the commit; every other id is NOT_FOUND."""
+    visible = [key for key in ids if key in seen]
     devices = [
         device
-        for start in range(0, len(ids), PIECE)
-        for device in await Device.filter(device_id__in=ids[start : start + PIECE], product_id=product.id)
+        for start in range(0, len(visible), PIECE)
+        for device in await Device.filter(device_id__in=visible[start : start + PIECE], product_id=product.id)
         .order_by("device_id")
         .select_for_update()
     ]

@@ -8,38 +8,58 @@ from dataclasses import replace
 from datetime import datetime
 
 from auth.viewer import Viewer
-from models.customer import Customer
+from fleet.seeing import Sight
 from models.device import Device
 from models.sql import read_time, rows
 from realtime.history import Selection
 from realtime.log import Entry
 
 
-async def seen_by(customer: Customer, entries: Sequence[Entry]) -> list[Entry]:
-    """Those of devices that are the customer's now, from their hand-over on.
+async def entries_seen(sight: Sight, entries: Sequence[Entry]) -> list[Entry]:
+    """Those of devices that are seen now; of a customer's own from their hand-over on.
 
     Asked for what is about to be handed out: whoever reads an entry of after the next hand-over finds the device not theirs.
     """
-    found = await rows(
-        "SELECT device_id, owned_from, claimed_at FROM device WHERE owner_id = $1 AND device_id = ANY($2)",
-        [customer.id, list({entry.device_id for entry in entries if entry.device_id is not None})],
-    )
-    since = {row["device_id"]: (row["owned_from"], row["claimed_at"] and read_time(row["claimed_at"])) for row in found}
+    ids = {entry.device_id for entry in entries if entry.device_id is not None}
+    if sight.customer_id is None:
+        seen = await sight.visible(ids)
+        return [entry for entry in entries if entry.device_id in seen]
+    since = await _seen_since(sight, list(ids))
     return [entry for entry in entries if entry.device_id in since and _is_after(entry, *since[entry.device_id])]
+
+
+async def _seen_since(sight: Sight, device_ids: list[str]) -> dict[str, tuple[int, datetime | None]]:
+    """Position and moment from which on a customer sees each device; what was granted to them they see whole."""
+    found = await rows(
+        """SELECT device_id, owner_id, owned_from, claimed_at FROM device
+            WHERE device_id = ANY($1) AND product_id = $2 AND state = 'ACTIVE'
+              AND (owner_id = $3 OR EXISTS (SELECT 1 FROM group_membership AS m WHERE m.device_id = device.device_id AND m.group_id = ANY($4)))""",
+        [device_ids, sight.product_id, sight.customer_id, list(sight.groups or ())],
+    )
+    return {
+        row["device_id"]: (row["owned_from"], row["claimed_at"] and read_time(row["claimed_at"]))
+        if row["owner_id"] == sight.customer_id
+        else (0, None)
+        for row in found
+    }
 
 
 def own_part(chosen: Selection, device: Device, by: Viewer) -> Selection:
     """Of a selection of this device's history, what its viewer may see: a customer's begins with the hand-over."""
-    if by.customer is None or device.claimed_at is None:
+    if not _owns(by, device):
         return chosen
     return replace(chosen, begins_at=device.owned_from, since=max(device.claimed_at, chosen.since or device.claimed_at))
 
 
 def known_to(by: Viewer, device: Device, moment: datetime | None) -> datetime | None:
     """A moment out of the device's life; None for a customer to whom it was not theirs then."""
-    if by.customer is None or device.claimed_at is None or moment is None:
+    if moment is None or not _owns(by, device):
         return moment
     return moment if moment >= device.claimed_at else None
+
+
+def _owns(by: Viewer, device: Device) -> bool:
+    return by.customer is not None and device.claimed_at is not None and device.owner_id == by.customer.id  # type: ignore[attr-defined]
 
 
 def _is_after(entry: Entry, position: int, moment: datetime | None) -> bool:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from tortoise.exceptions import IntegrityError
 
-from auth.viewer import Viewer
+from auth.viewer import INSIDE_GROUPS, Viewer
 from billing.access import require_active
-from errors import FirmwareNotProven, NotFound
+from errors import FirmwareNotProven, Forbidden, NotFound
 from fleet.auditing import record
 from fleet.damage import require_sound
 from fleet.telling import order
@@ -45,6 +45,7 @@ async def release_firmware(firmware: Firmware, *, group: DeviceGroup | None, imm
     product: Product = firmware.product
     organization: Organization = product.organization
     by.must("firmware.release", organization.id, product.id)
+    _require_whole(product, group, by)
     require_active(organization)
     now = datetime.now(UTC)
     try:
@@ -82,6 +83,7 @@ async def withdraw_release(product: Product, *, group: DeviceGroup | None, by: V
     """
     organization: Organization = product.organization
     by.must("firmware.release", organization.id, product.id)
+    _require_whole(product, group, by)
     require_active(organization)
     async with transaction():
         sequence = await _next_sequence(product)
@@ -95,6 +97,12 @@ async def withdraw_release(product: Product, *, group: DeviceGroup | None, by: V
         subject = f"product:{product.number}"
         await record(by, "release.withdrawn", subject, organization_id=organization.id, group=path, before=before, sequence=sequence)
     return product
+
+
+def _require_whole(product: Product, group: DeviceGroup | None, by: Viewer) -> None:
+    """Raises Forbidden for the whole product to whoever is held inside groups of it; a group they found is one of those."""
+    if group is None and by.walls_in(product.id) is not None:
+        raise Forbidden("You are held inside groups of the product: name one of them.", reason=INSIDE_GROUPS, path=("group",))
 
 
 async def product_releases(product_ids: Collection[int]) -> dict[int, int]:
@@ -119,6 +127,16 @@ async def running(of: Collection[tuple[int, int]]) -> dict[tuple[int, int], Runn
         [sorted({product for product, _ in of}), sorted({version for _, version in of})],
     )
     return {(row["product_id"], row["firmware_version"]): Running(int(row["devices"]), int(row["proving"])) for row in found}
+
+
+async def running_inside(product_id: int, version: int, groups: Collection[int]) -> int:
+    """How many devices in these groups of a product (its key, not its number) report the version now."""
+    found = await rows(
+        """SELECT count(*) AS devices FROM device WHERE product_id = $1 AND firmware_version = $2 AND proven
+              AND EXISTS (SELECT 1 FROM group_membership AS m WHERE m.device_id = device.device_id AND m.group_id = ANY($3))""",
+        [product_id, version, list(groups)],
+    )
+    return int(found[0]["devices"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,3 +116,18 @@ class GroupMembership(Model):
     class Meta:
         table = "group_membership"
         unique_together = (("group", "device"),)
+
+
+class GroupGrant(Model):
+    """A group granted to somebody, with all below it; exactly one of member, customer, api_user is set."""
+
+    id = fields.IntField(primary_key=True)
+    group = fields.ForeignKeyField("models.DeviceGroup", related_name=False)
+    member = fields.ForeignKeyField("models.Member", related_name=False, null=True, db_index=True)
+    customer = fields.ForeignKeyField("models.Customer", related_name=False, null=True, db_index=True)
+    api_user = fields.ForeignKeyField("models.ApiUser", related_name=False, null=True, db_index=True)
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        table = "group_grant"
+        unique_together = (("group", "member"), ("group", "customer"), ("group", "api_user"))

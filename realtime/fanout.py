@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.005  # what comes within it after a write is collected and written in one go; less, where a write takes less
 FLUSH_BYTES = 64 << 10  # of payload; as much is not collected, it is written
-RECHECK_S = 1.0  # how long a stream may outlive the authority it runs on
+RECHECK_S = 0.8  # how old what is known of a viewer may get; with the time it takes to ask, a stream outlives no authority by a second
 PIECE = 50  # entries handed on before that authority is looked at again
 
 

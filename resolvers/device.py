@@ -14,6 +14,7 @@ from models.device import Device, DeviceGroup, DeviceState, Presence
 from models.global_ids import read_global_id
 from models.product import Product
 from resolvers.context import Context
+from resolvers.group import seen_of
 from resolvers.paging import Order, Page, Slice, decode_cursor, encode_cursor, given, page, shape
 
 Answer = Mapping[str, Any]
@@ -66,7 +67,7 @@ async def device_of(product: Product, context: Context, device_id: str) -> Devic
 async def devices(product: Product, context: Context, filter: object, order_by: DeviceOrder | None, **slice: Any) -> Page[Device]:
     context.viewer.must("device.read", product.organization_id, product.id)  # type: ignore[attr-defined]  # a Tortoise column
     part, order = Slice.of(**slice), order_by or DeviceOrder.LAST_HEARD
-    return await _page(await DeviceList.of(product, _plain(filter), order), part, f"devices:{product.id}:{order}")
+    return await _page(await DeviceList.of(product, _plain(filter), order, by=context.viewer), part, f"devices:{product.id}:{order}")
 
 
 async def _page(listed: DeviceList, part: Slice, name: str) -> Page[Device]:
@@ -105,7 +106,9 @@ async def notes(device: Any, context: Context) -> str | None:
 
 
 async def groups(device: Any, context: Context) -> list[DeviceGroup]:
-    return await context.loaders.groups_of.load(device.device_id) if await _may_see_the_teams_side(device, context) else []
+    if not await _may_see_the_teams_side(device, context):
+        return []
+    return seen_of(await context.loaders.groups_of.load(device.device_id), context)
 
 
 async def _may_see_the_teams_side(device: Any, context: Context) -> bool:
@@ -114,6 +117,9 @@ async def _may_see_the_teams_side(device: Any, context: Context) -> bool:
 
 
 async def owner(device: Any, context: Context) -> Customer | None:
+    """A customer who was let into a group is not told whose its devices are."""
+    if context.viewer.customer is not None and context.viewer.customer.id != device.owner_id:
+        return None
     return await context.loaders.customers.load(device.owner_id)
 
 

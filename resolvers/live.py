@@ -183,7 +183,7 @@ async def product_events(
 ) -> Page[Entry]:
     known = await scope.product(context.viewer, product.number)
     context.viewer.must("event.read", known.organization.id, known.id)
-    return await _page(await following.selection(known, **given(filter)), Slice.of(first, after, last, before))
+    return await _page(await following.selection(context.viewer, known, **given(filter)), Slice.of(first, after, last, before))
 
 
 async def device_events(
@@ -199,7 +199,7 @@ async def device_events(
     require(context.viewer, "event.read", known)
     asked = given(filter)
     is_own = asked.pop("device_id", known.device_id) == known.device_id
-    chosen = await following.device_selection(known, is_own=is_own, **asked, by=context.viewer)
+    chosen = await following.device_selection(context.viewer, known, is_own=is_own, **asked)
     return await _page(chosen, Slice.of(first, after, last, before))
 
 

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from schema.firmware import Firmware
     from schema.group import DeviceGroup
     from schema.importing import Import
-    from schema.organization import Invitation, Organization
+    from schema.organization import Invitation, Member, Organization
     from schema.product import Product
 
 UserRef: TypeAlias = Annotated["User", strawberry.lazy("schema.account")]
 ApiUserRef: TypeAlias = Annotated["ApiUser", strawberry.lazy("schema.account")]
 OrganizationRef: TypeAlias = Annotated["Organization", strawberry.lazy("schema.organization")]
 InvitationRef: TypeAlias = Annotated["Invitation", strawberry.lazy("schema.organization")]
+MemberRef: TypeAlias = Annotated["Member", strawberry.lazy("schema.organization")]
 ProductRef: TypeAlias = Annotated["Product", strawberry.lazy("schema.product")]
 DeviceRef: TypeAlias = Annotated["Device", strawberry.lazy("schema.device")]
 DeviceGroupRef: TypeAlias = Annotated["DeviceGroup", strawberry.lazy("schema.group")]

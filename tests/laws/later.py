@@ -11,7 +11,4 @@ LATER: dict[str, str] = {
     "plans of a release come with the rollouts": """
         Query.planRelease ReleaseFirmwareInput.planToken
     """,
-    "groups as walls come with the customers' issue": """
-        DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess
-    """,
 }
