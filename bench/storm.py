@@ -71,10 +71,13 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # Everybody at once is what is measured: with its limit on connects the server would turn most away.
-        with furnished(folder, asked.devices) as settings, server(settings, folder, DEVICE_CONNECTS="1000000") as process:
-            with Devices(compiled(folder), process.port, asked.devices) as devices:
-                rounds = [_at_once(process, devices) for _ in range(asked.rounds)]
-                jittered = _with_jitter(process, devices, asked.jitter)
+        with (
+            furnished(folder, asked.devices) as settings,
+            server(settings, folder, DEVICE_CONNECTS="1000000") as process,
+            Devices(compiled(folder), process.port, asked.devices) as devices,
+        ):
+            rounds = [_at_once(process, devices) for _ in range(asked.rounds)]
+            jittered = _with_jitter(process, devices, asked.jitter)
     _report(asked.devices, rounds, jittered)
 
 
