@@ -368,7 +368,7 @@ async def event(viewer: Viewer, position: int) -> Entry:
     missing = NotFound("There is no such event for you.")
     if not found or found[0].position != position:
         raise missing
-    product, device_id = await _product(viewer, found[0].product_number), found[0].device_id
+    product = await _product(viewer, found[0].product_number)
     if viewer.customer is not None:
         viewer.must_with_own("event.read")
     else:

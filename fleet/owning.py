@@ -33,7 +33,7 @@ async def _seen_since(sight: Sight, device_ids: list[str]) -> dict[str, tuple[in
     found = await rows(
         """SELECT device_id, owner_id, owned_from, claimed_at FROM device
             WHERE device_id = ANY($1) AND product_id = $2 AND state = 'ACTIVE'
-              AND (owner_id = $3 OR EXISTS (SELECT 1 FROM group_membership AS m WHERE m.device_id = device.device_id AND m.group_id = ANY($4)))""",
+              AND (owner_id = $3 OR device_id IN (SELECT device_id FROM group_membership WHERE group_id = ANY($4)))""",
         [device_ids, sight.product_id, sight.customer_id, list(sight.groups or ())],
     )
     return {
@@ -45,21 +45,23 @@ async def _seen_since(sight: Sight, device_ids: list[str]) -> dict[str, tuple[in
 
 
 def own_part(chosen: Selection, device: Device, by: Viewer) -> Selection:
-    """Of a selection of this device's history, what its viewer may see: a customer's begins with the hand-over."""
-    if not _owns(by, device):
+    """Of a selection of this device's history, what its viewer may see: an owner's begins with the hand-over."""
+    claimed = _claimed_at(device, by)
+    if claimed is None:
         return chosen
-    return replace(chosen, begins_at=device.owned_from, since=max(device.claimed_at, chosen.since or device.claimed_at))
+    return replace(chosen, begins_at=device.owned_from, since=max(claimed, chosen.since or claimed))
 
 
 def known_to(by: Viewer, device: Device, moment: datetime | None) -> datetime | None:
-    """A moment out of the device's life; None for a customer to whom it was not theirs then."""
-    if moment is None or not _owns(by, device):
-        return moment
-    return moment if moment >= device.claimed_at else None
+    """A moment out of the device's life; None for a customer who owns it and to whom it was not theirs then."""
+    claimed = _claimed_at(device, by)
+    return moment if moment is None or claimed is None or moment >= claimed else None
 
 
-def _owns(by: Viewer, device: Device) -> bool:
-    return by.customer is not None and device.claimed_at is not None and device.owner_id == by.customer.id  # type: ignore[attr-defined]
+def _claimed_at(device: Device, by: Viewer) -> datetime | None:
+    """When it became the viewer's; None for everybody but a customer who owns it."""
+    is_owner = by.customer is not None and device.owner_id == by.customer.id  # type: ignore[attr-defined]  # a Tortoise column
+    return device.claimed_at if is_owner else None
 
 
 def _is_after(entry: Entry, position: int, moment: datetime | None) -> bool:

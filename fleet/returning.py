@@ -34,7 +34,7 @@ async def unclaim_device(device: Device, *, move_to_group: str | None = None, lo
     _must_take_back(device, product, by)
     if by.customer is not None and (move_to_group is not None or lock_to_version is not None):
         by.must_be_user()
-    group = None if move_to_group is None else await scope.group(product, move_to_group, field="moveToGroup")
+    group = None if move_to_group is None else await scope.group(by, product, move_to_group, field="moveToGroup")
     if group is not None:
         group.product = product
     await retrying(lambda: _return(device, product, group, lock_to_version, by))
