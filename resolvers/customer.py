@@ -165,9 +165,11 @@ async def product_of(customer: Customer, context: Context) -> Product | None:
 
 
 async def devices(customer: Customer, context: Context, first: int | None, after: str | None) -> Page[Device]:
-    product = await context.loaders.products.load(customer.product_id)  # type: ignore[attr-defined]  # a Tortoise column
-    if product is not None:
-        context.viewer.must("device.read", product.organization_id, product.id)  # type: ignore[attr-defined]  # a Tortoise column
+    product: Any = await product_of(customer, context)
+    if context.viewer.customer is not None:
+        context.viewer.must_hold("devices:read")
+    elif product is not None:
+        context.viewer.must("device.read", product.organization_id, product.id)
     found = scope.devices(context.viewer).filter(owner_id=customer.id)
     return await page(found, Slice.of(first, after), list_name=f"customer:{customer.id}", order=Order(("device_id",)))
 
@@ -182,13 +184,19 @@ async def activation_code(customer: Customer, context: Context) -> str | None:
 
 
 async def usage(customer: Customer, context: Context, since: datetime | None) -> summarizing.Usage:
+    if not await _is_known(customer, context):
+        return summarizing.Usage(customer.id)
     return await context.loaders.customer_usage.load((customer.id, since))
 
 
 async def last_active_at(customer: Customer, context: Context) -> datetime | None:
+    return await context.loaders.last_activity.load(customer.id) if await _is_known(customer, context) else None
+
+
+async def _is_known(customer: Customer, context: Context) -> bool:
+    """Whether what the customer does may be told: to somebody held inside groups only where all they own is in them."""
     walls = context.viewer.walls_in(customer.product_id)  # type: ignore[attr-defined]  # a Tortoise column
-    known = walls is None or await summarizing.is_all_inside(customer.id, walls.groups)
-    return await context.loaders.last_activity.load(customer.id) if known else None
+    return walls is None or await summarizing.is_all_inside(customer.id, walls.groups)
 
 
 def _must_read(product: Product, context: Context) -> None:
