@@ -19,7 +19,7 @@ from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import open_blobs
-from fleet import downloading, paying
+from fleet import counting, downloading, paying
 from fleet.connecting import tell
 from fleet.house import House
 from fleet.tills import open_till, sandbox_of
@@ -68,6 +68,20 @@ def adopt_exempt(settings: Settings) -> list[str]:
 
     with only_process(settings.data_dir) if settings.is_sqlite else nullcontext():
         return asyncio.run(adopted())
+
+
+def recount(settings: Settings, *, repair: bool) -> list[counting.Difference]:
+    """The operator's `recount`: what was wrong with the kept counts of devices; with `repair`, mended."""
+
+    async def counted() -> list[counting.Difference]:
+        async with database(settings):
+            found = await counting.differences()
+            if repair:
+                await counting.repair()
+            return found
+
+    with only_process(settings.data_dir) if settings.is_sqlite else nullcontext():
+        return asyncio.run(counted())
 
 
 @asynccontextmanager

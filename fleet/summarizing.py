@@ -5,10 +5,12 @@ the UTC day (realtime/tallies.py): a period counts the whole day on which it beg
 Source: guide, introduction.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fleet.counting import kinds
 from models.device import DeviceState
 from models.product import Product
 from models.sql import read_time, rows
@@ -46,16 +48,11 @@ class Failing:
 
 
 async def count_devices(product: Product, state: DeviceState) -> int:
-    return await _count("SELECT COUNT(*) AS n FROM device WHERE product_id = $1 AND state = $2", product.id, state)
+    return sum(kind.devices for kind in await kinds([product.id]) if kind.state == state)
 
 
 async def count_online(product: Product) -> int:
-    return await _count(
-        """SELECT COUNT(*) AS n FROM presence JOIN device ON device.device_id = presence.device_id
-            WHERE presence.online AND device.product_id = $1 AND device.state = $2""",
-        product.id,
-        DeviceState.ACTIVE,
-    )
+    return sum(kind.online for kind in await kinds([product.id]) if kind.state == DeviceState.ACTIVE)
 
 
 async def count_active_customers(product: Product, since: datetime | None) -> int:
@@ -92,14 +89,14 @@ async def usage(product: Product, *, most: int, since: datetime | None) -> list[
 
 async def firmware_versions(product: Product) -> list[Running]:
     """How the fleet is spread over versions as last reported, the newest first, those that never reported last."""
-    found = await rows(
-        """SELECT firmware_version AS version, COUNT(*) AS devices, COUNT(CASE WHEN presence.online THEN 1 END) AS online
-             FROM device LEFT JOIN presence ON presence.device_id = device.device_id
-            WHERE device.product_id = $1 AND device.state = $2
-            GROUP BY firmware_version ORDER BY firmware_version DESC NULLS LAST""",
-        [product.id, DeviceState.ACTIVE],
-    )
-    return [Running(**row) for row in found]
+    devices: Counter[int | None] = Counter()
+    online: Counter[int | None] = Counter()
+    for kind in await kinds([product.id]):
+        if kind.state == DeviceState.ACTIVE:
+            devices[kind.firmware_version] += kind.devices
+            online[kind.firmware_version] += kind.online
+    newest_first = sorted(devices, key=lambda version: version or 0, reverse=True)
+    return [Running(version, devices[version], online[version]) for version in newest_first]
 
 
 async def errors(product: Product, *, most: int, since: datetime | None) -> list[Failing]:
