@@ -43,10 +43,11 @@ class _Key:
     kind: type = str  # of the key in a cursor
     descending: bool = False
     may_be_missing: bool = False
+    row: str | None = None  # the column that is null where the key's whole row is missing: databases skip those faster than null keys
 
 
 _KEYS = {
-    DeviceOrder.LAST_HEARD: _Key("p.last_heard", datetime, descending=True, may_be_missing=True),
+    DeviceOrder.LAST_HEARD: _Key("p.last_heard", datetime, descending=True, may_be_missing=True, row="p.device_id"),
     DeviceOrder.DEVICE_ID: _Key(None),
     DeviceOrder.NAME: _Key("d.name", may_be_missing=True),
     DeviceOrder.FIRMWARE_VERSION: _Key("d.firmware_version", int, descending=True, may_be_missing=True),
@@ -139,7 +140,7 @@ class DeviceList:
         if owner == "p":
             where.text += " AND p.product_id = $1"
         if self._key.may_be_missing:
-            where.text += f" AND {self._key.column} IS {'' if missing else 'NOT '}NULL"
+            where.text += f" AND {self._key.row or self._key.column} IS {'' if missing else 'NOT '}NULL"
         if beyond is not None and missing == (self._key.may_be_missing and beyond.key is None):
             where.text += f" AND {_beyond(where, column, owner, beyond, '<' if downwards else '>')}"
         sign = " DESC" if downwards else ""
