@@ -27,7 +27,7 @@ from gateway.live import LiveFleet
 from gateway.orders import Seat
 from gateway.server import Gateway
 from mailer import open_mailer
-from models.database import DatabaseUnreachable, database, ping
+from models.database import DatabaseUnreachable, database, opened, ping
 from models.migrating import migrate
 from models.one_process import only_process
 from realtime.commands import Commands
@@ -74,7 +74,7 @@ def recount(settings: Settings, *, repair: bool) -> list[counting.Difference]:
     """The operator's `recount`: what was wrong with the kept counts of devices; with `repair`, mended."""
 
     async def counted() -> list[counting.Difference]:
-        async with database(settings):
+        async with opened(settings, migrating=True):  # it reads every device: no limit of time
             found = await counting.differences()
             if repair:
                 await counting.repair()

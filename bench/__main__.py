@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-BENCHMARKS = {"import": "bench.importing"}
+BENCHMARKS = {"growth": "bench.growth", "import": "bench.importing"}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else ""
