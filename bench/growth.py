@@ -57,7 +57,7 @@ async def costs(settings: Settings) -> dict[str, float]:
 
         versions, devices = itertools.cycle([1, 2]), iter(range(1, 100 * REPEAT, 2))
         pages = [partial(ask, PAGE % order) for order in ("DEVICE_ID", "LAST_HEARD", "NAME")]
-        acts = dict(zip(ACTS, (*pages, partial(ask, COUNTS), release, comes_online), strict=True))
+        acts: dict[str, Callable[[], Awaitable[None]]] = dict(zip(ACTS, (*pages, partial(ask, COUNTS), release, comes_online), strict=True))
         for act in acts.values():  # what is compiled and cached at first sight
             await act()
         found = {name: statistics.median([await _timed(act) for _ in range(REPEAT)]) for name, act in acts.items()}
