@@ -9,7 +9,7 @@ A later step that rebuilds `device` or `presence` on SQLite drops these triggers
 # ruff: noqa: E501, RUF012 - Tortoise's form: plain lists on the class; SQL is cut where it reads best.
 from tortoise import migrations
 
-from models.steps import InSql
+from migrations._steps import InSql
 
 KIND = "product_id, state, firmware_version, proven"
 
