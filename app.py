@@ -20,7 +20,7 @@ from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import open_blobs
-from fleet import downloading, paying
+from fleet import counting, downloading, paying
 from fleet.connecting import tell
 from fleet.consenting import Consents
 from fleet.house import House
@@ -30,7 +30,7 @@ from gateway.orders import Seat
 from gateway.server import Gateway
 from gateway.socket import GATEWAY
 from mailer import open_mailer
-from models.database import DatabaseUnreachable, database, ping
+from models.database import DatabaseUnreachable, database, opened, ping
 from models.migrating import migrate
 from models.one_process import only_process
 from realtime.commands import Commands
@@ -77,6 +77,20 @@ def adopt_exempt(settings: Settings) -> list[str]:
 
     with only_process(settings.data_dir) if settings.is_sqlite else nullcontext():
         return asyncio.run(adopted())
+
+
+def recount(settings: Settings, *, repair: bool) -> list[counting.Difference]:
+    """The operator's `recount`: what was wrong with the kept counts of devices; with `repair`, mended."""
+
+    async def counted() -> list[counting.Difference]:
+        async with opened(settings, migrating=True):  # it reads every device: no limit of time
+            found = await counting.differences()
+            if repair:
+                await counting.repair()
+            return found
+
+    with only_process(settings.data_dir) if settings.is_sqlite else nullcontext():
+        return asyncio.run(counted())
 
 
 @asynccontextmanager

@@ -10,9 +10,10 @@ from auth.viewer import INSIDE_GROUPS, Viewer
 from billing.access import require_active
 from errors import FirmwareNotProven, Forbidden, NotFound
 from fleet.auditing import record
+from fleet.counting import kinds
 from fleet.damage import require_sound
 from fleet.telling import order
-from models.device import DeviceGroup
+from models.device import DeviceGroup, DeviceState
 from models.firmware import Firmware, GroupRelease, ProductRelease
 from models.organization import Organization
 from models.product import Product
@@ -121,12 +122,13 @@ class Running:
 
 async def running(of: Collection[tuple[int, int]]) -> dict[tuple[int, int], Running]:
     """By product (its key, not its number) and version."""
-    found = await rows(
-        "SELECT product_id, firmware_version, count(*) AS devices, sum(CASE WHEN state = 'ACTIVE' THEN 1 ELSE 0 END) AS proving"
-        "  FROM device WHERE product_id = ANY($1) AND firmware_version = ANY($2) AND proven GROUP BY product_id, firmware_version",
-        [sorted({product for product, _ in of}), sorted({version for _, version in of})],
-    )
-    return {(row["product_id"], row["firmware_version"]): Running(int(row["devices"]), int(row["proving"])) for row in found}
+    found: dict[tuple[int, int], Running] = {}
+    for kind in await kinds({product for product, _ in of}):
+        if kind.proven and kind.firmware_version is not None:
+            key, proving = (kind.product_id, kind.firmware_version), kind.devices if kind.state == DeviceState.ACTIVE else 0
+            before = found.get(key, Running())
+            found[key] = Running(before.devices + kind.devices, before.proving + proving)
+    return found
 
 
 async def running_inside(product_id: int, version: int, groups: Collection[int]) -> int:

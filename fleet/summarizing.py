@@ -6,11 +6,13 @@ groups alone (fleet/seeing.py).
 Source: guide, introduction.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
+from fleet.counting import Kind, kinds, kinds_inside
 from models.device import DeviceState
 from models.product import Product
 from models.sql import read_time, rows
@@ -49,17 +51,11 @@ class Failing:
 
 
 async def count_devices(product: Product, state: DeviceState, *, inside: Inside = None) -> int:
-    found = _Params(product.id, state)
-    return await _count(f"SELECT COUNT(*) AS n FROM device WHERE product_id = $1 AND state = $2{_in_groups(inside, found)}", *found)
+    return sum(kind.devices for kind in await _kinds(product, inside) if kind.state == state)
 
 
 async def count_online(product: Product, *, inside: Inside = None) -> int:
-    found = _Params(product.id, DeviceState.ACTIVE)
-    return await _count(
-        f"""SELECT COUNT(*) AS n FROM presence JOIN device ON device.device_id = presence.device_id
-            WHERE presence.online AND device.product_id = $1 AND device.state = $2{_in_groups(inside, found)}""",
-        *found,
-    )
+    return sum(kind.online for kind in await _kinds(product, inside) if kind.state == DeviceState.ACTIVE)
 
 
 async def count_active_customers(product: Product, since: datetime | None, *, inside: Inside = None) -> int:
@@ -114,15 +110,14 @@ async def usage_of(asked: list[tuple[int, datetime | None]]) -> dict[tuple[int, 
 
 async def firmware_versions(product: Product, *, inside: Inside = None) -> list[Running]:
     """How the fleet is spread over versions as last reported, the newest first, those that never reported last."""
-    params = _Params(product.id, DeviceState.ACTIVE)
-    found = await rows(
-        f"""SELECT firmware_version AS version, COUNT(*) AS devices, COUNT(CASE WHEN presence.online THEN 1 END) AS online
-             FROM device LEFT JOIN presence ON presence.device_id = device.device_id
-            WHERE device.product_id = $1 AND device.state = $2{_in_groups(inside, params)}
-            GROUP BY firmware_version ORDER BY firmware_version DESC NULLS LAST""",
-        params,
-    )
-    return [Running(**row) for row in found]
+    devices: Counter[int | None] = Counter()
+    online: Counter[int | None] = Counter()
+    for kind in await _kinds(product, inside):
+        if kind.state == DeviceState.ACTIVE:
+            devices[kind.firmware_version] += kind.devices
+            online[kind.firmware_version] += kind.online
+    newest_first = sorted(devices, key=lambda version: version or 0, reverse=True)
+    return [Running(version, devices[version], online[version]) for version in newest_first]
 
 
 async def errors(product: Product, *, most: int, since: datetime | None, inside: Inside = None) -> list[Failing]:
@@ -135,6 +130,10 @@ async def errors(product: Product, *, most: int, since: datetime | None, inside:
         params,
     )
     return [Failing(row["name"], int(row["count"]), row["devices"], read_time(row["last_at"])) for row in found]
+
+
+async def _kinds(product: Product, inside: Inside) -> list[Kind]:
+    return await (kinds([product.id]) if inside is None else kinds_inside(product.id, inside))
 
 
 async def is_all_inside(customer_id: int, groups: Collection[int]) -> bool:

@@ -31,6 +31,24 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="DeviceTally",
+            fields=[
+                ("id", fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                ("product_id", fields.IntField()),
+                ("state", fields.CharField(max_length=16)),
+                ("firmware_version", fields.IntField(null=True)),
+                ("proven", fields.BooleanField()),
+                ("devices", fields.IntField()),
+                ("online", fields.IntField()),
+            ],
+            options={
+                "table": "device_tally",
+                "app": "models",
+                "indexes": [Index(fields=["product_id", "state", "firmware_version", "proven"])],
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="ErrorTally",
             fields=[
                 ("id", fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
@@ -913,8 +931,11 @@ class Migration(migrations.Migration):
                 "table": "device",
                 "app": "models",
                 "indexes": [
+                    Index(fields=["product_id", "device_id"]),
+                    Index(fields=["product_id", "firmware_version", "device_id"]),
+                    Index(fields=["product_id", "name", "device_id"]),
+                    Index(fields=["product_id", "created_at", "device_id"]),
                     Index(fields=["product_id", "state", "device_id"]),
-                    Index(fields=["product_id", "firmware_version"]),
                     Index(fields=["owner_id"]),
                     Index(fields=["user_owner_id"]),
                     Index(fields=["removed_from_id"]),
@@ -1248,11 +1269,19 @@ class Migration(migrations.Migration):
                 ("announced", fields.BooleanField(default=False, db_default=False)),
                 ("announced_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ("announce_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("product_id", fields.IntField(null=True)),
+                ("state", fields.CharField(null=True, max_length=16)),
+                ("firmware_version", fields.IntField(null=True)),
+                ("proven", fields.BooleanField(null=True)),
             ],
             options={
                 "table": "presence",
                 "app": "models",
-                "indexes": [Index(fields=["process", "online"]), Index(fields=["last_heard"]), Index(fields=["announce_at"])],
+                "indexes": [
+                    Index(fields=["process", "online"]),
+                    Index(fields=["product_id", "last_heard", "device_id"]),
+                    Index(fields=["announce_at"]),
+                ],
             },
             bases=["Model"],
         ),
