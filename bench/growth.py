@@ -53,7 +53,7 @@ async def costs(settings: Settings) -> dict[str, float]:
 
         async def comes_online() -> None:
             async with transaction():
-                await presence.came_online(f"{next(devices):024x}", "p", None, datetime.now(UTC))
+                await presence.came_online({f"{next(devices):024x}": None}, "p", datetime.now(UTC))
 
         versions, devices = itertools.cycle([1, 2]), iter(range(1, 100 * REPEAT, 2))
         pages = [partial(ask, PAGE % order) for order in ("DEVICE_ID", "LAST_HEARD", "NAME")]

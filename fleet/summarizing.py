@@ -125,7 +125,7 @@ async def errors(product: Product, *, most: int, since: datetime | None, inside:
     params = _Params(*_period(product, since), most)
     found = await rows(
         f"""SELECT name, SUM(count) AS count, COUNT(DISTINCT device_id) AS devices, MAX(last_at) AS last_at FROM error_tally
-            WHERE product_number = $1 AND day >= $2 AND last_at >= $3{_in_groups(inside, params, "error_tally")}
+            WHERE product_number = $1 AND day >= $2 AND last_at >= $3{_in_groups(inside, params)}
             GROUP BY name ORDER BY SUM(count) DESC, name LIMIT $4""",
         params,
     )
@@ -172,11 +172,11 @@ class _Params(list[Any]):
         return f"${len(self)}"
 
 
-def _in_groups(inside: Inside, params: _Params, table: str = "device") -> str:
+def _in_groups(inside: Inside, params: _Params) -> str:
     if inside is None:
         return ""
     ids = params.put(list(inside))
-    return f" AND EXISTS (SELECT 1 FROM group_membership AS m WHERE m.device_id = {table}.device_id AND m.group_id = ANY({ids}))"
+    return f" AND EXISTS (SELECT 1 FROM group_membership AS m WHERE m.device_id = error_tally.device_id AND m.group_id = ANY({ids}))"
 
 
 def _all_inside(customer: str, inside: Inside, params: _Params) -> str:

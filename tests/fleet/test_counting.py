@@ -14,6 +14,7 @@ from models.product import Product
 from models.sql import execute, rows
 from models.transaction import transaction
 from realtime import presence
+from realtime.presence import Leaving
 from settings import Settings
 from tests.house import HouseTester
 
@@ -45,10 +46,10 @@ async def any_change(chance: random.Random, products: list[int]) -> None:
             await execute("UPDATE device SET firmware_version = $2, proven = $3 WHERE device_id = ANY($1)", change)
         case 4 | 5:
             if found := await rows("SELECT device_id FROM device WHERE device_id = $1 FOR UPDATE", ids[:1]):
-                await presence.came_online(found[0]["device_id"], chance.choice("ab"), None, NOW)
+                await presence.came_online({found[0]["device_id"]: None}, chance.choice("ab"), NOW)
         case 6:
             (row,) = await rows("SELECT epoch FROM presence WHERE device_id = $1", ids[:1]) or [{"epoch": 0}]
-            await presence.went_offline(ids[0], row["epoch"], NOW)
+            await presence.went_offline([Leaving(ids[0], row["epoch"])], NOW)
         case 7:
             await execute("DELETE FROM device WHERE device_id = $1", ids[:1])
 
