@@ -169,7 +169,10 @@ class Fanout:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(RECHECK_S)
-            await asyncio.gather(*(stream.check() for stream in self._streams.values()))
+            checks = [stream.check() for stream in self._streams.values()]
+            for failed in await asyncio.gather(*checks, return_exceptions=True):
+                if isinstance(failed, Exception):  # one stream's trouble; the others are looked at again all the same
+                    logger.error("The authority of a stream could not be looked at.", exc_info=failed)
 
 
 class Stream:
@@ -255,7 +258,7 @@ class Stream:
     def _judge(self, alike: list[Follower], authority: Any) -> None:
         if isinstance(authority, Exception):
             self._send_away(alike, error=authority)
-        elif authority is not None:
+        elif authority is not None and not isinstance(authority, BaseException):
             for follower in alike:
                 follower.source.renew(authority)
             if alike[0].view != self._view:

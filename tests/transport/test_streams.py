@@ -14,6 +14,7 @@ from models.organization import Member
 from realtime import log, retention
 from realtime.cursor import parse
 from realtime.log import Entry, NewEntry
+from resolvers.live import LiveStream
 from tests.connected import ID, a_device, a_product, order, until
 from tests.house import HouseTester
 from tests.transport.following import Follower, Followers, followers
@@ -344,3 +345,66 @@ async def test_what_comes_within_a_tick_is_written_in_one_go(tester: HouseTester
         await until(lambda: len(one.messages) == 4)
 
         assert writes == [1, 3]
+
+
+# ── what goes wrong inside ──
+async def test_a_database_that_is_away_for_a_moment_costs_nobody_a_message(
+    tester: HouseTester, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, messages = 0, LiveStream.messages
+
+    async def away_at_first(self: LiveStream[Any], entries: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ConnectionError("the database is away")
+        return await messages(self, entries)
+
+    monkeypatch.setattr(LiveStream, "messages", away_at_first)
+    async with followers(tester) as all_of_them:
+        followed = [await all_of_them.follow(token=token, productId=PRODUCT) for _ in range(3)]
+        await until(lambda: all_shared(*followed))
+        await publish(tester, "a")
+        await until(lambda: [names(each) for each in followed] == [["a"]] * 3)
+
+        assert tries == 2
+
+
+async def test_what_was_prepared_by_one_whose_view_changed_meanwhile_is_shown_to_nobody(
+    tester: HouseTester, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with followers(tester) as all_of_them:
+        first, second = [await all_of_them.follow(token=token, productId=PRODUCT) for _ in range(2)]
+        await until(lambda: all_shared(first, second))
+        stream = first.subscription._stream
+        assert stream is not None
+        prepare = first.subscription.prepare
+
+        async def promoted_meanwhile(entries: Any) -> Any:
+            items = [item._replace(payload=b'{"data":{"events":"secret"}}') for item in await prepare(entries)]
+            monkeypatch.setattr(
+                type(first.subscription), "view", property(lambda self: "other" if self is first.subscription else stream._view)
+            )
+            stream._send_away([first.subscription])
+            return items
+
+        monkeypatch.setattr(first.subscription, "prepare", promoted_meanwhile)
+        await publish(tester, "a")
+        await until(lambda: names(second) == ["a"])
+        await until(lambda: names(first) == ["a"])
+
+
+async def test_a_stream_that_fails_leaves_each_follower_its_own_answer(
+    tester: HouseTester, token: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(*_: Any) -> Any:
+        raise ValueError("a mistake of ours")
+
+    async with followers(tester) as all_of_them:
+        followed = [await all_of_them.follow(token=token, productId=PRODUCT) for _ in range(2)]
+        await until(lambda: all_shared(*followed))
+        monkeypatch.setattr(followed[0].subscription, "prepare", fails)
+        await publish(tester, "a", "b")
+        await until(lambda: [names(each) for each in followed] == [["a", "b"]] * 2)
+
+    assert [record.message for record in caplog.records if record.exc_info] == ["A stream failed; its followers go on alone."]
