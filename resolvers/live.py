@@ -202,7 +202,7 @@ async def device_events(
     require(context.viewer, "event.read", known)
     asked = given(filter)
     is_own = asked.pop("device_id", known.device_id) == known.device_id
-    chosen = await following.device_selection(known, is_own=is_own, **asked)
+    chosen = await following.device_selection(known, is_own=is_own, **asked, by=context.viewer)
     return await _page(chosen, Slice.of(first, after, last, before))
 
 
