@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from auth.credentials import issue
+from auth.tokens import Kind
 from models.account import Token
+from models.customer import Customer
 from models.device import Device, DeviceGroup, GroupMembership
 from models.organization import Member
 from realtime import log, retention
@@ -178,6 +181,19 @@ async def test_what_depends_on_who_asks_is_shared_by_one_persons_sockets_alone(t
 
         assert mine[0].subscription._stream is mine[1].subscription._stream
         assert mine[0].subscription._stream is not theirs.subscription._stream
+
+
+async def test_a_customer_shares_no_stream_with_the_team_for_they_see_their_own_time_alone(tester: HouseTester, token: str) -> None:
+    query = "subscription ($d: DeviceID!) { deviceStatus(deviceId: $d) { cursor change } }"
+    device, now = await Device.get(device_id=ID).select_related("product"), datetime.now(UTC)
+    customer = await Customer.create(product=device.product, username="cara", username_key="cara", created_at=now)
+    await Device.filter(device_id=ID).update(owner_id=customer.id, state="ACTIVE")
+    minted, _ = await issue(Kind.CUSTOMER, owner=customer, now=now)
+    async with followers(tester) as all_of_them:
+        ours, theirs = await all_of_them.follow(query, token, d=ID), await all_of_them.follow(query, minted.text, d=ID)
+        await until(lambda: ours.is_shared and theirs.is_shared)
+
+        assert ours.subscription._stream is not theirs.subscription._stream
 
 
 @pytest.mark.parametrize("different", [{"namePrefix": "x"}, {"productId": 2000}], ids=["prefix", "product"])
