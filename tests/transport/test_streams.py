@@ -271,7 +271,10 @@ async def test_a_device_that_leaves_the_group_is_not_heard_any_more_in_the_share
         await publish(tester, "in")
         await until(lambda: [names(each) for each in followed] == [["in"]] * 2)
         await GroupMembership.all().delete()
-        await publish(tester, "out")
+        (out,) = await publish(tester, "out")
+        stream = followed[0].subscription._stream
+        assert stream is not None
+        await until(lambda: stream.position >= out.position)
         await GroupMembership.create(group=group, device_id=ID)
         await publish(tester, "in again")
         await until(lambda: [names(each) for each in followed] == [["in", "in again"]] * 2)
