@@ -252,9 +252,14 @@ async def follow(followed: Followed, *, after: str | None, stream: str | None = 
     if stream is not None:
         held = await house.named_streams.take(Name(by.identity or "", number, followed.kinds[0], stream))
         after = after or held.cursor
-    begin = await log.head(number) if after is None else await _place(after, number)
-    if held is not None and isinstance(begin, Cursor):
-        await house.named_streams.begin(held, begin)
+    try:
+        begin = await log.head(number) if after is None else await _place(after, number)
+        if held is not None and isinstance(begin, Cursor):
+            await house.named_streams.begin(held, begin)
+    except BaseException:
+        if held is not None:
+            await house.named_streams.release(held)
+        raise
     return Following(followed, authority, begin, group, house, held)
 
 

@@ -100,11 +100,14 @@ class LiveStream(Source, Generic[Told]):
                 yield part if isinstance(part, Level) else await self._told(part)
 
     async def __aiter__(self) -> AsyncGenerator[Told, None]:
-        async with aclosing(self.read()) as parts:
-            async for part in parts:
-                for message in () if isinstance(part, Level) else part:
-                    self.before_message()
-                    yield message
+        try:
+            async with aclosing(self.read()) as parts:
+                async for part in parts:
+                    for message in () if isinstance(part, Level) else part:
+                        self.before_message()
+                        yield message
+        finally:
+            await self.release()
 
     async def _told(self, found: Found) -> list[Told]:
         """Entries wait for a database that is away; they are still there when it is back."""

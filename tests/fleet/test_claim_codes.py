@@ -33,7 +33,7 @@ async def claim_code(tester: HouseTester, token: str, **more: Any) -> str:
 async def hello(tester: HouseTester, code: str | None, device_id: str = IDS[0]) -> int | None:
     """What a device with this code becomes: its owner's id."""
     report = Report(device_id, product_id=LAMP, firmware_version=1, platform="PHOTON", address="192.0.2.7", claim_code=code)
-    found = await connecting.hello(report, house=tester.house, now=datetime.now(UTC))
+    (found,) = await connecting.hello([report], house=tester.house, now=datetime.now(UTC))
     assert isinstance(found, Connected)
     return found.standing.owner_id
 
@@ -108,7 +108,7 @@ async def test_a_device_that_may_not_be_claimed_keeps_the_code_unspent(tester: H
     code = await claim_code(tester, kim)
 
     report = Report(IDS[0], product_id=LAMP, firmware_version=1, claim_code=code)
-    await connecting.hello(report, house=tester.house, now=datetime.now(UTC))
+    await connecting.hello([report], house=tester.house, now=datetime.now(UTC))
 
     assert await Device.filter(owner_id=before.owner_id, user_owner_id=before.user_owner_id).count() == 1
     assert await changes() == []

@@ -123,7 +123,7 @@ async def test_the_next_owner_is_not_told_where_and_when_the_device_was_connecte
 
     own, team = (await tester.ask(asked, present))["device"], (await tester.ask(asked, owner))["device"]
     report = Report(ID, product_id=LAMP, firmware_version=1, address="192.0.2.9")
-    await connecting.hello(report, house=tester.house, now=datetime.now(UTC))
+    await connecting.hello([report], house=tester.house, now=datetime.now(UTC))
     since = (await tester.ask(asked, present))["device"]
 
     assert own == {"lastHeard": None, "lastHandshakeAt": None, "lastIpAddress": None}
@@ -141,7 +141,7 @@ async def test_the_former_owners_unused_claim_codes_end_with_the_return(tester: 
 
     await give_back(tester, owner)
     report = Report(ID, product_id=LAMP, firmware_version=1, claim_code=code)
-    await connecting.hello(report, house=tester.house, now=datetime.now(UTC))
+    await connecting.hello([report], house=tester.house, now=datetime.now(UTC))
 
     assert (await owner_of(), await ClaimCode.all().count()) == (None, 0)
 
