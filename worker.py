@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from auth.ledger import forget_paid
 from billing.outbox import END, RECONCILE, SEATS, TRIAL
-from fleet import importing, paying, repeating, undoing, updating, uploading
+from fleet import advancing, importing, paying, repeating, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from fleet.offering import CONSIDER_AGAIN
@@ -173,6 +173,7 @@ async def _forget_keyed_calls(house: House, now: datetime) -> None:
 SWEEPS = (
     Sweep("billing sandbox", 1, _pass_sandbox_time),
     Sweep("billing reconciliation", 86400, _reconcile_billing),
+    Sweep("rollouts", 1, advancing.advance_all),
     Sweep("stale updates", 30, updating.expire_stale),
     Sweep("log retention", 60, _purge_log),
     Sweep("commands nobody collected", 600, _forget_commands),

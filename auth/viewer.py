@@ -53,6 +53,7 @@ MAY: Mapping[str, Rule] = {
     "group.write": Rule(Role.DEVELOPER, "devices:write"),
     "firmware.write": Rule(Role.DEVELOPER, "firmware:write"),
     "firmware.release": Rule(Role.DEVELOPER, "firmware:release"),
+    "rollout.approve": Rule(Role.DEVELOPER, "firmware:release", machines=False),
     "firmware.flash": Rule(Role.DEVELOPER, "firmware:release"),
     "customer.write": Rule(Role.DEVELOPER, "customers:write"),
     "event.publish": Rule(Role.DEVELOPER, "events:publish"),

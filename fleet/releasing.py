@@ -9,7 +9,9 @@ from tortoise.exceptions import IntegrityError
 from auth.viewer import Viewer
 from billing.access import require_active
 from errors import FirmwareNotProven, NotFound
+from fleet import planning
 from fleet.auditing import record
+from fleet.house import House
 from fleet.telling import order
 from models.device import DeviceGroup
 from models.firmware import Firmware, GroupRelease, ProductRelease
@@ -21,24 +23,26 @@ from realtime import log
 
 # The gate: a device of the product that authenticated and reported the version itself. Test, locked, development and offline ones count.
 # The proving device's row is held to the commit: whoever removes or moves it comes before, and is seen, or after the release.
+_PROOF = "SELECT device_id FROM device WHERE product_id = $1 AND state = 'ACTIVE' AND firmware_version = $2 AND proven LIMIT 1"
 _RELEASE = """
     INSERT INTO {table} ({key}, firmware_id, released_at, immediate)
-    WITH proof AS (SELECT device_id FROM device WHERE product_id = $1 AND state = 'ACTIVE' AND firmware_version = $2 AND proven
-                    LIMIT 1 FOR NO KEY UPDATE)
+    WITH proof AS ({proof} FOR NO KEY UPDATE)
     SELECT $3, $4, $5, $6 FROM proof WHERE TRUE
     ON CONFLICT ({key}) DO UPDATE
        SET firmware_id = excluded.firmware_id, released_at = excluded.released_at, immediate = excluded.immediate"""
-_TO_PRODUCT = _RELEASE.format(table="product_release", key="product_id")
-_TO_GROUP = _RELEASE.format(table="group_release", key="group_id")
+_TO_PRODUCT = _RELEASE.format(table="product_release", key="product_id", proof=_PROOF)
+_TO_GROUP = _RELEASE.format(table="group_release", key="group_id", proof=_PROOF)
 
 NOT_PROVEN = "No active device of the product runs version {} yet: lock and flash a test device, and wait until it reports the version."
 
 
-async def release_firmware(firmware: Firmware, *, group: DeviceGroup | None, immediate: bool, by: Viewer) -> Firmware:
+async def release_firmware(
+    firmware: Firmware, *, group: DeviceGroup | None, immediate: bool, plan_token: str | None = None, house: House, by: Viewer
+) -> Firmware:
     """Make this the version that devices of the product, or of one group, should run; an older one takes them back to it.
 
     Each is offered it at its next hello; with `immediate`, those online are offered it now.
-    Raises FirmwareNotProven until an active device of the product runs it.
+    Raises FirmwareNotProven until an active device of the product runs it; PlanStale if a plan is given and no longer holds.
     Source: guide, "Releasing firmware".
     """
     product: Product = firmware.product
@@ -48,13 +52,13 @@ async def release_firmware(firmware: Firmware, *, group: DeviceGroup | None, imm
     now = datetime.now(UTC)
     try:
         async with transaction():
-            sequence = await _next_sequence(product)
-            before = await _released_version(product, group)
-            statement, key = (_TO_PRODUCT, product.id) if group is None else (_TO_GROUP, group.id)
-            if not await execute(statement, [product.id, firmware.version, key, firmware.id, now, immediate]):
+            sequence = await next_sequence(product)
+            if plan_token is not None:
+                await planning.must_be_fresh(plan_token, firmware, group=group, house=house, by=by)
+            before = await released_version(product, group.id if group is not None else None)
+            if not await put_in_force(firmware, product, group.id if group is not None else None, now, immediate=immediate):
                 raise FirmwareNotProven(NOT_PROVEN.format(firmware.version), path=("version",))
-            if await Firmware.filter(id=firmware.id, released_at=None).update(released_at=now):
-                firmware.released_at = now
+            await never_delete(firmware, now)
             await record(
                 by,
                 "firmware.released",
@@ -73,6 +77,23 @@ async def release_firmware(firmware: Firmware, *, group: DeviceGroup | None, imm
     return firmware
 
 
+async def put_in_force(firmware: Firmware, product: Product, group_id: int | None, now: datetime, *, immediate: bool = False) -> bool:
+    """Let the product's, or one group's, devices run this from now on; False while the gate is closed. In the caller's transaction."""
+    statement, key = (_TO_PRODUCT, product.id) if group_id is None else (_TO_GROUP, group_id)
+    return bool(await execute(statement, [product.id, firmware.version, key, firmware.id, now, immediate]))
+
+
+async def never_delete(firmware: Firmware, now: datetime) -> None:
+    """It was released, in stages or at once: from now on it stays."""
+    if await Firmware.filter(id=firmware.id, released_at=None).update(released_at=now):
+        firmware.released_at = now
+
+
+async def is_proven(firmware: Firmware, product: Product) -> bool:
+    """Whether the gate is open; the device that proves it is held to the commit of the caller's transaction."""
+    return bool(await rows(f"{_PROOF} FOR NO KEY UPDATE", [product.id, firmware.version]))
+
+
 async def withdraw_release(product: Product, *, group: DeviceGroup | None, by: Viewer) -> Product:
     """Release nothing there any more. Nobody is moved by it: at its next hello the next rule that fits decides for a device.
 
@@ -82,8 +103,8 @@ async def withdraw_release(product: Product, *, group: DeviceGroup | None, by: V
     by.must("firmware.release", organization.id, product.id)
     require_active(organization)
     async with transaction():
-        sequence = await _next_sequence(product)
-        before = await _released_version(product, group)
+        sequence = await next_sequence(product)
+        before = await released_version(product, group.id if group is not None else None)
         statement, key = "DELETE FROM product_release WHERE product_id = $1", product.id
         if group is not None:
             statement, key = "DELETE FROM group_release WHERE group_id = $1", group.id
@@ -93,6 +114,18 @@ async def withdraw_release(product: Product, *, group: DeviceGroup | None, by: V
         subject = f"product:{product.number}"
         await record(by, "release.withdrawn", subject, organization_id=organization.id, group=path, before=before, sequence=sequence)
     return product
+
+
+async def withdraw_everywhere(firmware: Firmware, product: Product, because: str, *, by: Viewer) -> int:
+    """Release this firmware nowhere any more, for a reason of the house; from how many places. In the caller's transaction."""
+    taken = await execute("DELETE FROM product_release WHERE firmware_id = $1", [firmware.id])
+    taken += await execute("DELETE FROM group_release WHERE firmware_id = $1", [firmware.id])
+    if taken:
+        sequence = await next_sequence(product)
+        organization_id: int = product.organization_id  # type: ignore[attr-defined]  # a Tortoise column
+        subject = f"firmware:{product.number}/{firmware.version}"
+        await record(by, "release.withdrawn", subject, organization_id=organization_id, because=because, sequence=sequence)
+    return taken
 
 
 async def product_releases(product_ids: Collection[int]) -> dict[int, int]:
@@ -142,13 +175,13 @@ _PRODUCTS_RELEASING = "SELECT firmware_id FROM product_release WHERE firmware_id
 _GROUPS_RELEASING = "SELECT firmware_id, group_id FROM group_release WHERE firmware_id = ANY($1)"
 
 
-async def _next_sequence(product: Product) -> int:
+async def next_sequence(product: Product) -> int:
     """Releases of a product come one after the other from here to the commit; the last one stays."""
     found = await rows("UPDATE product SET release_sequence = release_sequence + 1 WHERE id = $1 RETURNING release_sequence", [product.id])
     return int(found[0]["release_sequence"])
 
 
-async def _released_version(product: Product, group: DeviceGroup | None) -> int | None:
-    releases = ProductRelease.filter(product_id=product.id) if group is None else GroupRelease.filter(group_id=group.id)
+async def released_version(product: Product, group_id: int | None) -> int | None:
+    releases = ProductRelease.filter(product_id=product.id) if group_id is None else GroupRelease.filter(group_id=group_id)
     release = await releases.select_related("firmware").first()
     return release.firmware.version if release is not None else None

@@ -21,6 +21,7 @@ from models.importing import Import
 from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization, SigningKey
 from models.product import Product
+from models.rollout import Rollout
 
 Row = TypeVar("Row", bound=Model)
 Found = TypeVar("Found")
@@ -199,6 +200,12 @@ async def update(viewer: Viewer, id: int) -> Update:
     """A try to bring a device to a version, its firmware, product and organization at hand."""
     query = Update.filter(_in_products(viewer, "firmware__product"), id=id).select_related("firmware__product__organization")
     return await _one(query, "There is no such update for you.")
+
+
+async def rollout(viewer: Viewer, id: int, *, field: str = "id") -> Rollout:
+    """A rollout of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
+    query = Rollout.filter(_in_products(viewer), id=id).select_related("product__organization")
+    return await _one(query, "There is no such rollout for you.", path=(field,))
 
 
 async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:

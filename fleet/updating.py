@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from fleet import offering
+from fleet import offering, staging
 from fleet.auditing import record
 from fleet.deciding import FirmwareRule, decide
 from fleet.fact_finding import facts_of
@@ -53,6 +53,7 @@ class _Look:
     runs_it: bool
     waits: bool  # for the device's next hello
     update: Update | None
+    rollout_id: int | None = None  # the rollout that brings it there, and gives it a place first
 
     @property
     def settled(self) -> bool:
@@ -158,7 +159,8 @@ async def _look(device_id: str, *, at_hello: bool) -> _Look | None:
     version, waits = decision.version, not at_hello and (decision.rule, decision.version) in found.waiting
     if decision.rule is FirmwareRule.DEVELOPMENT and update is not None and update.by_hand:
         version = update.firmware.version
-    return _Look(version, version == found.running_version, waits, update)
+    is_staged = decision.rule is FirmwareRule.ROLLOUT and found.facts.rollout is not None and found.facts.rollout.state != "HALTED"
+    return _Look(version, version == found.running_version, waits, update, found.rollout_id if is_staged else None)
 
 
 async def _firmware(device_id: str, look: _Look) -> Firmware | None:
@@ -207,9 +209,15 @@ async def _offer(device_id: str, *, updates_enabled: bool, at_hello: bool, check
         elif reason := await _blocks(device, now, house.settings):
             update, offer = await _block(device, update, now, house.settings, reason), None
         else:
-            update = update or await Update.create(device=device, firmware=firmware, state=UpdateState.PENDING, started_at=now)
             ready = updates_enabled and firmware.sha256 == checked
-            offer = await _make(device, update, firmware, now, house) if ready else None
+            place = await staging.take_place(look.rollout_id, device_id, now) if ready and look.rollout_id is not None else None
+            entries += place.entries if place is not None else []
+            ready = ready and (look.rollout_id is None or (place is not None and place.granted))
+            if ready or place is None:  # whoever waits for a place in a rollout has no update yet
+                update = update or await Update.create(device=device, firmware=firmware, state=UpdateState.PENDING, started_at=now)
+            offer = await _make(device, update, firmware, now, house) if ready and update is not None else None
+            if offer is not None and place is not None and update is not None:
+                await staging.offered(place.course, device, update, now)
         if update is not None and firmware is not None and update.state != before:
             entries.append(progressed(product.number, update, device_id, now, version=firmware.version))
         await log.append(*entries)

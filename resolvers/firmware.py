@@ -58,11 +58,20 @@ async def delete_firmware(context: Context, *, product_id: int, version: int) ->
 
 
 async def release_firmware(
-    context: Context, *, product_id: int, version: int, group: str | None = None, immediate: bool | None = None
+    context: Context,
+    *,
+    product_id: int,
+    version: int,
+    group: str | None = None,
+    plan_token: str | None = None,
+    immediate: bool | None = None,
 ) -> Answer:
     firmware = await scope.firmware(context.viewer, product_id, version)
-    team = await _group(firmware.product, group)
-    return {"firmware": await releasing.release_firmware(firmware, group=team, immediate=bool(immediate), by=context.viewer)}
+    team, at_once = await _group(firmware.product, group), bool(immediate)
+    released = await releasing.release_firmware(
+        firmware, group=team, immediate=at_once, plan_token=plan_token, house=context.house, by=context.viewer
+    )
+    return {"firmware": released}
 
 
 async def withdraw_release(context: Context, *, product_id: int, group: str | None = None) -> Answer:

@@ -193,6 +193,9 @@ class ReleaseFirmwareInput(KeyedInput):
     product_id: int = described("Of which product.")
     version: int = described("Which version; an older one than before takes devices back to it.")
     group: str | None = optional("Only to this group and those inside it, as a path; absent: to the whole product.")
+    plan_token: str | None = optional(
+        "The token of planRelease: release only if exactly the same devices would update, and for the same reasons, as in that plan."
+    )
     immediate: bool | None = optional("Also to devices that are online, now; else each gets it at its next hello.")
 
 

@@ -13,6 +13,7 @@ from schema.group import GroupMutations
 from schema.importing import ImportMutations
 from schema.organization import OrganizationMutations
 from schema.product import ProductMutations
+from schema.rollout import RolloutMutations
 from schema.signing import SigningMutations
 
 
@@ -29,6 +30,7 @@ class Mutation(
     ImportMutations,
     OrganizationMutations,
     ProductMutations,
+    RolloutMutations,
     SigningMutations,
 ):
     pass

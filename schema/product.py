@@ -7,6 +7,7 @@ import resolvers.device
 import resolvers.group
 import resolvers.importing
 import resolvers.product as doors
+import resolvers.rollout
 from fleet.listing import DeviceOrder
 from models import product as rows
 from schema.configuration import Configuration
@@ -38,7 +39,7 @@ from schema.fields import (
 )
 from schema.firmware import ProductFirmwareFields
 from schema.group import DeviceGroup
-from schema.lazies import DeviceRef, ImportRef, OrganizationRef
+from schema.lazies import DeviceRef, ImportRef, OrganizationRef, RolloutRef
 from schema.platform import Platform
 from schema.summary import FleetSummary
 
@@ -85,6 +86,7 @@ class Product(ProductEventFields, ProductFirmwareFields, Node):
         order_by=argument(DeviceOrder | None, "In which order; null: LAST_HEARD.", DeviceOrder.LAST_HEARD),
     )
     imports: Connection[ImportRef] = asked(resolvers.importing.imports, "Imports into it, newest first.", first=FIRST, after=AFTER)
+    rollouts: Connection[RolloutRef] = asked(resolvers.rollout.rollouts, "Its rollouts, the newest first.", first=FIRST, after=AFTER)
 
 
 # ── inputs and payloads ──

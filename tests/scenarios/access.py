@@ -150,6 +150,12 @@ MUTATIONS: Mapping[str, Rule] = {
     "lockAndFlash": Team(DEVELOPER, "firmware:release"),
     "unlockDevices": Team(DEVELOPER, "firmware:release"),
     "unblockUpdates": Team(DEVELOPER, "firmware:release"),
+    # rollouts
+    "startRollout": Team(DEVELOPER, "firmware:release"),
+    "approveRollout": Team(DEVELOPER, "firmware:release", machines=False),
+    "pauseRollout": Team(DEVELOPER, "firmware:release"),
+    "resumeRollout": Team(DEVELOPER, "firmware:release"),
+    "abortRollout": Team(DEVELOPER, "firmware:release"),
     # customers
     "createCustomer": Team(DEVELOPER, "customers:write"),
     "deleteCustomer": Team(DEVELOPER, "customers:write"),
@@ -177,4 +183,5 @@ READINGS: Mapping[str, Rule] = {
     "organization": Team(VIEWER, "organization:read"),
     "product": Team(VIEWER, "products:read"),
     "device": Team(VIEWER, "devices:read"),
+    "planRelease": Team(VIEWER, "firmware:read"),
 }
