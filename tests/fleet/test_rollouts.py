@@ -3,17 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
 from fleet import rollouts, shares
 from fleet.fact_finding import decisions
-from models.device import Device, GroupMembership, Presence
+from models.device import Device, GroupMembership
 from models.firmware import Firmware, GroupRelease, ProductRelease, Update
 from models.product import Product
 from models.rollout import Rollout, RolloutDevice
-from models.transaction import transaction
-from realtime import log
-from realtime.log import NewEntry
 from tests.firmware_house import device
 from tests.house import HouseTester
 from tests.rollout_house import Campaign
@@ -145,60 +140,6 @@ async def test_a_halted_one_without_that_policy_leaves_who_runs_the_version_wher
         ("ROLLOUT", (campaign.product.id, 2)), ("PRODUCT_RELEASE", (campaign.product.id, 1))
     ]  # fmt: skip
     assert "ROLLOUT: yes, the rollout of version 2 was halted, and it runs that version." in found[good].because
-
-
-@pytest.mark.parametrize(
-    ("what", "because"),
-    [
-        ("falls back", "It fell back to version 1."),
-        ("restarts", "It connected anew 6 times"),
-        ("goes away", "It went away"),
-        ("errs", "It reported"),
-    ],
-)
-async def test_coming_back_is_not_enough_it_has_to_stay_well(tester: HouseTester, what: str, because: str) -> None:
-    campaign = await Campaign.begin(tester, 3)
-    await campaign.start((100, 0, 600), maxInFlight=1)
-    await campaign.look()
-    [one] = await campaign.deliver()
-    await campaign.comes_back(one, 2)
-    await campaign.look()
-    if what == "falls back":
-        await campaign.hello(one, 1)
-    elif what == "restarts":
-        for _ in range(6):
-            await campaign.hello(one, 2)
-    elif what == "goes away":
-        await Presence.filter(device_id=one).update(online=False, last_heard=campaign.now)
-        await campaign.look(after_s=1700)
-        assert await campaign.state() == "RUNNING"
-    else:
-        await publish(campaign, one, "error/heater")
-    await campaign.look(after_s=601)
-
-    row = await RolloutDevice.get(device_id=one)
-    assert (row.state, await campaign.state()) == ("FAILED", "HALTED")
-    assert (row.error or "").startswith(because)
-
-
-async def publish(campaign: Campaign, device_id: str, name: str) -> None:
-    async with transaction():
-        await log.append(NewEntry(campaign.product_id, "event", name, campaign.now, device_id))
-
-
-async def test_errors_that_all_devices_have_are_not_the_version_s(tester: HouseTester) -> None:
-    campaign = await Campaign.begin(tester, 3)
-    await campaign.start((100, 0, 600), maxInFlight=1)
-    await campaign.look()
-    [one] = await campaign.deliver()
-    await campaign.comes_back(one, 2)
-    await campaign.look()
-    for row in campaign.fleet:
-        await publish(campaign, row.device_id, "Error")
-
-    await campaign.look(after_s=601)
-
-    assert (await RolloutDevice.get(device_id=one)).state == "SUCCEEDED"
 
 
 async def test_it_is_paused_and_resumed_and_aborted_by_people(tester: HouseTester) -> None:

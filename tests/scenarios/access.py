@@ -68,11 +68,12 @@ class Addressee:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """What members do, from this role on, and machines unless they are kept out."""
+    """What members do, from this role on, and machines unless they are kept out. `refuses`: a field of Query that is never null."""
 
     role: str
     scope: str
     machines: bool = True
+    refuses: bool = False
 
     def answer(self, who: str, *, has_scope: bool, by: str | None) -> str:
         if who in TEAM:
@@ -183,5 +184,5 @@ READINGS: Mapping[str, Rule] = {
     "organization": Team(VIEWER, "organization:read"),
     "product": Team(VIEWER, "products:read"),
     "device": Team(VIEWER, "devices:read"),
-    "planRelease": Team(VIEWER, "firmware:read"),
+    "planRelease": Team(VIEWER, "firmware:read", refuses=True),
 }
