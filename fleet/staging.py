@@ -108,7 +108,8 @@ async def offered(course: Course, device: Device, update: Update, now: datetime)
         """INSERT INTO rollout_device (rollout_id, device_id, update_id, stage, state, former_version, failures, offered_at)
            VALUES ($1, $2, $3, $4, 'OFFERED', $5, 0, $6)
            ON CONFLICT (rollout_id, device_id) DO UPDATE
-              SET state = 'OFFERED', update_id = excluded.update_id, offered_at = excluded.offered_at,
+              SET state = 'OFFERED', update_id = excluded.update_id,
+                  offered_at = CASE rollout_device.state WHEN 'OFFERED' THEN rollout_device.offered_at ELSE excluded.offered_at END,
                   watched_at = NULL, watched_epoch = NULL, settled_at = NULL""",
         [course.rollout.id, device.device_id, update.id, course.stage_of(device.device_id), former, now],
     )

@@ -217,7 +217,7 @@ async def _offer(device_id: str, *, updates_enabled: bool, at_hello: bool, check
                 update = update or await Update.create(device=device, firmware=firmware, state=UpdateState.PENDING, started_at=now)
             offer = await _make(device, update, firmware, now, house) if ready and update is not None else None
             if offer is not None and place is not None and update is not None:
-                await staging.offered(place.course, device, update, now)
+                await staging.offered(place.course, device, update, datetime.now(UTC))  # later than whatever made room
         if update is not None and firmware is not None and update.state != before:
             entries.append(progressed(product.number, update, device_id, now, version=firmware.version))
         await log.append(*entries)
