@@ -30,6 +30,7 @@ from settings import Settings
 from transport import limits
 from transport.context import OperationContext
 from transport.gate import Asked
+from transport.rates import Allowance
 
 CACHED_DOCUMENTS = 512
 ERRORS_MAX = 5  # of validation, in one answer
@@ -51,11 +52,12 @@ class DocumentRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An operation that may run. `cost` is what the `rateLimit` field shows."""
+    """An operation that may run. `cost` is what the `rateLimit` field shows; `left` what its caller has left once it is paid."""
 
     document: DocumentNode
     operation: OperationDefinitionNode
     cost: int
+    left: Allowance | None = None
 
     @property
     def is_subscription(self) -> bool:
