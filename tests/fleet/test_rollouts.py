@@ -3,10 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from fleet import rollouts, shares
 from fleet.fact_finding import decisions
 from models.device import Device, GroupMembership
 from models.firmware import Firmware, GroupRelease, ProductRelease, Update
+from models.organization import Member
 from models.product import Product
 from models.rollout import Rollout, RolloutDevice
 from tests.firmware_house import device
@@ -349,3 +352,49 @@ async def test_a_stranger_sees_and_steers_nothing(tester: HouseTester) -> None:
     assert codes(await campaign.steer("abortRollout", eve)) == [("NOT_FOUND", "id")]
     assert await tester.ask("query ($id: ID!) { node(id: $id) { id } }", eve, id=campaign.global_id) == {"node": None}
     assert await campaign.state() == "RUNNING"
+
+
+PROGRESS = "subscription ($id: ID!) { rolloutProgress(rolloutId: $id) { state stages { state inFlight succeeded failed } } }"
+
+
+async def test_its_progress_is_followed_by_those_who_may_see_it_until_it_ends(tester: HouseTester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollouts, "LOOK_EVERY_S", 0.01)
+    campaign = await Campaign.begin(tester, 1)
+    await campaign.start((100, 0, 60), maxInFlight=1)
+    eve = await tester.owner("eve", "Other")
+
+    async def follow(token: str) -> Any:
+        return await tester.schema.subscribe(
+            PROGRESS, variable_values={"id": campaign.global_id}, context_value=await tester.context(token)
+        )
+
+    refused = await anext(await follow(eve))
+    assert getattr(refused.errors[0].original_error, "code", None) == "NOT_FOUND"
+    stream, seen = await follow(campaign.owner), []
+    seen.append((await anext(stream)).data["rolloutProgress"])
+    await campaign.look()
+    await campaign.deliver()
+    seen.append((await anext(stream)).data["rolloutProgress"])
+    await campaign.comes_back(campaign.fleet[0].device_id, 2)
+    await campaign.look()
+    await campaign.look(after_s=61)
+    seen += [each.data["rolloutProgress"] async for each in stream]
+
+    shown = [(each["state"], each["stages"][0]["inFlight"], each["stages"][0]["succeeded"]) for each in seen]
+    assert shown[:2] == [("RUNNING", 0, 0), ("RUNNING", 1, 0)]
+    assert shown[-1] == ("FINISHED", 0, 1)
+
+
+async def test_whoever_leaves_the_team_hears_nothing_further(tester: HouseTester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollouts, "LOOK_EVERY_S", 0.01)
+    campaign = await Campaign.begin(tester, 1)
+    bob = await tester.member(campaign.owner, "bob", "VIEWER")
+    await campaign.start()
+    stream = await tester.schema.subscribe(PROGRESS, variable_values={"id": campaign.global_id}, context_value=await tester.context(bob))
+    assert (await anext(stream)).data["rolloutProgress"]["state"] == "RUNNING"
+
+    await Member.filter(user__email="bob@example.com").delete()
+    await campaign.steer("pauseRollout")
+
+    told = await anext(stream)
+    assert (told.data, getattr(told.errors[0].original_error, "code", None)) == (None, "NOT_FOUND")
