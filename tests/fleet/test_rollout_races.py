@@ -112,6 +112,8 @@ class _Story:
         ):
             case "look":
                 await campaign.look(after_s=dice.choice([1, 30, 61]))
+                for told in await campaign.told():
+                    await self.ask(told)
             case "ask":
                 await self.ask(device_id, at_hello=dice.random() < 0.3, updates_enabled=dice.random() < 0.9)
             case "hello":
@@ -133,10 +135,10 @@ class _Story:
             case "expire":
                 await updating.expire_stale(campaign.tester.house, campaign.now + timedelta(minutes=31))
 
-    async def ask(self, device_id: str, **options: bool) -> None:
+    async def ask(self, device_id: str, *, updates_enabled: bool = True, at_hello: bool = False) -> None:
         before = await Device.get(device_id=device_id)
         state = await self.campaign.state()
-        offer = await self.campaign.asks(device_id, **options)
+        offer = await self.campaign.asks(device_id, updates_enabled=updates_enabled, at_hello=at_hello)
         if offer is None:
             return
         update = await Update.get(id=int(offer.update_id))
@@ -146,6 +148,8 @@ class _Story:
             assert offer.version == before.desired_firmware_version, "R13: a locked device never gets a release"
         elif offer.version == 2:
             assert (state, await self.campaign.state()) == ("RUNNING", "RUNNING"), "only a running rollout offers"
+            unjudged = "SELECT 1 AS one FROM rollout_device AS tried JOIN device_update AS u ON u.id = tried.update_id"
+            assert not await rows(f"{unjudged} WHERE tried.state = 'OFFERED' AND u.state IN ('FAILED', 'SUCCEEDED')"), "judged before"
         else:
             assert state == "HALTED", "only a halt takes anybody back"
             assert offer.version == (await RolloutDevice.get(device_id=device_id)).former_version
