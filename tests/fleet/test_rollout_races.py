@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections import Counter
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -119,7 +118,7 @@ class _Story:
             case "hello":
                 await campaign.hello(device_id, dice.choice([1, 2]))
             case "install" if device_id in campaign.offers:
-                await campaign.comes_back(device_id, dice.choice([1, 2, 2, campaign.offers[device_id].version]))
+                await campaign.comes_back(device_id, dice.choice([1, 2, 2, 2, campaign.offers[device_id].version]))
             case "fail" if device_id in campaign.offers:
                 offer = campaign.offers[device_id]
                 await updating.reported(device_id, offer.update_id, "FAILED", None, "no", house=campaign.tester.house)
@@ -170,13 +169,13 @@ class _Story:
 @pytest.mark.parametrize("seed", range(3))
 async def test_whatever_happens_the_promises_hold(tester: HouseTester, seed: int) -> None:
     """R13: the whole state machine, in random order."""
-    campaign, dice = await Campaign.begin(tester, 9), random.Random(seed)
-    terms: Any = {"rollBackOnHalt": seed % 2 == 0}
-    await campaign.start((40, 30, 30), (100, 30, 30), maxInFlight=2, **terms)
+    campaign, dice = await Campaign.begin(tester, 12), random.Random(seed)
+    forgiven = (25, 90, 40)[seed]
+    await campaign.start((60, forgiven, 30), (100, forgiven, 30), maxInFlight=2, rollBackOnHalt=seed != 1)
     story = _Story(campaign, dice)
 
-    for _ in range(120):
+    for _ in range(100):
         await story.step()
         await story.check()
 
-    assert campaign.offered > 3
+    assert campaign.offered >= 2
