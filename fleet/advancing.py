@@ -65,13 +65,13 @@ async def begin_stage(course: Course, number: int, now: datetime) -> None:
     rollout, stage = course.rollout, course.stages[number]
     rollout.stage, rollout.reach = number, shares.reach(stage.percent)
     await rollout.save(update_fields=["stage", "reach"])
-    await count_targets(course)
+    await count_targets(course, since=number)
     stage.state, stage.reached_at = RolloutState.RUNNING, now
     await stage.save(update_fields=["state", "reached_at"])
 
 
-async def count_targets(course: Course) -> None:
-    """How many devices each stage holds now: those that may be moved and have to be, and those that were."""
+async def count_targets(course: Course, *, since: int = 0) -> None:
+    """How many devices each stage from this one on holds now: those that may be moved and have to be, and those that were."""
     values = Values()
     below = [f"sum(CASE WHEN {shares.PLACE} < {values.put(shares.reach(stage.percent))} THEN 1 ELSE 0 END)" for stage in course.stages]
     columns = ", ".join(f"COALESCE({each}, 0) AS upto_{number}" for number, each in enumerate(below))
@@ -85,8 +85,10 @@ async def count_targets(course: Course) -> None:
     )
     before = 0
     for stage in course.stages:
-        stage.targeted, before = int(found[f"upto_{stage.number}"]) - before, int(found[f"upto_{stage.number}"])
-        await stage.save(update_fields=["targeted"])
+        targeted, before = int(found[f"upto_{stage.number}"]) - before, int(found[f"upto_{stage.number}"])
+        if stage.number >= since:
+            stage.targeted = targeted
+            await stage.save(update_fields=["targeted"])
 
 
 # ── running ──

@@ -13,7 +13,7 @@ from fleet.offering import consider_orders
 from fleet.telling import order
 from fleet.windows import Window
 from models.device import Device
-from models.firmware import Firmware, Update
+from models.firmware import OPEN_UPDATE_STATES, Firmware, Update
 from models.log import EntryKind
 from models.product import Product
 from models.rollout import IN_FLIGHT, Rollout, RolloutDevice, RolloutStage, RolloutState, TriedState
@@ -96,6 +96,10 @@ async def take_place(rollout_id: int, device_id: str, now: datetime) -> Place | 
     tried = await RolloutDevice.filter(rollout_id=rollout_id, device_id=device_id).first()
     if tried is not None and tried.state == TriedState.OFFERED:
         return Place(True, course)
+    if tried is not None and tried.state == TriedState.SUCCEEDED and await _fell_back_later(course, tried, now):
+        await _halt_if_due(course, now)
+        if not course.is_running:
+            return Place(False, course)
     has_turn = shares.turn(rollout_id, device_id) < course.turns(now)
     is_free = await in_flight(rollout_id) < course.rollout.max_in_flight
     return Place(has_turn and is_free and course.window_is_open(now), course)
@@ -109,6 +113,7 @@ async def offered(course: Course, device: Device, update: Update, now: datetime)
            VALUES ($1, $2, $3, $4, 'OFFERED', $5, 0, $6)
            ON CONFLICT (rollout_id, device_id) DO UPDATE
               SET state = 'OFFERED', update_id = excluded.update_id,
+                  failures = CASE rollout_device.state WHEN 'SUCCEEDED' THEN 0 ELSE rollout_device.failures END,
                   offered_at = CASE rollout_device.state WHEN 'OFFERED' THEN rollout_device.offered_at ELSE excluded.offered_at END,
                   watched_at = NULL, watched_epoch = NULL, settled_at = NULL""",
         [course.rollout.id, device.device_id, update.id, course.stage_of(device.device_id), former, now],
@@ -207,6 +212,17 @@ async def _errors(course: Course, found: Sequence[dict[str, Any]], now: datetime
         [course.product.id, course.firmware.version],
     )
     return _Errors([(row["device_id"], read_time(row["published_at"])) for row in events], frozenset(row["device_id"] for row in others))
+
+
+async def _fell_back_later(course: Course, tried: RolloutDevice, now: datetime) -> bool:
+    """One that had succeeded is to be offered the version again: if nothing else was installed meanwhile, it has failed after all."""
+    ended = Update.filter(device_id=tried.device_id).exclude(state__in=OPEN_UPDATE_STATES)  # type: ignore[attr-defined]  # a Tortoise column
+    last = await ended.order_by("-id").first()
+    if last is not None and last.id != tried.update_id:  # type: ignore[attr-defined]  # a Tortoise column
+        return False
+    tried.state, tried.failures, tried.error, tried.settled_at = TriedState.FAILED, tried.failures + 1, "It fell back after its watch.", now
+    await tried.save(update_fields=["state", "failures", "error", "settled_at"])
+    return True
 
 
 # ── halting ──

@@ -124,3 +124,21 @@ async def test_errors_that_all_devices_have_are_not_the_version_s(tester: HouseT
     await campaign.look(after_s=601)
 
     assert (await RolloutDevice.get(device_id=one)).state == "SUCCEEDED"
+
+
+async def test_one_that_falls_back_after_its_watch_has_failed_after_all(tester: HouseTester) -> None:
+    campaign = await Campaign.begin(tester, 3)
+    await campaign.start((100, 0, 60), maxInFlight=1)
+    await campaign.look()
+    [one] = await campaign.deliver()
+    await campaign.comes_back(one, 2)
+    await campaign.look()
+    await campaign.look(after_s=61)
+    assert (await RolloutDevice.get(device_id=one)).state == "SUCCEEDED"
+
+    await campaign.hello(one, 1)
+
+    assert await campaign.asks(one, at_hello=True) is None
+    row = await RolloutDevice.get(device_id=one)
+    assert (row.state, row.failures, row.error) == ("FAILED", 1, "It fell back after its watch.")
+    assert await campaign.state() == "HALTED"
