@@ -21,6 +21,7 @@ class Found:
     product_key: int | None  # of its product, not its number
     running_version: int | None  # what it said itself, at an authenticated hello as this product
     waiting: frozenset[tuple[str, int]]  # rule and version
+    forced: frozenset[tuple[str, int]]  # rule and version: to be offered although the device puts updates off
     rollout_id: int | None  # the product's open one
 
 
@@ -35,10 +36,10 @@ class Decided:
 
 _FACTS = f"""
     SELECT device.device_id, device.state, device.reported_product_id, device.platform, device.forced, device.development,
-           device.desired_firmware_version, device.lock_waits, device.firmware_version, device.proven,
+           device.desired_firmware_version, device.lock_waits, device.lock_forces, device.firmware_version, device.proven,
            device.product_id, product.number, product.platform AS product_platform,
-           product.allow_generic_firmware, firmware.version AS released, product_release.released_at, product_release.immediate,
-           presence.last_handshake_at,
+           product.allow_generic_firmware, firmware.version AS released, product_release.released_at,
+           product_release.immediate, product_release.forces, presence.last_handshake_at,
            rollout.id AS rollout_id, rollout.state AS rollout_state, rollout.rolls_back, rolled.version AS rollout_version,
            CASE WHEN {REACHED} THEN 1 ELSE 0 END AS reached, tried.id AS tried_id, tried.former_version
       FROM device
@@ -54,7 +55,7 @@ _FACTS = f"""
 
 # A path begins with those of the groups above it; LIKE would take the "_" in names for a wildcard.
 _GROUP_RELEASES = """
-    SELECT membership.device_id, above.path, firmware.version, release.released_at, release.immediate
+    SELECT membership.device_id, above.path, firmware.version, release.released_at, release.immediate, release.forces
       FROM group_membership AS membership
       JOIN device ON device.device_id = membership.device_id
       JOIN device_group AS own ON own.id = membership.group_id AND own.product_id = device.product_id
@@ -110,7 +111,23 @@ def _found(row: dict[str, Any], group_releases: Sequence[dict[str, Any]]) -> Fou
     )
     handshake_at = row["last_handshake_at"] and read_time(row["last_handshake_at"])
     running = row["firmware_version"] if row["proven"] else None
-    return Found(facts, row["product_id"], running, frozenset(_waiting(row, group_releases, handshake_at)), row["rollout_id"])
+    return Found(
+        facts,
+        row["product_id"],
+        running,
+        frozenset(_waiting(row, group_releases, handshake_at)),
+        _forced(row, group_releases),
+        row["rollout_id"],
+    )
+
+
+def _forced(row: dict[str, Any], group_releases: Sequence[dict[str, Any]]) -> frozenset[tuple[str, int]]:
+    forced = {("GROUP_RELEASE", each["version"]) for each in group_releases if each["forces"]}
+    if row["forces"]:
+        forced.add(("PRODUCT_RELEASE", row["released"]))
+    if row["lock_forces"]:
+        forced.add(("LOCKED", row["desired_firmware_version"]))
+    return frozenset(forced)
 
 
 def _rollout(row: dict[str, Any]) -> RolloutFacts | None:

@@ -25,23 +25,36 @@ from realtime import log
 # The proving device's row is held to the commit: whoever removes or moves it comes before, and is seen, or after the release.
 _PROOF = "SELECT device_id FROM device WHERE product_id = $1 AND state = 'ACTIVE' AND firmware_version = $2 AND proven LIMIT 1"
 _RELEASE = """
-    INSERT INTO {table} ({key}, firmware_id, released_at, immediate)
+    INSERT INTO {table} ({key}, firmware_id, released_at, immediate, forces)
     WITH proof AS ({proof} FOR NO KEY UPDATE)
-    SELECT $3, $4, $5, $6 FROM proof WHERE TRUE
+    SELECT $3, $4, $5, $6, $7 FROM proof WHERE TRUE
     ON CONFLICT ({key}) DO UPDATE
-       SET firmware_id = excluded.firmware_id, released_at = excluded.released_at, immediate = excluded.immediate"""
+       SET firmware_id = excluded.firmware_id, released_at = excluded.released_at, immediate = excluded.immediate,
+           forces = excluded.forces"""
 _TO_PRODUCT = _RELEASE.format(table="product_release", key="product_id", proof=_PROOF)
 _TO_GROUP = _RELEASE.format(table="group_release", key="group_id", proof=_PROOF)
 
 NOT_PROVEN = "No active device of the product runs version {} yet: lock and flash a test device, and wait until it reports the version."
 
 
-async def release_firmware(
-    firmware: Firmware, *, group: DeviceGroup | None, immediate: bool, plan_token: str | None = None, house: House, by: Viewer
-) -> Firmware:
+@dataclass(frozen=True, slots=True)
+class How:
+    """To whom a version is released, and how: at once, past devices that put updates off, only if a plan still holds."""
+
+    group: DeviceGroup | None = None  # None: the whole product
+    immediate: bool = False
+    forces: bool = False
+    plan_token: str | None = None
+
+    @property
+    def group_id(self) -> int | None:
+        return self.group.id if self.group is not None else None
+
+
+async def release_firmware(firmware: Firmware, how: How, *, house: House, by: Viewer) -> Firmware:
     """Make this the version that devices of the product, or of one group, should run; an older one takes them back to it.
 
-    Each is offered it at its next hello; with `immediate`, those online are offered it now.
+    Each is offered it at its next hello; with `immediate`, those online are offered it now; with `forces` also those that put updates off.
     Raises FirmwareNotProven until an active device of the product runs it; PlanStale if a plan is given and no longer holds.
     Source: guide, "Releasing firmware".
     """
@@ -53,10 +66,10 @@ async def release_firmware(
     try:
         async with transaction():
             sequence = await next_sequence(product)
-            if plan_token is not None:
-                await planning.must_be_fresh(plan_token, firmware, group=group, house=house, by=by)
-            before = await released_version(product, group.id if group is not None else None)
-            if not await put_in_force(firmware, product, group.id if group is not None else None, now, immediate=immediate):
+            if how.plan_token is not None:
+                await planning.must_be_fresh(how.plan_token, firmware, group=how.group, house=house, by=by)
+            before = await released_version(product, how.group_id)
+            if not await put_in_force(firmware, product, how.group_id, now, immediate=how.immediate, forces=how.forces):
                 raise FirmwareNotProven(NOT_PROVEN.format(firmware.version), path=("version",))
             await never_delete(firmware, now)
             await record(
@@ -64,23 +77,26 @@ async def release_firmware(
                 "firmware.released",
                 f"firmware:{product.number}/{firmware.version}",
                 organization_id=organization.id,
-                group=group.path if group is not None else None,
-                immediate=immediate,
+                group=how.group.path if how.group is not None else None,
+                immediate=how.immediate,
+                forces=how.forces,
                 before=before,
                 downgrade=before is not None and before > firmware.version,
                 sequence=sequence,
             )
-            if immediate:
+            if how.immediate:
                 await log.append(order(None, product.number, "release", now))
     except IntegrityError:
         raise NotFound("The firmware or the group was deleted just now.", path=("version",)) from None
     return firmware
 
 
-async def put_in_force(firmware: Firmware, product: Product, group_id: int | None, now: datetime, *, immediate: bool = False) -> bool:
+async def put_in_force(
+    firmware: Firmware, product: Product, group_id: int | None, now: datetime, *, immediate: bool = False, forces: bool = False
+) -> bool:
     """Let the product's, or one group's, devices run this from now on; False while the gate is closed. In the caller's transaction."""
     statement, key = (_TO_PRODUCT, product.id) if group_id is None else (_TO_GROUP, group_id)
-    return bool(await execute(statement, [product.id, firmware.version, key, firmware.id, now, immediate]))
+    return bool(await execute(statement, [product.id, firmware.version, key, firmware.id, now, immediate, forces]))
 
 
 async def never_delete(firmware: Firmware, now: datetime) -> None:

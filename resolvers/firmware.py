@@ -65,13 +65,11 @@ async def release_firmware(
     group: str | None = None,
     plan_token: str | None = None,
     immediate: bool | None = None,
+    force_updates: bool | None = None,
 ) -> Answer:
-    firmware = await scope.firmware(context.viewer, product_id, version)
-    team, at_once = await _group(firmware.product, group), bool(immediate)
-    released = await releasing.release_firmware(
-        firmware, group=team, immediate=at_once, plan_token=plan_token, house=context.house, by=context.viewer
-    )
-    return {"firmware": released}
+    firmware, house = await scope.firmware(context.viewer, product_id, version), context.house
+    how = releasing.How(await _group(firmware.product, group), bool(immediate), bool(force_updates), plan_token)
+    return {"firmware": await releasing.release_firmware(firmware, how, house=house, by=context.viewer)}
 
 
 async def withdraw_release(context: Context, *, product_id: int, group: str | None = None) -> Answer:
@@ -87,10 +85,13 @@ async def lock_and_flash(
     when: FlashWhen,
     device_ids: list[str] | None = None,
     group: str | None = None,
+    force_updates: bool | None = None,
 ) -> Answer:
     product = await scope.product(context.viewer, product_id)
-    team = await _group(product, group)
-    chosen = await locking.lock_and_flash(product, firmware_version, when=when, device_ids=device_ids, group=team, by=context.viewer)
+    team, forces = await _group(product, group), bool(force_updates)
+    chosen = await locking.lock_and_flash(
+        product, firmware_version, when=when, device_ids=device_ids, group=team, forces=forces, by=context.viewer
+    )
     return _answered(chosen)
 
 

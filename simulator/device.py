@@ -274,7 +274,7 @@ class SimulatedDevice:
 
     # ── updating itself ──
     async def _offered(self, update: protocol.Update) -> None:
-        if self.faults.has("never-ack") or not self._updates_enabled:
+        if self.faults.has("never-ack") or not (self._updates_enabled or update.force):
             return
         if update.sequence < self.flash.sequence or (update.expires_at and update.expires_at < datetime.now(UTC) + self._clock_off):
             self._say_line(f"ignored an old order for version {update.version}")
