@@ -11,7 +11,7 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from auth.ledger import TableLedger
@@ -26,17 +26,20 @@ from fleet.tills import open_till, sandbox_of
 from gateway.live import LiveFleet
 from gateway.orders import Seat
 from gateway.server import Gateway
+from gateway.socket import GATEWAY
 from mailer import open_mailer
 from models.database import DatabaseUnreachable, database, ping
 from models.migrating import migrate
 from models.one_process import only_process
 from realtime.commands import Commands
 from realtime.dispatcher import Dispatcher
+from realtime.fanout import Fanout
 from realtime.flusher import Flusher
 from realtime.lease import Lease
 from realtime.wakeup import open_wakeup
 from resolvers.context import Context, context_for
 from schema.build import build_schema
+from schema.event import OF_THE_LOG
 from settings import Settings
 from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
@@ -136,23 +139,34 @@ class App:
         )
 
     @asynccontextmanager
-    async def _opened(self, _: Starlette) -> AsyncIterator[None]:
+    async def _opened(self, _: Starlette) -> AsyncIterator[dict[str, object]]:
         live = LiveFleet()
-        async with open_house(self._settings, live) as house, live.serving(house) as gateway, open_rates(self._settings) as rates:
+        async with (
+            open_house(self._settings, live) as house,
+            live.serving(house) as gateway,
+            open_rates(self._settings) as rates,
+            Fanout(house.dispatcher) as fanout,
+        ):
             self._house, self._gateway = house, gateway
             self._graphql = GraphQLDoor(
-                build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted, rates=rates
+                build_schema(),
+                self._context,
+                self._settings,
+                persisted=self._persisted,
+                rates=rates,
+                fanout=fanout,
+                of_the_log=OF_THE_LOG,
             )
-            self._doors = Starlette(routes=self._routes(house, self._graphql, gateway))
+            self._doors = Starlette(routes=self._routes(house, self._graphql))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
             async with Worker(house):
-                yield
+                yield {GATEWAY: gateway}
 
     async def _context(self, connection: HTTPConnection, authorization: str | None) -> Context:
         assert self._house is not None
         return await context_for(self._house, connection, authorization)
 
-    def _routes(self, house: House, graphql: GraphQLDoor, gateway: Gateway[Seat]) -> list[BaseRoute]:
+    def _routes(self, house: House, graphql: GraphQLDoor) -> list[BaseRoute]:
         async def for_device(request: Request) -> Download:
             asked = request.path_params
             return _shaped(await downloading.resolve(asked["device"], asked["update"], asked["ticket"], now=datetime.now(UTC), house=house))
@@ -163,7 +177,6 @@ class App:
 
         return [
             *graphql.routes(),
-            WebSocketRoute("/device", gateway),
             Route("/firmware/download/{firmware}/{ticket}", Downloads(for_team).answer, methods=ANY_METHOD),
             Route("/firmware/{device}/{update}/{ticket}", Downloads(for_device).answer, methods=ANY_METHOD),
             *_billing_routes(house),
@@ -182,7 +195,7 @@ def _billing_routes(house: House) -> list[BaseRoute]:
 
 
 def _shaped(file: downloading.File) -> Download:
-    return Download(file.size, file.sha256, file.read_range, file.file_name)
+    return Download(file.size, file.sha256, file.read_range, file.file_name, file.location)
 
 
 async def _database() -> None:

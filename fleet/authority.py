@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from auth.viewer import Viewer
 from models.transaction import detached
 
 Found = TypeVar("Found")
@@ -30,3 +31,20 @@ class Authorities(Generic[Found]):
 
 async def _ask(ask: Callable[[], Awaitable[Found]]) -> Found:
     return await ask()
+
+
+def named(viewer: Viewer) -> str:
+    """Whoever asks, by whichever token they do."""
+    row = viewer.user or viewer.api_user or viewer.customer
+    return f"{viewer.kind.lower()}:{row.pk if row else ''}"
+
+
+def standing(viewer: Viewer) -> Hashable:
+    """Everything of a viewer that an answer to them may depend on; who stands alike is answered alike.
+
+    Who they are is part of it: what is a person's own, they alone see.
+    """
+    rows = [viewer.user, viewer.api_user, viewer.customer]
+    seats = tuple(sorted((organization_id, str(member.role)) for organization_id, member in viewer.members.items()))
+    scopes = None if viewer.token_scopes is None else tuple(sorted(viewer.token_scopes))
+    return (viewer.kind, *(row and row.pk for row in rows), viewer.bound_product_id, seats, scopes, viewer.closed)

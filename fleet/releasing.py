@@ -11,6 +11,7 @@ from billing.access import require_active
 from errors import FirmwareNotProven, NotFound
 from fleet import planning
 from fleet.auditing import record
+from fleet.damage import require_sound
 from fleet.house import House
 from fleet.telling import order
 from models.device import DeviceGroup
@@ -66,6 +67,7 @@ async def release_firmware(firmware: Firmware, how: How, *, house: House, by: Vi
     try:
         async with transaction():
             sequence = await next_sequence(product)
+            await require_sound(firmware, field="version")
             if how.plan_token is not None:
                 await planning.must_be_fresh(how.plan_token, firmware, group=how.group, house=house, by=by)
             before = await released_version(product, how.group_id)
@@ -130,18 +132,6 @@ async def withdraw_release(product: Product, *, group: DeviceGroup | None, by: V
         subject = f"product:{product.number}"
         await record(by, "release.withdrawn", subject, organization_id=organization.id, group=path, before=before, sequence=sequence)
     return product
-
-
-async def withdraw_everywhere(firmware: Firmware, product: Product, because: str, *, by: Viewer) -> int:
-    """Release this firmware nowhere any more, for a reason of the house; from how many places. In the caller's transaction."""
-    taken = await execute("DELETE FROM product_release WHERE firmware_id = $1", [firmware.id])
-    taken += await execute("DELETE FROM group_release WHERE firmware_id = $1", [firmware.id])
-    if taken:
-        sequence = await next_sequence(product)
-        organization_id: int = product.organization_id  # type: ignore[attr-defined]  # a Tortoise column
-        subject = f"firmware:{product.number}/{firmware.version}"
-        await record(by, "release.withdrawn", subject, organization_id=organization_id, because=because, sequence=sequence)
-    return taken
 
 
 async def product_releases(product_ids: Collection[int]) -> dict[int, int]:

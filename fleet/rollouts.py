@@ -1,4 +1,4 @@
-"""Rollouts as people steer them: starting one, approving it, pausing, resuming and aborting it, and halting it for its firmware."""
+"""Rollouts as people steer them: starting one, approving it, pausing, resuming and aborting it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -9,6 +9,7 @@ from auth.viewer import Viewer
 from billing.access import require_active
 from errors import AlreadyExists, FirmwareNotProven, Forbidden, InvalidInput, NotFound
 from fleet import advancing, releasing, staging
+from fleet.damage import require_sound
 from fleet.defining import lock
 from fleet.staging import Course
 from fleet.windows import Window
@@ -68,6 +69,7 @@ async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms:
             raise AlreadyExists("Another rollout of this product is open: abort it first.", path=("productId",))
         if not await releasing.is_proven(firmware, product):
             raise FirmwareNotProven(releasing.NOT_PROVEN.format(firmware.version), path=("version",))
+        await require_sound(firmware, field="version")
         await releasing.never_delete(firmware, now)
         course = await _begin(firmware, product, group, terms, now, by)
         if not terms.needs_approval:
@@ -131,28 +133,6 @@ async def abort_rollout(rollout: Rollout, *, by: Viewer) -> Rollout:
     return course.rollout
 
 
-async def halt_for(firmware: Firmware, because: str) -> int:
-    """Halt every open rollout of this firmware and withdraw its releases: for a file that turns out to be damaged. How many there were.
-
-    Nobody is moved to another version by the withdrawal; a rollout takes its devices back if that is its policy.
-    Source: reliability, rule 1 of "OTA safety rules".
-    """
-    now = datetime.now(UTC)
-    product = await Product.get(id=firmware.product_id)  # type: ignore[attr-defined]  # a Tortoise column
-    async with transaction():
-        await lock(product)
-        stopped = await releasing.withdraw_everywhere(firmware, product, because, by=staging.ROLLOUTS)
-        entries = []
-        for row in await rows("SELECT id FROM rollout WHERE firmware_id = $1 AND state = ANY($2)", [firmware.id, _GOING]):
-            course = await staging.hold(row["id"])
-            if course is not None and course.rollout.state in _GOING:
-                await staging.halt(course, because, now, by=staging.ROLLOUTS)
-                entries += course.entries
-                stopped += 1
-        await log.append(*entries)
-    return stopped
-
-
 # ── following ──
 async def follow(rollout_id: int) -> AsyncGenerator[Rollout, None]:
     """The rollout now, and whenever its state or a count of its stages changes; it ends with the rollout."""
@@ -202,7 +182,6 @@ _COUNTS = """
 
 # ── how it goes ──
 _UNDER_WAY = "SELECT device_id FROM rollout_device WHERE rollout_id = $1 AND state IN ('OFFERED', 'WATCHED') ORDER BY device_id"
-_GOING = [str(state) for state in (RolloutState.AWAITING_APPROVAL, RolloutState.RUNNING, RolloutState.PAUSED)]
 
 
 async def _begin(firmware: Firmware, product: Product, group: DeviceGroup | None, terms: Terms, now: datetime, by: Viewer) -> Course:

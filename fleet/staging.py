@@ -255,6 +255,21 @@ async def halt(course: Course, because: str, now: datetime, *, by: Viewer) -> No
     course.entries += look_again(course.product, touched, now)
 
 
+async def halt_for(firmware: Firmware, because: str, now: datetime) -> list[NewEntry]:
+    """Halt every rollout of this firmware that has not ended; what the log is to be told. With the product held by the caller.
+
+    Source: reliability, rule 1 of "OTA safety rules".
+    """
+    going = [str(state) for state in (RolloutState.AWAITING_APPROVAL, RolloutState.RUNNING, RolloutState.PAUSED)]
+    entries: list[NewEntry] = []
+    for row in await rows("SELECT id FROM rollout WHERE firmware_id = $1 AND state = ANY($2)", [firmware.id, going]):
+        course = await hold(row["id"])
+        if course is not None and course.rollout.state in going:
+            await halt(course, because, now, by=ROLLOUTS)
+            entries += course.entries
+    return entries
+
+
 async def touched_devices(rollout_id: int) -> list[str]:
     found = await rows("SELECT device_id FROM rollout_device WHERE rollout_id = $1 ORDER BY device_id", [rollout_id])
     return [row["device_id"] for row in found]

@@ -17,6 +17,13 @@ from schema.rollout import Rollout
 _DEVICE = argument(DeviceID | None, "Of this device alone.")
 _GROUP = argument(str | None, "Of devices that are in this group, by its path, or in one below it; as they come and go.")
 _AFTER = argument(Cursor | None, "Go on behind this cursor, of a message or of history; absent: begin now.")
+_STREAM = argument(
+    str | None,
+    "A name of 1 to 64 characters under which the server remembers, for you and this product, how far this subscription was delivered:"
+    " without `after` it goes on from there, in whichever process and with whichever of your tokens. What was sent shortly before a cut"
+    " comes again, nothing is left out; first a gap if the log does not go back so far. Of two subscribers the newer one has the name,"
+    " the other ends with an error. A name not used for 30 days is forgotten; 100 names a viewer.",
+)
 
 
 @strawberry.type(description="Everything that can be followed live.")
@@ -29,6 +36,7 @@ class Subscription:
         group=_GROUP,
         name_prefix=argument(str | None, "Whose name begins so; upper and lower case differ."),
         after=_AFTER,
+        stream=_STREAM,
     )
     device_status: AsyncGenerator[DeviceStatusMessage, None] = streamed(
         resolvers.live.device_status,
@@ -37,6 +45,7 @@ class Subscription:
         device_id=_DEVICE,
         group=_GROUP,
         after=_AFTER,
+        stream=_STREAM,
     )
     billing_changed: AsyncGenerator[Billing, None] = streamed(
         resolvers.billing.billing_changed,

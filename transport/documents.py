@@ -2,19 +2,24 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar, TypeVarTuple
+from inspect import isawaitable
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio.to_thread
 import strawberry
 from graphql import (
     DocumentNode,
+    ExecutionResult,
+    Executor,
     GraphQLError,
     GraphQLObjectType,
     GraphQLSyntaxError,
     OperationDefinitionNode,
     OperationType,
+    create_source_event_stream,
+    execute_subscription_event,
     get_operation_ast,
     parse,
     specified_rules,
@@ -23,7 +28,8 @@ from graphql import (
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
-from strawberry.types import ExecutionContext, ExecutionResult
+from strawberry.types import ExecutionContext
+from strawberry.types import ExecutionResult as Executed
 
 from errors import QueryTooComplex, Unauthenticated
 from settings import Settings
@@ -68,13 +74,33 @@ class Prepared:
         return self.operation.operation is OperationType.QUERY
 
 
+class NotBegun(Exception):
+    """A subscription whose source could not be made; `result` has the errors."""
+
+    def __init__(self, result: ExecutionResult) -> None:
+        super().__init__(result.errors)
+        self.result = result
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """A subscription under way: what it reads from, and how each message becomes a result."""
+
+    executor: Executor[Any]
+    source: AsyncIterable[Any]
+
+    async def execute(self, message: object) -> ExecutionResult:
+        result = execute_subscription_event(self.executor.build_per_event_executor(message))
+        return await result if isawaitable(result) else result
+
+
 class Documents:
     """Prepares operations and remembers the last valid documents. `schema` is the caller's, told to use what is prepared here."""
 
     def __init__(self, schema: strawberry.Schema, settings: Settings) -> None:
         self._settings = settings
         self._valid: OrderedDict[str, DocumentNode] = OrderedDict()
-        self._graphql = schema._schema
+        self.graphql = schema._schema
         # A copy, so that the caller's schema keeps its own extensions and its way of logging errors.
         self.schema = copy.copy(schema)
         self.schema.extensions = (*schema.extensions, lambda: _UsePrepared(self._valid))
@@ -89,7 +115,7 @@ class Documents:
             operation = get_operation_ast(document, operation_name)
             if operation is None:
                 raise DocumentRefused("OPERATION_RESOLUTION_FAILURE", [GraphQLError(_unknown_operation(operation_name))])
-            found = limits.measure(self._graphql, document, operation, variables)
+            found = limits.measure(self.graphql, document, operation, variables)
             limits.check(found, self._settings)
             if found.introspects and self._settings.production and not signed_in:
                 raise Unauthenticated("Log in to read the schema.")
@@ -102,9 +128,9 @@ class Documents:
     @property
     def subscriptions(self) -> GraphQLObjectType | None:
         """The type whose fields are the subscriptions there are."""
-        return self._graphql.subscription_type
+        return self.graphql.subscription_type
 
-    async def execute(self, asked: Asked, context: OperationContext) -> ExecutionResult:
+    async def execute(self, asked: Asked, context: OperationContext) -> Executed:
         """Run a query or mutation that was prepared."""
         return await self.schema.execute(
             asked.query,
@@ -114,15 +140,24 @@ class Documents:
             operation_extensions=asked.extensions,
         )
 
-    async def stream(self, asked: Asked, context: OperationContext) -> AsyncGenerator[object, None]:
-        """Run any operation that was prepared: one result of a query or mutation, those of a subscription as they come."""
-        return await self.schema.stream(
-            asked.query,
-            variable_values=asked.variables,
+    async def subscribe(self, asked: Asked, prepared: Prepared, context: OperationContext) -> "Subscribed":
+        """Begin a subscription that was prepared. Raises NotBegun with what its resolver refused."""
+        executor = self.schema.execution_context_class.build(
+            self.graphql,
+            prepared.document,
             context_value=context,
+            raw_variable_values=asked.variables,
             operation_name=asked.operation_name,
             operation_extensions=asked.extensions,
         )
+        if isinstance(executor, list):
+            raise NotBegun(ExecutionResult(None, executor))
+        source = create_source_event_stream(executor)
+        if isawaitable(source):
+            source = await source
+        if isinstance(source, ExecutionResult):
+            raise NotBegun(source)
+        return Subscribed(executor, source)
 
     async def _document(self, source: str, signed_in: bool) -> DocumentNode:
         tokens_max = self._settings.query_tokens_max if signed_in else self._settings.query_tokens_anonymous_max
@@ -153,7 +188,7 @@ class Documents:
     def _errors(self, document: DocumentNode) -> list[GraphQLError]:
         production = self._settings.production
         try:
-            return validate(self._graphql, document, _RULES, max_errors=ERRORS_MAX, hide_suggestions=production)[:ERRORS_MAX]
+            return validate(self.graphql, document, _RULES, max_errors=ERRORS_MAX, hide_suggestions=production)[:ERRORS_MAX]
         except ValueError as error:  # an integer literal of more digits than Python reads
             return [GraphQLError("A literal of this document cannot be read.", original_error=error)]
 

@@ -152,3 +152,29 @@ def document_id(extensions: Mapping[str, object], named: object) -> str | None:
     if named is not None and not isinstance(named, str):
         raise Refusal(400, "`documentId` must be a string or null.")
     return named.removeprefix("sha256:") or None if named else None
+
+
+def wrong_in_message(message: object) -> str | None:
+    """The rule of graphql-transport-ws that a client's message breaks; None if it keeps them all."""
+    if not isinstance(message, dict):
+        return "A message must be a JSON object"
+    kind, payload = message.get("type"), message.get("payload")
+    if kind not in ("connection_init", "ping", "pong", "subscribe", "complete"):
+        return "Unknown message type"
+    if kind in ("subscribe", "complete") and not (isinstance(message.get("id"), str) and message["id"]):
+        return "`id` must be a string, not empty"
+    if kind == "subscribe":
+        return _wrong_in_subscribe(payload)
+    if kind != "complete" and not isinstance(payload, dict | None):
+        return "`payload` must be an object or null"
+    return None
+
+
+def _wrong_in_subscribe(payload: object) -> str | None:
+    if not isinstance(payload, Mapping):
+        return "`payload` must be an object"
+    try:
+        members(payload, [])
+    except Refusal as refusal:
+        return refusal.message
+    return None

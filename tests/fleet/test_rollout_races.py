@@ -123,7 +123,7 @@ class _Story:
                 offer = campaign.offers[device_id]
                 await updating.reported(device_id, offer.update_id, "FAILED", None, "no", house=campaign.tester.house)
             case "drop":
-                await updating.went_away(device_id)
+                await updating.went_away([device_id])
                 await Presence.filter(device_id=device_id).update(online=False)
             case "lock" | "unlock" as act:
                 await Device.filter(device_id=device_id).update(desired_firmware_version=3 if act == "lock" else None)

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from fleet import rollouts, shares
+from fleet import damage, rollouts, shares
 from fleet.fact_finding import decisions
 from models.device import Device, GroupMembership
 from models.firmware import Firmware, GroupRelease, ProductRelease, Update
 from models.organization import Member
-from models.product import Product
 from models.rollout import Rollout, RolloutDevice
 from tests.firmware_house import device
 from tests.house import HouseTester
@@ -328,20 +327,20 @@ async def test_jitter_spreads_a_stage_over_its_time(tester: HouseTester) -> None
     assert len(await campaign.told()) == 30
 
 
-async def test_a_damaged_file_halts_its_rollouts_and_withdraws_its_releases(tester: HouseTester) -> None:
+async def test_a_damaged_file_halts_its_rollouts_and_starts_none(tester: HouseTester) -> None:
     campaign = await Campaign.begin(tester, 2)
-    await tester.do("releaseFirmware", "clientMutationId", campaign.owner, productId=campaign.product_id, version=2)
     await campaign.start()
     firmware = await Firmware.get(version=2)
 
-    assert await rollouts.halt_for(firmware, "The stored file is damaged.") == 2
-    assert await rollouts.halt_for(firmware, "The stored file is damaged.") == 0
+    await damage.damaged(firmware)
 
     shown = await campaign.shown()
     assert (shown["state"], shown["haltedBecause"]) == ("HALTED", "The stored file is damaged.")
-    assert await ProductRelease.all().count() == 0
-    assert (await tester.audited())[-2:] == ["release.withdrawn", "rollout.halted"]
-    assert (await Product.get(id=campaign.product.id)).release_sequence == 2
+    assert (await tester.audited())[-2:] == ["rollout.halted", "firmware.damaged"]
+    await campaign.look()
+    assert await campaign.deliver() == []
+    await campaign.steer("abortRollout")
+    assert codes(await campaign.start()) == [("BINARY_INVALID", "version")]
 
 
 async def test_a_stranger_sees_and_steers_nothing(tester: HouseTester) -> None:
