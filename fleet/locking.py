@@ -86,14 +86,8 @@ async def lock_and_flash(
         for device in chosen.devices:
             device.desired_firmware_version = version
         lowered = [device.device_id for device in chosen.devices if (device.firmware_version or 0) > version]
-        detail: dict[str, Json] = {
-            "version": version,
-            "when": when,
-            "devices": keys,
-            "before": before,
-            "downgrade": lowered,
-            "forces": forces,
-        }
+        detail: dict[str, Json] = {"version": version, "when": when, "forces": forces, "devices": keys, "before": before}
+        detail["downgrade"] = lowered
         await record(by, "device.locked", _subject(product, keys), organization_id=organization.id, **detail)
         entries = [status(key, product.number, DeviceChange.LOCKED, now, version=version) for key in keys]
         entries += cancel_orders(product.number, heard_of, now)
