@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from auth.ledger import forget_paid
 from billing.outbox import END, RECONCILE, SEATS, TRIAL
-from fleet import consenting, counting, damage, importing, paying, repeating, undoing, updating, uploading
+from fleet import advancing, consenting, counting, damage, importing, paying, repeating, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from fleet.offering import CONSIDER_AGAIN
@@ -182,6 +182,7 @@ SWEEPS = (
     Sweep("parts of the counts", 1, counting.fold),
     Sweep("billing sandbox", 1, _pass_sandbox_time),
     Sweep("billing reconciliation", 86400, _reconcile_billing),
+    Sweep("rollouts", 1, advancing.advance_all),
     Sweep("stale updates", 30, updating.expire_stale),
     Sweep("log retention", 60, _purge_log),
     Sweep("named streams", 3600, _forget_named_streams),

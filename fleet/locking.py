@@ -33,7 +33,7 @@ IDS_MAX = 250  # a call; a group may hold more
 PIECE = 500
 
 
-_SET_LOCK = "UPDATE device SET desired_firmware_version = $2, lock_waits = $3 WHERE device_id = ANY($1)"
+_SET_LOCK = "UPDATE device SET desired_firmware_version = $2, lock_waits = $3, lock_forces = $4 WHERE device_id = ANY($1)"
 
 
 class FlashWhen(StrEnum):
@@ -50,9 +50,18 @@ class Chosen:
 
 
 async def lock_and_flash(
-    product: Product, version: int, *, when: FlashWhen, device_ids: Sequence[str] | None, group: DeviceGroup | None, by: Viewer
+    product: Product,
+    version: int,
+    *,
+    when: FlashWhen,
+    device_ids: Sequence[str] | None,
+    group: DeviceGroup | None,
+    forces: bool = False,
+    by: Viewer,
 ) -> Chosen:
     """Fix devices to a version: those online are brought to it now, or each one at its next hello.
+
+    One that puts updates off keeps its update pending, unless the lock `forces` it.
 
     NOW refuses devices that are offline, and nothing changes for them. A development device is flashed once, and stays one.
     Raises NotFound for a version the product does not have, BinaryInvalid for one whose file is damaged; InvalidInput unless it is
@@ -72,14 +81,15 @@ async def lock_and_flash(
             return chosen
         keys = [device.device_id for device in chosen.devices]
         before = {device.device_id: device.desired_firmware_version for device in chosen.devices}
-        await execute(_SET_LOCK, [keys, version, when is FlashWhen.ON_RESET])
+        await execute(_SET_LOCK, [keys, version, when is FlashWhen.ON_RESET, forces])
         heard_of = await cancel_open(keys, now, except_firmware_id=firmware.id)
         if when is FlashWhen.NOW:
             await _begin_by_hand(chosen.devices, firmware, now)
         for device in chosen.devices:
             device.desired_firmware_version = version
         lowered = [device.device_id for device in chosen.devices if (device.firmware_version or 0) > version]
-        detail: dict[str, Json] = {"version": version, "when": when, "devices": keys, "before": before, "downgrade": lowered}
+        detail: dict[str, Json] = {"version": version, "when": when, "forces": forces, "devices": keys, "before": before}
+        detail["downgrade"] = lowered
         await record(by, "device.locked", _subject(product, keys), organization_id=organization.id, **detail)
         entries = [status(key, product.number, DeviceChange.LOCKED, now, version=version) for key in keys]
         entries += cancel_orders(product.number, heard_of, now)
@@ -103,7 +113,7 @@ async def unlock_devices(product: Product, *, device_ids: Sequence[str] | None, 
         if not before:
             return chosen
         keys = list(before)
-        await execute(_SET_LOCK, [keys, None, False])
+        await execute(_SET_LOCK, [keys, None, False, False])
         heard_of = await cancel_open(keys, now)
         for device in chosen.devices:
             device.desired_firmware_version = None

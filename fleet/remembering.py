@@ -30,6 +30,7 @@ FIND: Mapping[str, Find] = {
     "Import": scope.device_import,
     "Organization": scope.organization_by_id,
     "Product": scope.product_by_id,
+    "Rollout": scope.rollout,
     "Token": scope.own_token,
 }
 

@@ -23,6 +23,7 @@ from models.oauth import OAuthClient
 from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization, SigningKey
 from models.product import Product
+from models.rollout import Rollout
 
 Row = TypeVar("Row", bound=Model)
 Found = TypeVar("Found")
@@ -227,6 +228,12 @@ async def update(viewer: Viewer, id: int) -> Update:
     if viewer.walls_in(row.firmware.product.id) is not None:
         await _one(devices(viewer).filter(device_id=row.device_id), missing)  # type: ignore[attr-defined]  # a Tortoise column
     return row
+
+
+async def rollout(viewer: Viewer, id: int, *, field: str = "id") -> Rollout:
+    """A rollout of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
+    query = Rollout.filter(_in_products(viewer), id=id).select_related("product__organization")
+    return await _one(query, "There is no such rollout for you.", path=(field,))
 
 
 async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:

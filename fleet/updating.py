@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from fleet import offering
+from fleet import offering, staging
 from fleet.damage import is_sound
 from fleet.deciding import FirmwareRule, decide
 from fleet.fact_finding import Found, facts_of
@@ -40,6 +40,7 @@ class Offer:
     sha256: str
     signature: str | None
     expires_at: datetime
+    forced: bool = False  # obey although you put updates off
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class _Look:
     runs_it: bool
     waits: bool  # for the device's next hello
     update: Update | None
+    forced: bool = False  # although the device puts updates off
+    rollout_id: int | None = None  # the rollout that brings it there, and gives it a place first
 
     @property
     def settled(self) -> bool:
@@ -171,7 +174,15 @@ def _seen(found: Found, update: Update | None, *, at_hello: bool) -> _Look:
     version, waits = decision.version, not at_hello and (decision.rule, decision.version) in found.waiting
     if decision.rule is FirmwareRule.DEVELOPMENT and update is not None and update.by_hand:
         version = update.firmware.version
-    return _Look(version, version == found.running_version, waits, update)
+    is_staged = decision.rule is FirmwareRule.ROLLOUT and found.facts.rollout is not None and found.facts.rollout.state != "HALTED"
+    return _Look(
+        version,
+        version == found.running_version,
+        waits,
+        update,
+        (decision.rule, version) in found.forced,
+        found.rollout_id if is_staged else None,
+    )
 
 
 async def _firmware(device_id: str, look: _Look) -> Firmware | None:
@@ -206,9 +217,15 @@ async def _offer(device_id: str, *, updates_enabled: bool, at_hello: bool, check
         elif reason := await _blocks(device, now, house.settings):
             update, offer = await _block(device, update, now, house.settings, reason), None
         else:
-            update = update or await Update.create(device=device, firmware=firmware, state=UpdateState.PENDING, started_at=now)
-            ready = updates_enabled and firmware.sha256 == checked
-            offer = await _make(device, update, firmware, now, house) if ready else None
+            ready = (updates_enabled or look.forced) and firmware.sha256 == checked
+            place = await staging.take_place(look.rollout_id, device_id, now) if ready and look.rollout_id is not None else None
+            entries += place.entries if place is not None else []
+            ready = ready and (look.rollout_id is None or (place is not None and place.granted))
+            if ready or place is None:  # whoever waits for a place in a rollout has no update yet
+                update = update or await Update.create(device=device, firmware=firmware, state=UpdateState.PENDING, started_at=now)
+            offer = await _make(device, update, firmware, now, house, forced=look.forced) if ready and update is not None else None
+            if offer is not None and place is not None and update is not None:
+                await staging.offered(place.course, device, update, datetime.now(UTC))  # later than whatever made room
         if update is not None and firmware is not None and update.state != before:
             entries.append(progressed(product.number, update, device_id, now, version=firmware.version))
         await log.append(*entries)
@@ -239,7 +256,7 @@ async def _block(device: Device, update: Update | None, now: datetime, settings:
     return last
 
 
-async def _make(device: Device, update: Update, firmware: Firmware, now: datetime, house: House) -> Offer:
+async def _make(device: Device, update: Update, firmware: Firmware, now: datetime, house: House, *, forced: bool) -> Offer:
     device.update_sequence += 1  # the row is held: nobody else counts
     device.offers += 1
     await device.save(update_fields=["update_sequence", "offers", "offers_since"])
@@ -256,6 +273,7 @@ async def _make(device: Device, update: Update, firmware: Firmware, now: datetim
         sha256=firmware.sha256,
         signature=firmware.signature,
         expires_at=expires_at,
+        forced=forced,
     )
 
 

@@ -210,7 +210,15 @@ class LiveFleet:
         if offer is not None:
             seat.connection.offer(
                 protocol.Update(
-                    offer.update_id, offer.sequence, offer.version, offer.url, offer.size, offer.sha256, offer.signature, offer.expires_at
+                    offer.update_id,
+                    offer.sequence,
+                    offer.version,
+                    offer.url,
+                    offer.size,
+                    offer.sha256,
+                    offer.signature,
+                    offer.expires_at,
+                    offer.forced or None,
                 )
             )
 

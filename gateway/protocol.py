@@ -206,6 +206,7 @@ class Update:
     sha256: Annotated[str, matching("[0-9a-f]{64}", "64 hex digits")]
     signature: Annotated[str | None, text(1, 256)] = None  # the maker's, over what firmware_formats/signing.py says
     expires_at: Annotated[datetime | None, instant] = None
+    force: Annotated[bool | None, yes_or_no] = None  # true: also for a device that has said it puts updates off
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ MODEL_MODULES: tuple[str, ...] = (
     "models.operations",
     "models.organization",
     "models.product",
+    "models.rollout",
     "models.sandbox_billing",
 )
 

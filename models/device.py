@@ -51,6 +51,7 @@ class Device(Model):
 
     desired_firmware_version = fields.IntField(null=True)  # the lock
     lock_waits = fields.BooleanField(default=False, db_default=False)  # ON_RESET: the lock is in force from the next hello on
+    lock_forces = fields.BooleanField(default=False, db_default=False)  # the lock counts although the device puts updates off
     update_sequence = fields.IntField(default=0, db_default=0)  # grows with every desired-state message sent to it
     update_failures = fields.IntField(default=0, db_default=0)  # in a row, towards the block
     update_blocked_until = fields.DatetimeField(null=True)

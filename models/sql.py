@@ -15,7 +15,7 @@ from models import asyncpg_engine, sqlite_engine
 from models.sqlite_engine import stored_time
 from models.transaction import connection
 
-__all__ = ["copy_in", "execute", "execute_many", "is_sqlite", "read_time", "rows", "stored_time", "tuples"]
+__all__ = ["copy_in", "database_time", "execute", "execute_many", "is_sqlite", "read_time", "rows", "stored_time", "tuples"]
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")
@@ -60,6 +60,11 @@ async def copy_in(table: str, columns: Sequence[str], records: Iterable[Sequence
     if not isinstance(client, asyncpg_engine.Client | asyncpg_engine.Transaction):
         raise TypeError("COPY exists on PostgreSQL only: use execute_many() on SQLite.")
     return await client.copy_in(table, columns, records)
+
+
+async def database_time() -> datetime.datetime:
+    """The one clock that all server processes share; SQLite has one process, and its clock."""
+    return datetime.datetime.now(datetime.UTC) if is_sqlite() else read_time((await rows("SELECT now() AS now"))[0]["now"])
 
 
 def is_sqlite() -> bool:

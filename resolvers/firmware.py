@@ -59,11 +59,18 @@ async def delete_firmware(context: Context, *, product_id: int, version: int) ->
 
 
 async def release_firmware(
-    context: Context, *, product_id: int, version: int, group: str | None = None, immediate: bool | None = None
+    context: Context,
+    *,
+    product_id: int,
+    version: int,
+    group: str | None = None,
+    plan_token: str | None = None,
+    immediate: bool | None = None,
+    force_updates: bool | None = None,
 ) -> Answer:
-    firmware = await scope.firmware(context.viewer, product_id, version)
-    team = await _group(context, firmware.product, group)
-    return {"firmware": await releasing.release_firmware(firmware, group=team, immediate=bool(immediate), by=context.viewer)}
+    firmware, house = await scope.firmware(context.viewer, product_id, version), context.house
+    how = releasing.How(await _group(context, firmware.product, group), bool(immediate), bool(force_updates), plan_token)
+    return {"firmware": await releasing.release_firmware(firmware, how, house=house, by=context.viewer)}
 
 
 async def withdraw_release(context: Context, *, product_id: int, group: str | None = None) -> Answer:
@@ -79,10 +86,13 @@ async def lock_and_flash(
     when: FlashWhen,
     device_ids: list[str] | None = None,
     group: str | None = None,
+    force_updates: bool | None = None,
 ) -> Answer:
     product = await scope.product(context.viewer, product_id)
-    team = await _group(context, product, group)
-    chosen = await locking.lock_and_flash(product, firmware_version, when=when, device_ids=device_ids, group=team, by=context.viewer)
+    team, forces = await _group(context, product, group), bool(force_updates)
+    chosen = await locking.lock_and_flash(
+        product, firmware_version, when=when, device_ids=device_ids, group=team, forces=forces, by=context.viewer
+    )
     return _answered(chosen)
 
 

@@ -10,10 +10,11 @@ from strawberry.dataloader import DataLoader
 from tortoise.models import Model
 
 from auth.viewer import Viewer
-from fleet import fact_finding, grouping, offering, releasing, summarizing
+from fleet import fact_finding, grouping, offering, releasing, rollouts, summarizing
 from fleet.fact_finding import Decided
 from fleet.following import fresh_devices
 from fleet.releasing import Released, Running
+from fleet.rollouts import Counts
 from fleet.summarizing import Usage
 from models.account import User
 from models.customer import Customer
@@ -21,6 +22,7 @@ from models.device import Device, DeviceGroup, Presence
 from models.firmware import Firmware, Update
 from models.organization import Organization
 from models.product import Product
+from models.rollout import RolloutStage
 
 Row = TypeVar("Row", bound=Model)
 Key = TypeVar("Key")
@@ -82,6 +84,8 @@ class Loaders:
     versions: Gathered[tuple[int, int], Firmware | None] = field(default_factory=lambda: Gathered(fact_finding.versions, _nothing))
     running: Gathered[tuple[int, int], Running] = field(default_factory=lambda: Gathered(releasing.running, Running))
     released: Gathered[int, Released] = field(default_factory=lambda: Gathered(releasing.released, Released))
+    rollout_stages: Gathered[int, list[RolloutStage]] = field(default_factory=lambda: Gathered(rollouts.stages, list))
+    rollout_counts: Gathered[int, dict[int, Counts]] = field(default_factory=lambda: Gathered(rollouts.counts, dict))
     _in_scope: DataLoader[str, Device | None] | None = None
 
     def in_scope(self, viewer: Viewer) -> DataLoader[str, Device | None]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from schema.importing import Import
     from schema.organization import Invitation, Member, Organization
     from schema.product import Product
+    from schema.rollout import Rollout
 
 UserRef: TypeAlias = Annotated["User", strawberry.lazy("schema.account")]
 ApiUserRef: TypeAlias = Annotated["ApiUser", strawberry.lazy("schema.account")]
@@ -25,3 +26,4 @@ DeviceGroupRef: TypeAlias = Annotated["DeviceGroup", strawberry.lazy("schema.gro
 FirmwareRef: TypeAlias = Annotated["Firmware", strawberry.lazy("schema.firmware")]
 CustomerRef: TypeAlias = Annotated["Customer", strawberry.lazy("schema.customer")]
 ImportRef: TypeAlias = Annotated["Import", strawberry.lazy("schema.importing")]
+RolloutRef: TypeAlias = Annotated["Rollout", strawberry.lazy("schema.rollout")]

@@ -14,6 +14,7 @@ from schema.importing import ImportMutations
 from schema.oauth import OAuthMutations
 from schema.organization import OrganizationMutations
 from schema.product import ProductMutations
+from schema.rollout import RolloutMutations
 from schema.signing import SigningMutations
 
 
@@ -31,6 +32,7 @@ class Mutation(
     OAuthMutations,
     OrganizationMutations,
     ProductMutations,
+    RolloutMutations,
     SigningMutations,
 ):
     pass

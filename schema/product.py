@@ -8,6 +8,7 @@ import resolvers.group
 import resolvers.importing
 import resolvers.oauth
 import resolvers.product as doors
+import resolvers.rollout
 from fleet.listing import DeviceOrder
 from models import product as rows
 from schema.configuration import Configuration
@@ -39,7 +40,7 @@ from schema.fields import (
 )
 from schema.firmware import ProductFirmwareFields
 from schema.group import DeviceGroup
-from schema.lazies import DeviceRef, ImportRef, OrganizationRef
+from schema.lazies import DeviceRef, ImportRef, OrganizationRef, RolloutRef
 from schema.oauth import OAuthClient
 from schema.platform import Platform
 from schema.summary import FleetSummary
@@ -90,6 +91,7 @@ class Product(ProductEventFields, ProductFirmwareFields, Node):
         resolvers.oauth.oauth_clients, "Apps its customers may log in to with their account here, oldest first. Needs DEVELOPER."
     )
     imports: Connection[ImportRef] = asked(resolvers.importing.imports, "Imports into it, newest first.", first=FIRST, after=AFTER)
+    rollouts: Connection[RolloutRef] = asked(resolvers.rollout.rollouts, "Its rollouts, the newest first.", first=FIRST, after=AFTER)
 
 
 # ── inputs and payloads ──

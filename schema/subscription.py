@@ -7,10 +7,12 @@ import strawberry
 import resolvers.billing
 import resolvers.importing
 import resolvers.live
+import resolvers.rollout
 from schema.billing import Billing
 from schema.event import DeviceStatusMessage, EventMessage
 from schema.fields import Cursor, DeviceID, argument, streamed
 from schema.importing import Import
+from schema.rollout import Rollout
 
 _DEVICE = argument(DeviceID | None, "Of this device alone.")
 _GROUP = argument(str | None, "Of devices that are in this group, by its path, or in one below it; as they come and go.")
@@ -54,4 +56,9 @@ class Subscription:
         resolvers.importing.import_progress,
         "An import as it goes on, from where it is now; the stream ends with it.",
         import_id=argument(strawberry.ID, "The import's global id."),
+    )
+    rollout_progress: AsyncGenerator[Rollout, None] = streamed(
+        resolvers.rollout.rollout_progress,
+        "A rollout as it goes on, from where it is now: at every change of its state or of a count of a stage. It ends with the rollout.",
+        rollout_id=argument(strawberry.ID, "The rollout's global id."),
     )

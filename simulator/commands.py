@@ -86,19 +86,20 @@ def device(
 @click.option("--devices", "count", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--ids", type=click.File(), help="Their ids, one a line; without it, ids are made up.")
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Events a second of each device.")
+@click.option("--faulty", "faulty_share", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="How many have the faults.")
 @click.option("--duration", type=float, help="Seconds; without it, until interrupted.")
 @click.option("--connects-per-s", type=float, default=200.0, show_default=True)
 @click.option("--ledger", type=click.File("w"), help="What was published and what became of it, as JSON lines.")
 def simulate(
     url: str, product_id: int | None, version: int | None, platform: str, provisioning_key: str | None, faults: tuple[str, ...],
-    count: int, ids: IO[str] | None, rate: float, duration: float | None, connects_per_s: float,
+    count: int, ids: IO[str] | None, rate: float, faulty_share: float, duration: float | None, connects_per_s: float,
     ledger: IO[str] | None,
 ) -> None:  # fmt: skip
     """Be many devices in one process. Their keys follow from their ids, so that the same fleet is known again."""
     _faults(faults)
     given = [line.strip() for line in ids if line.strip()] if ids is not None else numbered_ids(count)
     plan = Plan(
-        url, given[:count], product_id, version, platform, provisioning_key, rate, duration, connects_per_s, faults
+        url, given[:count], product_id, version, platform, provisioning_key, rate, duration, connects_per_s, faults, faulty_share
     )  # fmt: skip
 
     async def live() -> None:

@@ -66,6 +66,10 @@ def _from_controller(config: pytest.Config, name: str) -> str | None:
     return urls.get(name)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rollout-devices", type=int, default=60, help="How many devices the rollouts of tests/flows have.")
+
+
 # ── databases ──
 class NewPostgresDatabase(Protocol):
     def __call__(self, *, template: str | None = None) -> str: ...

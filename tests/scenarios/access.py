@@ -90,12 +90,13 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """What members do, from this role on, and machines unless they are kept out."""
+    """What members do, from this role on, and machines unless they are kept out. `refuses`: a field of Query that is never null."""
 
     role: str
     scope: str
     machines: bool = True
     reach: Reach = Reach()
+    refuses: bool = False
 
     def answer(self, who: str, *, has_scope: bool, by: str | None) -> str:
         if who in TEAM:
@@ -187,6 +188,12 @@ MUTATIONS: Mapping[str, Rule] = {
     "lockAndFlash": Team(DEVELOPER, "firmware:release", reach=PART_OF_PRODUCT),
     "unlockDevices": Team(DEVELOPER, "firmware:release", reach=PART_OF_PRODUCT),
     "unblockUpdates": Team(DEVELOPER, "firmware:release", reach=PART),
+    # rollouts
+    "startRollout": Team(DEVELOPER, "firmware:release"),
+    "approveRollout": Team(DEVELOPER, "firmware:release", machines=False),
+    "pauseRollout": Team(DEVELOPER, "firmware:release"),
+    "resumeRollout": Team(DEVELOPER, "firmware:release"),
+    "abortRollout": Team(DEVELOPER, "firmware:release"),
     # customers
     "signUpCustomer": Public(),
     "logInCustomer": Public(),
@@ -228,6 +235,7 @@ READINGS: Mapping[str, Rule] = {
     "organization": Team(VIEWER, "organization:read", reach=ALL),
     "product": Team(VIEWER, "products:read", reach=Reach(DONE, DONE, FORBIDDEN, FORBIDDEN)),
     "device": Team(VIEWER, "devices:read", reach=USE),
+    "planRelease": Team(VIEWER, "firmware:read", refuses=True),
 }
 
 STREAMS: Mapping[str, Rule] = {
@@ -235,4 +243,5 @@ STREAMS: Mapping[str, Rule] = {
     "deviceStatus": Team(VIEWER, "devices:read", reach=USE),
     "billingChanged": Team(ADMIN, "billing:read", machines=False),
     "importProgress": Team(VIEWER, "devices:read", reach=HIDDEN),
+    "rolloutProgress": Team(VIEWER, "firmware:read"),
 }
