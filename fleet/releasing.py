@@ -63,7 +63,7 @@ async def release_firmware(firmware: Firmware, how: How, *, house: House, by: Vi
     product: Product = firmware.product
     organization: Organization = product.organization
     by.must("firmware.release", organization.id, product.id)
-    _require_whole(product, group, by)
+    _require_whole(product, how.group, by)
     require_active(organization)
     now = datetime.now(UTC)
     try:

@@ -10,7 +10,7 @@ from resolvers.paging import Page, Slice, decode_cursor, encode_cursor, shape
 
 async def plan_release(context: Context, *, product_id: int, version: int, group: str | None) -> ReleasePlan:
     firmware = await scope.firmware(context.viewer, product_id, version)
-    team = await scope.group(firmware.product, group) if group is not None else None
+    team = await scope.group(context.viewer, firmware.product, group) if group is not None else None
     return await planning.plan_release(firmware, group=team, house=context.house, by=context.viewer)
 
 
