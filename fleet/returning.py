@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from auth.viewer import Viewer
 from billing.access import require_active
-from errors import DeviceNotClaimable, InvalidInput
+from errors import DeviceNotClaimable, Forbidden, InvalidInput
 from fleet import grouping, locking, scope
 from fleet.auditing import record
 from fleet.defining import lock
@@ -44,10 +44,17 @@ async def unclaim_device(device: Device, *, move_to_group: str | None = None, lo
 def _must_take_back(device: Device, product: Product, by: Viewer) -> None:
     organization: Organization = product.organization
     if by.customer is not None:
-        by.must_hold("devices:claim")  # scope.device found it for them: it is theirs
+        by.must_hold("devices:claim")
+        _must_own(device, by)
         return
     by.must("device.assign", organization.id, product.id)
     require_active(organization)
+
+
+def _must_own(device: Device, by: Viewer) -> None:
+    """A customer may see a device that is not theirs, by a grant. Raises Forbidden."""
+    if by.customer is None or device.owner_id != by.customer.id:  # type: ignore[attr-defined]  # a Tortoise column
+        raise Forbidden("Only its owner can give it back.", path=("deviceId",))
 
 
 async def _return(device: Device, product: Product, group: DeviceGroup | None, version: int | None, by: Viewer) -> None:
@@ -60,6 +67,8 @@ async def _return(device: Device, product: Product, group: DeviceGroup | None, v
         if group is not None:
             await _move(device, group, by)
         owned = await Device.filter(device_id=device.device_id, product_id=product.id).select_for_update(no_key=True).first()
+        if owned is not None and by.customer is not None:
+            _must_own(owned, by)  # somebody else may have become its owner
         owner = await _owner_of(owned, by)
         if owned is None or owner is None:
             raise InvalidInput("Nobody owns this device.", path=("deviceId",))

@@ -57,7 +57,7 @@ class Account:
             return DONE if self.any_token or (self.scope and has_scope) else FORBIDDEN
         if who in (MACHINE, BOUND) and has_scope:
             return self.machine
-        if who == CUSTOMER:
+        if who in CUSTOMERS:
             return self.customer
         return _of_a_person(who) or DONE
 
@@ -200,19 +200,21 @@ MUTATIONS: Mapping[str, Rule] = {
     "verifyCustomerEmail": Public(),
     "requestCustomerPasswordReset": Public(),
     "resetCustomerPassword": Public(),
-    "createClaimCode": Team(DEVELOPER, "customers:write"),  # for a customer it names; tests/fleet/test_claim_codes.py: one for themselves
-    "claimDevice": Team(DEVELOPER, "customers:write"),
-    "importCustomers": Team(DEVELOPER, "customers:write"),
-    "reissueActivationCode": Team(DEVELOPER, "customers:write"),
-    "createCustomerToken": Team(DEVELOPER, "customers:write"),
+    "createClaimCode": Team(
+        DEVELOPER, "customers:write", reach=HIDDEN
+    ),  # for a customer it names; tests/fleet/test_claim_codes.py: one for themselves
+    "claimDevice": Team(DEVELOPER, "customers:write", reach=HIDDEN),
+    "importCustomers": Team(DEVELOPER, "customers:write", reach=WHOLE),
+    "reissueActivationCode": Team(DEVELOPER, "customers:write", reach=HIDDEN),
+    "createCustomerToken": Team(DEVELOPER, "customers:write", reach=HIDDEN),
     # OAuth
-    "createOAuthClient": Team(ADMIN, "api_users:write", machines=False),
+    "createOAuthClient": Team(ADMIN, "api_users:write", machines=False, reach=WHOLE),
     "rotateOAuthClientSecret": Team(ADMIN, "api_users:write", machines=False),
     "deleteOAuthClient": Team(ADMIN, "api_users:write", machines=False),
     "createCustomer": Team(DEVELOPER, "customers:write", reach=WHOLE),
     "deleteCustomer": Team(DEVELOPER, "customers:write", reach=HIDDEN),
     "assignDevice": Team(DEVELOPER, "customers:write", reach=HIDDEN),
-    "unclaimDevice": Team(DEVELOPER, "customers:write", reach=PART),
+    "unclaimDevice": Team(DEVELOPER, "customers:write", reach=CHANGE),
     # billing
     "createCardSetup": Team(ADMIN, "billing:write", machines=False),
     "updateCard": Team(ADMIN, "billing:write", machines=False),

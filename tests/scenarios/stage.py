@@ -171,7 +171,7 @@ async def _programs(tester: HouseTester, owner: str) -> dict[str, str]:
     ]
     kim = await Customer.create(product=lamp, username="kim", username_key="kim", created_at=now)
     await Answer.create(product=lamp, key=AUTH_METHOD, answer=AuthMethod.SIMPLE, answered_at=now)
-    customer, _ = await issue(Kind.CUSTOMER, owner=kim, now=now, scopes=scopes_of(Holder.CUSTOMER), auth_method=AuthMethod.SIMPLE)
+    customer, _ = await issue(Kind.CUSTOMER, owner=kim, now=now, scopes=CUSTOMER_SCOPES, auth_method=AuthMethod.SIMPLE)
     program = await tester.do("createAccessToken", "token", owner, name=PROGRAM, scopes=["devices:read"])
     tokens = {CUSTOMER: customer.text, PROGRAM: str(program["token"])}
     for name, product in ((MACHINE, None), (BOUND, fan)):
@@ -192,5 +192,5 @@ async def _granted(tester: HouseTester, owner: str) -> dict[str, str]:
         await GroupGrant.create(group=group, member=await Member.get(user__email_key=f"{name}@example.com"), created_at=now)
     gil = await Customer.create(product=lamp, username="gil", username_key="gil", created_at=now)
     await GroupGrant.create(group=ward, customer=gil, created_at=now)
-    token, _ = await issue(Kind.CUSTOMER, owner=gil, now=now, scopes=CUSTOMER_SCOPES)
+    token, _ = await issue(Kind.CUSTOMER, owner=gil, now=now, scopes=CUSTOMER_SCOPES, auth_method=AuthMethod.SIMPLE)
     return {**tokens, GRANTED: token.text}

@@ -29,7 +29,8 @@ DEPTH = 4
 # What an input field or an argument names, where its own name says it; `id` is of the type that the field is about.
 NAMED = {
     "productId": "product", "deviceId": "device", "deviceIds": "device", "organization": "organization", "group": "group", "parent": "group",
-    "memberId": "Member", "customerId": "Customer", "apiUserId": "ApiUser", "groupId": "DeviceGroup", "importId": "Import",
+    "memberId": "Member", "customerId": "Customer", "apiUserId": "ApiUser", "groupId": "DeviceGroup", "importId": "Import", "rolloutId": "Rollout",
+    "clientId": "OAuthClient", "moveToGroup": "group",
     "Product.group.name": "group", "Query.product.slug": "slug", "Query.organization.slug": "organization", "UpdateOrganizationInput.slug": "organization", "DeviceFilter.customer": "Customer",
 }  # fmt: skip
 TYPES = sorted((kind for kind in NOWHERE.names if kind[0].isupper()), key=len, reverse=True)
@@ -37,7 +38,12 @@ TYPES = sorted((kind for kind in NOWHERE.names if kind[0].isupper()), key=len, r
 GIVEN: dict[str, Any] = {
     "role": "VIEWER", "scopes": ["devices:read"], "answers": [{"key": "purpose", "answer": "x"}], "platform": "PHOTON", "when": "ON_RESET",
     "email": "nobody-at-all@example.com", "publicKey": a_key(), "username": "somebody", "to": "2999-01-01T00:00:00Z",
+    "redirectUri": "https://app.example.com/back", "stages": [{"percent": 100, "maxFailurePercent": 0, "healthyForSeconds": 1}],
 }  # fmt: skip
+
+
+# Of a root of Query, beside the id it is asked by.
+BESIDE = {"version": 1}
 
 
 def kind_of(owner: str, name: str, about: str) -> str | None:

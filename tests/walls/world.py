@@ -50,10 +50,10 @@ NOWHERE = World(
         kind: global_id(kind, 2_000_000_000)
         for kind in (
             "AccessToken", "ApiUser", "AuditEntry", "Customer", "DeviceEvent", "DeviceGroup", "Firmware", "Import", "Invitation", "Invoice",
-            "Member", "Organization", "Product", "SigningKey", "Update", "User",
+            "Member", "Organization", "Product", "Rollout", "SigningKey", "Update", "User",
         )
     }
-    | {"Device": global_id("Device", "f" * 24)},
+    | {"Device": global_id("Device", "f" * 24), "OAuthClient": "an-app-that-is-nowhere"},
 )  # fmt: skip
 
 
@@ -130,9 +130,15 @@ async def _firmware(tester: HouseTester, product: Product, group: DeviceGroup, w
     await GroupRelease.create(group=group, firmware=firmware, released_at=now)
     await ProductRelease.create(product=product, firmware=firmware, released_at=now)
     update = await Update.create(device_id=world.names["device"], firmware=firmware, state="FAILED", started_at=now, error=word)
+    stages = [{"percent": 100, "maxFailurePercent": 0, "healthyForSeconds": 1}]
+    rollout = await tester.do("startRollout", "rollout { id }", world.owner, productId=number, version=1, stages=stages, maxInFlight=1)
+    app = {"productId": number, "name": word, "redirectUri": "https://app.example.com/back"}
+    made = await tester.do("createOAuthClient", "clientId", world.owner, **app)
     await _done(tester, "addSigningKey", world.owner, organization=word, name=word, publicKey=a_key())
     world.names |= {
         "Firmware": global_id("Firmware", firmware.id),
+        "OAuthClient": made["clientId"],
+        "Rollout": rollout["rollout"]["id"],
         "SigningKey": await _of(SigningKey, organization__slug=word),
         "Update": global_id("Update", update.id),
     }
