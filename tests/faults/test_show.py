@@ -1,0 +1,103 @@
+"""Sockets are cut and servers, Valkey and the wake-ups killed in turn: whoever listens hears exactly what was published, in order."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import asyncpg
+import pytest
+
+from settings import Settings
+from tests import servers
+from tests.faults.scene import SCALE, Scene, of_a_fleet, opened
+from tests.processes import ServerProcess
+from tests.realtime.proxy import Proxy
+
+Fault = Callable[[], Awaitable[None]]
+EVENTS = 2000 * SCALE
+ROUNDS = max(1, SCALE // 5)  # of five cuts each
+AWAY_S = 1.0  # longer than the look that every process takes anyway
+
+
+class Faults:
+    """What happens to a scene. Each is over when the scene is whole again."""
+
+    def __init__(self, scene: Scene, hints: Proxy | None = None, valkey: servers.Mortal | None = None) -> None:
+        self.scene, self.hints, self.valkey = scene, hints, valkey
+
+    async def cut(self) -> None:
+        """Every socket of clients and devices, and every request under way."""
+        self.scene.front.cut()
+
+    async def kill_a_server(self) -> None:
+        server = self.scene.servers[0]
+        self.scene.servers.append(self.scene.servers.pop(0))
+        server.kill()
+        await asyncio.to_thread(server.start)
+
+    async def kill_valkey(self) -> None:
+        assert self.hints and self.valkey
+        self.valkey.kill()
+        await self.hints.down()
+        await asyncio.sleep(AWAY_S)
+        await self.hints.up((await asyncio.to_thread(self.valkey.start)).url)
+
+    async def silence_the_wakeup(self) -> None:
+        assert self.hints
+        self.hints.freeze()
+        await asyncio.sleep(AWAY_S)
+        self.hints.thaw()
+
+    async def end_the_wakeups_connections(self) -> None:
+        connection = await asyncpg.connect(self.scene.database_url)
+        try:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'flotilla wake-up'"
+            )
+        finally:
+            await connection.close()
+
+
+async def at_work(scene: Scene, faults: list[Fault], events: int) -> None:
+    """Publish, a part of it at a time, and let each fault happen in the middle of its part."""
+    parts = len(faults) + 1
+    for part, fault in enumerate((*faults, _nothing)):
+        begun = asyncio.Event()
+        count = events * (part + 1) // parts - events * part // parts
+        happening = asyncio.create_task(_after(begun, fault))
+        await scene.publish(count, begun.set)
+        await happening
+
+
+async def _after(begun: asyncio.Event, fault: Fault) -> None:
+    await begun.wait()
+    await fault()
+
+
+async def _nothing() -> None:
+    pass
+
+
+@pytest.mark.timeout(120 + 30 * SCALE)
+async def test_the_npm_client_hears_exactly_the_published_set_while_everything_is_killed_in_turn(
+    migrated_postgres: Settings, start_server, capsys
+) -> None:
+    with servers.Mortal(servers.valkey) as valkey:
+        async with Proxy(valkey.server.url) as hints:
+            settings = of_a_fleet(migrated_postgres, redis_url=hints.url)
+            running: list[ServerProcess] = [await asyncio.to_thread(start_server, settings) for _ in range(2)]
+            async with opened(running, settings.database_url, 20) as scene, scene.online(20), AsyncExitStack() as listening:
+                listeners = [scene.resuming(), scene.resuming(), scene.named("one"), scene.named("two")]
+                for listener in listeners:
+                    await listening.enter_async_context(listener)
+                await scene.named_streams_begun(2)
+                do = Faults(scene, hints, valkey)
+                a_round = [do.cut, do.kill_a_server, do.cut, do.kill_valkey, do.cut, do.silence_the_wakeup, do.cut, do.kill_a_server, do.cut]
+                await at_work(scene, a_round * ROUNDS, EVENTS)
+                found = await scene.judge(*listeners)
+
+    assert len(scene.acknowledged) == EVENTS
+    assert all(each.connections > 5 * ROUNDS for each in found)
+    assert [each.repeated for each in found[:2]] == [0, 0], "who tells where it was hears nothing twice"
+    with capsys.disabled():
+        print(f"\n{EVENTS} events, {ROUNDS} rounds: {found}")
