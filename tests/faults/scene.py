@@ -3,10 +3,14 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
+import re
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -51,6 +55,21 @@ class Scene:
     acknowledged: set[str] = field(default_factory=set)
 
     # ── who listens ──
+    async def fill(self, count: int = 400, size: int = 16_000) -> str:
+        """Publish more than a kernel holds for a socket; a cursor from before it. `begin` is behind it then."""
+        before = self.begin
+        for first in range(0, count, BATCH):
+            fields = " ".join(f"a{n}: publishEvent(input: $input) {{ event {{ cursor }} }}" for n in range(min(BATCH, count - first)))
+            asked = {"productId": self.product_id, "name": "filling", "data": "x" * size}
+            answer = await self.client.ask(f"mutation ($input: PublishEventInput!) {{ {fields} }}", input=asked)
+            self.begin = list(answer.values())[-1]["event"]["cursor"]
+        return before
+
+    async def stalled(self, after: str, url: str | None = None) -> socket.socket:
+        """A subscriber that reads nothing after its acknowledgement."""
+        at = urlsplit(url or self.front.url)
+        return await asyncio.to_thread(_subscribe_and_stop_reading, (at.hostname, at.port), self.client.token, self.product_id, after)
+
     def resuming(self, query: str = EVENTS, url: str | None = None) -> Watcher:
         """npm's client, whose `after` is set anew when it comes back."""
         return Watcher(url or self.front.url, self.client.token, query, {"id": self.product_id, "after": self.begin}, resumes=True)
@@ -68,7 +87,7 @@ class Scene:
 
     # ── who publishes ──
     async def publish(self, count: int, reached: Callable[[], Any] = lambda: None) -> None:
-        """Half by the devices, half through the API; ends when everything is acknowledged. `reached` is called at a third of it."""
+        """By the devices, a fifth through the API; ends when everything is acknowledged. `reached` is called at a third of it."""
         start, called = len(self.acknowledged), False
 
         def told(text: str) -> None:
@@ -78,9 +97,10 @@ class Scene:
                 called = True
                 reached()
 
-        each, rest = divmod(count // 2, len(self.devices)) if self.devices else (0, count // 2)
+        by_api = count // 5 if self.devices else count
+        each, rest = divmod(count - by_api, max(1, len(self.devices)))
         by_devices = (self._device_says(device, each + (number < rest), told) for number, device in enumerate(self.devices))
-        await asyncio.gather(self._api_says(count - count // 2 if self.devices else count, told), *by_devices)
+        await asyncio.gather(self._api_says(by_api, told), *by_devices)
 
     def _text(self, who: str) -> str:
         text = f"{who} {len(self.said)}"
@@ -164,6 +184,44 @@ class Scene:
                 await listener.until(lambda listener=listener: any(log[-1] == word for word in heard(listener)[-1][-1:]), within_s)  # type: ignore[misc]
             verdicts.append(_judged(heard(listener), log))
         return verdicts
+
+
+def _subscribe_and_stop_reading(address: Any, token: str, product_id: int, after: str) -> socket.socket:
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    peer.settimeout(10)
+    peer.connect(address)
+    peer.sendall(
+        b"GET /graphql HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+    )
+    while b"\r\n\r\n" not in peer.recv(4096):
+        pass
+    said = {"query": EVENTS, "variables": {"id": product_id, "after": after}}
+    init = {"type": "connection_init", "payload": {"authorization": f"Bearer {token}"}}
+    for message in (init, {"type": "subscribe", "id": "1", "payload": said}):
+        body = json.dumps(message).encode()
+        peer.sendall(bytes((0x81, 0xFE)) + len(body).to_bytes(2, "big") + b"\0\0\0\0" + body)
+        while message is init and b"connection_ack" not in peer.recv(4096):
+            pass
+    return peer
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a server process says of itself at /metrics."""
+
+    rss: int
+    fds: int
+    tasks: int
+    sockets: int
+
+
+async def measured(server: ServerProcess) -> Measured:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        text = (await client.get(f"{server.url}/metrics", timeout=10)).text
+    names = ("process_resident_memory_bytes", "process_open_fds", "flotilla_tasks", "flotilla_graphql_sockets")
+    return Measured(*(int(float(re.search(rf"^{name} (\S+)$", text, re.M)[1])) for name in names))  # type: ignore[index]
 
 
 @dataclass(frozen=True)
