@@ -20,7 +20,7 @@ from realtime.named import Held
 
 logger = logging.getLogger(__name__)
 
-TICK_S = 0.005  # what comes within it after a write is collected and written in one go
+TICK_S = 0.005  # what comes within it after a write is collected and written in one go; less, where a write takes less
 FLUSH_BYTES = 64 << 10  # of payload; as much is not collected, it is written
 RECHECK_S = 1.0  # how long a stream may outlive the authority it runs on
 PIECE = 50  # entries handed on before that authority is looked at again
@@ -315,11 +315,14 @@ class Stream:
             self._timer = None
         items, self._items, self._size = self._items, [], 0
         if items:
-            self._write_at = self._loop.time() + self._fanout.tick_s
+            begun = self._loop.time()
             self.last = items[-1].cursor
             self._is_writing = True
             for lane, followers in self._lanes.items():
                 lane.write(followers, items)
+            # Half of the time at most goes into writing: few followers hardly wait, and a thousand get what came meanwhile in one go.
+            ended = self._loop.time()
+            self._write_at = ended + min(self._fanout.tick_s, ended - begun)
         self.position = max(self.position, self._through)
         self._let_in(items)
         self._is_writing = False
