@@ -26,6 +26,7 @@ from tests.realtime.proxy import Proxy
 
 SCALE = int(os.environ.get("FAULTS_SCALE", "1"))  # 1 is for every run of the tests; 50 is what the product promises
 BATCH = 20  # of publishEvent in one request
+REFUSALS = 300  # in a row of trials; more is no fault that passes
 EVENTS = "subscription ($id: Int!, $after: Cursor) { events(productId: $id, after: $after) { cursor event { data } gap { reason } } }"
 NAMED = "subscription ($id: Int!, $stream: String) { events(productId: $id, stream: $stream) { cursor event { data } gap { reason } } }"
 STATUS = "subscription ($id: Int!, $after: Cursor) { deviceStatus(productId: $id, after: $after) { cursor change device { deviceId } } }"
@@ -53,6 +54,7 @@ class Scene:
     devices: list[SimulatedDevice] = field(default_factory=list)
     said: set[str] = field(default_factory=set)
     acknowledged: set[str] = field(default_factory=set)
+    padding: int = 0  # bytes that every event carries besides
 
     # ── who listens ──
     async def fill(self, count: int = 400, size: int = 16_000) -> str:
@@ -103,7 +105,7 @@ class Scene:
         await asyncio.gather(self._api_says(by_api, told), *by_devices)
 
     def _text(self, who: str) -> str:
-        text = f"{who} {len(self.said)}"
+        text = f"{who} {len(self.said)} {'x' * self.padding}"
         self.said.add(text)
         return text
 
@@ -118,20 +120,22 @@ class Scene:
 
     async def _api_says(self, count: int, told: Callable[[str], None]) -> None:
         """Whoever gets no answer does not know whether it was published, and says something new."""
-        left = count
+        left, refused = count, 0
         while left:
-            texts = [self._text("api") for _ in range(min(BATCH, left))]
-            fields = "".join(
-                f'a{n}: publishEvent(input: {{productId: {self.product_id}, name: "said", data: "{text}"}}) {{ event {{ id }} }} '
-                for n, text in enumerate(texts)
+            texts = {f"d{n}": self._text("api") for n in range(min(BATCH, left))}
+            fields = " ".join(
+                f'{n}: publishEvent(input: {{productId: {self.product_id}, name: "said", data: ${n}}}) {{ event {{ id }} }}' for n in texts
             )
             try:
-                answer = await self.client.ask(f"mutation {{ {fields} }}")
+                answer = await self.client.ask(f"mutation ({' '.join(f'${n}: String' for n in texts)}) {{ {fields} }}", **texts)
             except (httpx.HTTPError, ValueError, Refused):
+                refused += 1
+                if refused > REFUSALS:
+                    raise
                 await asyncio.sleep(0.1)
                 continue
-            for n, text in enumerate(texts):
-                if answer[f"a{n}"]["event"]:
+            for n, text in texts.items():
+                if answer[n]["event"]:
                     told(text)
                     left -= 1
 
