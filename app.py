@@ -11,7 +11,7 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from auth.ledger import TableLedger
@@ -26,6 +26,7 @@ from fleet.tills import open_till, sandbox_of
 from gateway.live import LiveFleet
 from gateway.orders import Seat
 from gateway.server import Gateway
+from gateway.socket import GATEWAY
 from mailer import open_mailer
 from models.database import DatabaseUnreachable, database, ping
 from models.migrating import migrate
@@ -138,7 +139,7 @@ class App:
         )
 
     @asynccontextmanager
-    async def _opened(self, _: Starlette) -> AsyncIterator[None]:
+    async def _opened(self, _: Starlette) -> AsyncIterator[dict[str, object]]:
         live = LiveFleet()
         async with (
             open_house(self._settings, live) as house,
@@ -156,17 +157,17 @@ class App:
                 fanout=fanout,
                 of_the_log=OF_THE_LOG,
             )
-            self._doors = Starlette(routes=self._routes(house, self._graphql, gateway))
+            self._doors = Starlette(routes=self._routes(house, self._graphql))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
             metrics.TASKS.set_function(lambda: len(asyncio.all_tasks()))
             async with Worker(house):
-                yield
+                yield {GATEWAY: gateway}
 
     async def _context(self, connection: HTTPConnection, authorization: str | None) -> Context:
         assert self._house is not None
         return await context_for(self._house, connection, authorization)
 
-    def _routes(self, house: House, graphql: GraphQLDoor, gateway: Gateway[Seat]) -> list[BaseRoute]:
+    def _routes(self, house: House, graphql: GraphQLDoor) -> list[BaseRoute]:
         async def for_device(request: Request) -> Download:
             asked = request.path_params
             return _shaped(await downloading.resolve(asked["device"], asked["update"], asked["ticket"], now=datetime.now(UTC), house=house))
@@ -177,7 +178,6 @@ class App:
 
         return [
             *graphql.routes(),
-            WebSocketRoute("/device", gateway),
             Route("/firmware/download/{firmware}/{ticket}", Downloads(for_team).answer, methods=ANY_METHOD),
             Route("/firmware/{device}/{update}/{ticket}", Downloads(for_device).answer, methods=ANY_METHOD),
             *_billing_routes(house),
@@ -196,7 +196,7 @@ def _billing_routes(house: House) -> list[BaseRoute]:
 
 
 def _shaped(file: downloading.File) -> Download:
-    return Download(file.size, file.sha256, file.read_range, file.file_name)
+    return Download(file.size, file.sha256, file.read_range, file.file_name, file.location)
 
 
 async def _database() -> None:

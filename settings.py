@@ -37,6 +37,7 @@ class Settings:
     database_url: str = ""  # empty = SQLite under data_dir; postgres://… otherwise
     redis_url: str = ""  # empty = wake-ups in the process (SQLite) or by NOTIFY (PostgreSQL)
     blob_url: str = ""  # empty = a folder under data_dir; s3://bucket/prefix?endpoint=…&region=… otherwise; keys as AWS_ACCESS_KEY_ID …
+    blob_presigned: bool = False  # True: downloads are sent on to a short-lived URL of the bucket itself; for S3 alone
     database_pool_size: int = 10  # connections a process
     database_command_timeout_s: float = 10.0
     database_connect_timeout_s: float = 5.0
@@ -57,6 +58,10 @@ class Settings:
     access_token_max_ttl_s: int = 365 * 86400
     access_token_default_ttl_s: int = 90 * 86400
     password_reset_ttl_s: int = 3600
+    email_proof_ttl_s: int = 7 * 86400  # of a customer's address
+    customer_token_ttl_s: int = 86400  # made by the team for a customer, unless it says another time
+    customer_token_max_ttl_s: int = 90 * 86400
+    claim_code_ttl_s: int = 86400
 
     # ── billing ──
     billing: str = "sandbox"  # stripe | sandbox | off; in production it must be said
@@ -175,6 +180,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         database_url=config("DATABASE_URL", default=""),
         redis_url=config("REDIS_URL", default=""),
         blob_url=config("BLOB_URL", default=""),
+        blob_presigned=_switch(config, "BLOB_PRESIGNED", d.blob_presigned),
         database_pool_size=_number(config, "DATABASE_POOL_SIZE", d.database_pool_size),
         secret_key=config("SECRET_KEY", default="") or _kept_secret(data_dir),
         smtp_url=config("SMTP_URL", default=""),
@@ -188,6 +194,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         billing_trial_days=_number(config, "BILLING_TRIAL_DAYS", d.billing_trial_days),
         billing_require_card=_switch(config, "BILLING_REQUIRE_CARD", config("BILLING", default="") == "stripe"),
         billing_return_urls=_list(config, "BILLING_RETURN_URLS"),
+        claim_code_ttl_s=_number(config, "CLAIM_CODE_TTL", d.claim_code_ttl_s),
         max_organizations_per_user=_number(config, "MAX_ORGANIZATIONS_PER_USER", d.max_organizations_per_user),
         keep_alive_s=_decimal(config, "KEEP_ALIVE", d.keep_alive_s),
         beat_s=_decimal(config, "BEAT", d.beat_s),
@@ -210,6 +217,7 @@ def _limits(config: Config, d: Settings) -> dict[str, Any]:
         "event_data_max_bytes": _number(config, "EVENT_DATA_MAX", d.event_data_max_bytes),
         "event_rate_per_s": _decimal(config, "EVENT_RATE", d.event_rate_per_s),
         "event_burst": _number(config, "EVENT_BURST", d.event_burst),
+        "device_connects_per_s": _decimal(config, "DEVICE_CONNECTS", d.device_connects_per_s),
         "call_timeout_s": _decimal(config, "CALL_TIMEOUT", d.call_timeout_s),
         "log_retention_s": _number(config, "LOG_RETENTION", d.log_retention_s),
         "log_max_rows": _number(config, "LOG_MAX_ROWS", d.log_max_rows),
@@ -220,6 +228,8 @@ def _refuse_unsafe(settings: Settings) -> None:
     _refuse_unsafe_billing(settings)
     if not settings.is_sqlite and not settings.database_url.startswith(("postgres://", "postgresql://")):
         raise SettingsRefused("DATABASE_URL must begin with postgres:// or be unset for SQLite in FLOTILLA_DATA_DIR.")
+    if settings.blob_presigned and not settings.blob_url:
+        raise SettingsRefused("BLOB_PRESIGNED=on needs BLOB_URL, a bucket: a folder can't be fetched from without us.")
     if settings.trusted_documents_only and settings.trusted_documents is None:
         raise SettingsRefused("TRUSTED_DOCUMENTS_ONLY=on needs TRUSTED_DOCUMENTS, the file that names them.")
     if len(settings.secret_key) < 32:

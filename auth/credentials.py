@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 
 from auth.tokens import Kind, Minted, digest, mint, well_formed
 from auth.viewer import Viewer, ViewerKind
-from errors import Unauthenticated
+from errors import Unauthenticated, WrongAuthMethod
 from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.organization import WITHOUT_ACCESS, Member, Organization
+from models.product import AUTH_METHOD, Answer, AuthMethod
 
 USE_NOTED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: a write for every request would cost more than it tells
 
@@ -18,7 +19,8 @@ WRONG_TOKEN = "This token is not good any more, or never was: log in again."
 async def viewer_of(authorization: str | None, *, address: str | None, now: datetime) -> Viewer:
     """Who is behind the value of an Authorization header; nobody when there is none.
 
-    Raises Unauthenticated for a token that is damaged, unknown, revoked or expired (reason TOKEN_EXPIRED).
+    Raises Unauthenticated for a token that is damaged, unknown, revoked or expired (reason TOKEN_EXPIRED), and WrongAuthMethod for
+    a customer's whose product signs customers in another way by now.
     """
     if authorization is None:
         return Viewer(address=address)
@@ -26,6 +28,7 @@ async def viewer_of(authorization: str | None, *, address: str | None, now: date
     if word.lower() != "bearer" or not well_formed(text.strip()):
         raise Unauthenticated("The Authorization header reads: Bearer, a blank, the whole token.")
     token = await _good_token(text.strip(), now)
+    await _require_method(token)
     await _note_use(token, now)
     return await standing_behind(token, address)
 
@@ -55,12 +58,20 @@ async def _closed(organization_ids: Sequence[int]) -> frozenset[int]:
 async def viewer_again(viewer: Viewer, *, now: datetime) -> Viewer:
     """The same viewer as of now, for what lasts longer than a request: seats, scopes and token are read anew.
 
-    Raises Unauthenticated once the token is revoked, expired or gone.
+    Raises Unauthenticated once the token is revoked, expired or gone, and WrongAuthMethod as viewer_of does.
     """
     if viewer.token is None:
         return viewer
     token = await Token.filter(id=viewer.token.id, revoked_at=None).select_related("user", "api_user", "customer").first()
-    return await standing_behind(_living(token, now), viewer.address)
+    living = _living(token, now)
+    await _require_method(living)
+    return await standing_behind(living, viewer.address)
+
+
+async def auth_method_of(product_id: int) -> AuthMethod | None:
+    """How customers of the product log in, by its row's id; None while the team has not said so."""
+    answer = await Answer.filter(product_id=product_id, key=AUTH_METHOD).only("answer").first()
+    return AuthMethod(answer.answer) if answer else None
 
 
 async def issue(
@@ -71,8 +82,12 @@ async def issue(
     name: str = "",
     scopes: Sequence[str] = (),
     expires_at: datetime | None = None,
+    auth_method: AuthMethod | None = None,
 ) -> tuple[Minted, Token]:
-    """A new token for its owner; its text is in the first of the pair and nowhere else."""
+    """A new token for its owner; its text is in the first of the pair and nowhere else.
+
+    A customer's is good while `auth_method`, by which they came by it, is the one of their product.
+    """
     minted = mint(kind)
     token = await Token.create(
         digest=minted.hash,
@@ -82,6 +97,7 @@ async def issue(
         user=owner if isinstance(owner, User) else None,
         api_user=owner if isinstance(owner, ApiUser) else None,
         customer=owner if isinstance(owner, Customer) else None,
+        auth_method=auth_method,
         created_at=now,
         expires_at=expires_at,
     )
@@ -107,6 +123,15 @@ def _living(token: Token | None, now: datetime) -> Token:
     if token.expires_at is not None and token.expires_at <= now:
         raise Unauthenticated("This token has expired: log in again or make a new one.", reason="TOKEN_EXPIRED")
     return token
+
+
+async def _require_method(token: Token) -> None:
+    """A token made by one method must not outlive the team's choice of another."""
+    if token.customer is None:
+        return
+    method = await auth_method_of(token.customer.product_id)
+    if token.auth_method != method:
+        raise WrongAuthMethod(f"The product signs its customers in by {method} now: log in that way.", reason=method)
 
 
 async def _note_use(token: Token, now: datetime) -> None:

@@ -28,6 +28,7 @@ class Kind(Enum):
     API_USER = "fla"  # a machine account's only one
     CUSTOMER = "flc"  # a customer of one product
     PASSWORD_RESET = "flr"  # mailed, single use
+    EMAIL_PROOF = "flv"  # mailed to a customer, single use
     CLAIM_CODE = "flm"  # shown by a device at its first hello, single use
     DEVICE_SECRET = "fld"  # a device's HMAC secret: sealed, since the server must compute with it
     PROVISIONING_KEY = "flk"  # a product's, sealed likewise

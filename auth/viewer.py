@@ -55,6 +55,7 @@ MAY: Mapping[str, Rule] = {
     "firmware.release": Rule(Role.DEVELOPER, "firmware:release"),
     "firmware.flash": Rule(Role.DEVELOPER, "firmware:release"),
     "customer.write": Rule(Role.DEVELOPER, "customers:write"),
+    "customer.act_for": Rule(Role.DEVELOPER, "customers:write"),
     "event.publish": Rule(Role.DEVELOPER, "events:publish"),
     "audit.read": Rule(Role.ADMIN, "audit:read"),
     "organization.leave": Rule(Role.VIEWER, "members:write", machines=False),
@@ -71,7 +72,7 @@ MAY: Mapping[str, Rule] = {
 # Source: billing, "Access when LOCKED, INACTIVE or INCOMPLETE".
 INACTIVE = "This organization's subscription is inactive: re-activate it under billing."
 OPEN_TO_ALL = ("billing.read", "billing.write", "organization.leave")
-OPEN_TO_MACHINES = ("device.read", "device.call", "event.read")
+OPEN_TO_MACHINES = ("device.read", "device.call", "event.read", "customer.act_for")
 
 
 @dataclass(frozen=True, slots=True)

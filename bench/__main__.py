@@ -4,9 +4,15 @@ import importlib
 import sys
 
 BENCHMARKS = {
-    "import": "bench.importing:main",
-    "fanout": "bench.fanning_out:fanout",
     "bursts": "bench.fanning_out:bursts",
+    "devices": "bench.devices:main",
+    "embedded": "bench.querying:embedded",
+    "fanout": "bench.fanning_out:fanout",
+    "growth": "bench.growth:main",
+    "import": "bench.importing:main",
+    "ingest": "bench.ingest:main",
+    "query": "bench.querying:main",
+    "storm": "bench.storm:main",
     "streams": "bench.fanning_out:streams",
 }
 

@@ -12,7 +12,7 @@ from auth.credentials import viewer_again
 from auth.viewer import Viewer, ViewerKind
 from billing.access import require_active_for
 from errors import BadRequest, NotFound, Unauthenticated
-from fleet import scope
+from fleet import owning, scope
 from fleet.authority import named, standing
 from fleet.house import House
 from fleet.placing import number_of
@@ -103,7 +103,8 @@ class Following:
 
         The fields of the log's own entries are the same for all who see the entry; only with `looks` does it matter who looks.
         """
-        seen = (self.followed, self._group.id if self._group else None, self._authority.product_number)
+        customer = self.viewer.customer
+        seen = (self.followed, self._group and self._group.id, self._authority.product_number, customer and customer.id)
         return (seen, standing(self.viewer) if looks else None)
 
     @property
@@ -128,8 +129,10 @@ class Following:
         self._checked_at = asyncio.get_running_loop().time()
 
     async def visible(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Those of the product the device is in, and of the group as it is now."""
+        """Those of the product the device is in, of the group as it is now, and of a customer's own time with it."""
         own = [entry for entry in entries if entry.product_number == self._authority.product_number]
+        if own and self.viewer.customer is not None:
+            own = await owning.seen_by(self.viewer.customer, own)
         if self._group is None or not own:
             return own
         inside = await _inside(self._group.id, {entry.device_id for entry in own if entry.device_id is not None})
@@ -241,9 +244,14 @@ async def follow(followed: Followed, *, after: str | None, stream: str | None = 
     if stream is not None:
         held = await house.named_streams.take(Name(named(by), number, followed.kinds[0], stream))
         after = after or held.cursor
-    begin = await log.head(number) if after is None else await _place(after, number)
-    if held is not None and isinstance(begin, Cursor):
-        await house.named_streams.begin(held, begin)
+    try:
+        begin = await log.head(number) if after is None else await _place(after, number)
+        if held is not None and isinstance(begin, Cursor):
+            await house.named_streams.begin(held, begin)
+    except BaseException:
+        if held is not None:
+            await house.named_streams.release(held)
+        raise
     return Following(followed, Authority(by, number), begin, group, house, held)
 
 
@@ -270,13 +278,18 @@ async def device_selection(
     name_prefix: str = "",
     since: datetime | None = None,
     until: datetime | None = None,
+    by: Viewer,
 ) -> Selection:
-    """The same for one device, within the product it is in now; nothing at all where the filter names another device."""
+    """The same for one device, within the product it is in now; nothing at all where the filter names another device.
+
+    A customer sees what came since the device is theirs.
+    """
     ids = [device.device_id] if is_own else []
     if device.product is not None and ids:
-        return await selection(
+        chosen = await selection(
             device.product, device_id=device.device_id, group=group, name_prefix=name_prefix, since=since, until=until
         )  # fmt: skip
+        return owning.own_part(chosen, device, by)
     return Selection(number_of(device.product), [])
 
 

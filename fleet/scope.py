@@ -141,6 +141,12 @@ async def product_by_id(viewer: Viewer, id: int) -> Product:
     return await _one(products(viewer).filter(id=id), "There is no such product for you.")
 
 
+async def product_to_enter(number: int) -> Product:
+    """The product, for somebody who wants to become or prove to be its customer: its number is in every device, and no secret."""
+    query = Product.filter(number=number).select_related("organization")
+    return await _one(query, "There is no product {}.", str(number), path=("productId",))
+
+
 def products(viewer: Viewer) -> QuerySet[Product]:
     """The products of the viewer's organizations; for a machine bound to one, that one."""
     bound = viewer.bound_product_id
@@ -207,11 +213,35 @@ async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:
     return await _one(query, "There is no such customer for you.", path=(field,))
 
 
-def customers(product: Product, *, search: str | None = None, has_device: bool | None = None) -> QuerySet[Customer]:
+async def acting_customer(
+    viewer: Viewer, product: Product | None = None, *, customer_id: int | None = None, external_id: str | None = None
+) -> Customer:
+    """The customer an act is for, product and organization at hand: the viewer, where it is one and names nobody.
+
+    The team names one by id, or by the external id within `product`. Raises InvalidInput unless it names exactly one.
+    """
+    if viewer.customer is not None and customer_id is None and external_id is None:
+        own = Customer.filter(id=viewer.customer.id).select_related("product__organization")
+        return await _one(own, "You are no customer any more.")
+    if (customer_id is None) == (external_id is None):
+        raise InvalidInput("Name the customer by customerId or by externalId, by exactly one of them.", path=("customerId",))
+    if customer_id is not None:
+        return await customer(viewer, customer_id, field="customerId")
+    found = Customer.filter(_in_products(viewer), external_id=external_id, product_id=product.id if product else None)
+    return await _one(
+        found.select_related("product__organization"), "The product has no customer {} for you.", external_id or "", path=("externalId",)
+    )
+
+
+def customers(
+    product: Product, *, search: str | None = None, has_device: bool | None = None, external_id: str | None = None
+) -> QuerySet[Customer]:
     """An already reached product's customers. `search` is found anywhere in user name or external id, in any case, taken literally."""
     found = Customer.filter(product_id=product.id)
     if search:
         found = found.filter(Q(username_key__contains=same_name_key(search)) | Q(external_id__icontains=search))
+    if external_id is not None:
+        found = found.filter(external_id=external_id)
     if has_device is not None:
         owners = Device.filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id")
         found = found.filter(id__in=Subquery(owners)) if has_device else found.filter(id__not_in=Subquery(owners))

@@ -20,10 +20,10 @@ PERIOD = timedelta(days=30)  # what "now and then" means where the caller does n
 class Usage:
     """What the devices of one customer did in a period."""
 
-    customer_id: int
-    events: int
-    calls: int
-    last_active_at: datetime
+    customer_id: int | None = None
+    events: int = 0
+    calls: int = 0
+    last_active_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,22 @@ async def usage(product: Product, *, most: int, since: datetime | None) -> list[
     return [Usage(row["customer_id"], int(row["events"]), int(row["calls"]), read_time(row["last_at"])) for row in found]
 
 
+async def usage_of(asked: list[tuple[int, datetime | None]]) -> dict[tuple[int, datetime | None], Usage]:
+    """What the devices of single customers did, each since its own moment; customers that did nothing are left out."""
+    found = {}
+    for since in {since for _, since in asked}:
+        begins = since or datetime.now(UTC) - PERIOD
+        counted = await rows(
+            """SELECT customer_id, SUM(events) AS events, SUM(calls) AS calls, MAX(last_at) AS last_at FROM usage_tally
+                WHERE customer_id = ANY($1) AND day >= $2 GROUP BY customer_id""",
+            [[customer for customer, moment in asked if moment == since], begins.astimezone(UTC).date()],
+        )
+        for row in counted:
+            usage = Usage(row["customer_id"], int(row["events"]), int(row["calls"]), read_time(row["last_at"]))
+            found[row["customer_id"], since] = usage
+    return found
+
+
 async def firmware_versions(product: Product) -> list[Running]:
     """How the fleet is spread over versions as last reported, the newest first, those that never reported last."""
     found = await rows(
@@ -114,9 +130,14 @@ async def errors(product: Product, *, most: int, since: datetime | None) -> list
 
 
 async def last_activity(customer_ids: list[int]) -> dict[int, datetime]:
-    """When a device of each customer last published or was called; customers of whom nothing was ever seen are left out."""
+    """When each customer last used a token, or a device of theirs last published or was called; those never seen are left out."""
     found = await rows(
-        "SELECT customer_id, MAX(last_at) AS last_at FROM usage_tally WHERE customer_id = ANY($1) GROUP BY customer_id", [customer_ids]
+        """SELECT customer_id, MAX(at) AS last_at
+             FROM (SELECT customer_id, last_at AS at FROM usage_tally WHERE customer_id = ANY($1)
+                   UNION ALL
+                   SELECT customer_id, last_used_at FROM token WHERE customer_id = ANY($1) AND last_used_at IS NOT NULL) AS seen
+            GROUP BY customer_id""",
+        [customer_ids],
     )
     return {row["customer_id"]: read_time(row["last_at"]) for row in found}
 

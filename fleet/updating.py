@@ -1,27 +1,24 @@
 """Bringing a device to the version decided for it: offering, following, settling, and giving up for a while."""
 
-import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from fleet import offering
-from fleet.auditing import record
+from fleet.damage import is_sound
 from fleet.deciding import FirmwareRule, decide
-from fleet.fact_finding import facts_of
+from fleet.fact_finding import Found, facts_of
 from fleet.house import House
-from fleet.offering import ON_OFFER, hold, open_update, product_of, progressed, runs
+from fleet.offering import ON_OFFER, hold, open_update, open_updates, product_of, progressed, runs
 from fleet.telling import status
 from models.device import Device, Presence
 from models.firmware import Firmware, Update, UpdateState
 from models.log import DeviceChange
-from models.operations import AuditEntry
-from models.product import Product
+from models.sql import execute
 from models.transaction import retrying, transaction
 from realtime import log
 from realtime.log import NewEntry
 from settings import Settings
-
-logger = logging.getLogger(__name__)
 
 OFFERS_MAX = 5  # within OFFERS_WITHIN_S: a device that comes back sooner than this for a sixth is in a crash loop
 OFFERS_WITHIN_S = 180
@@ -75,6 +72,12 @@ async def next_offer(device_id: str, *, updates_enabled: bool, house: House, at_
     return await retrying(lambda: _offer(device_id, updates_enabled=updates_enabled, at_hello=at_hello, checked=checked, house=house))
 
 
+async def to_offer(device_ids: Sequence[str], *, at_hello: Collection[str] = ()) -> list[str]:
+    """For which of these devices `next_offer` may have something: most run what they should, and that is seen for all at once."""
+    looks = await _looks(device_ids, at_hello=at_hello)
+    return [device_id for device_id, look in looks.items() if not look.settled]
+
+
 async def reported(device_id: str, update_id: str, state: str, progress: int | None, error: str | None, *, house: House) -> None:
     """A device says how an update goes. What it says of another device's, a finished or an unknown one is ignored."""
     heard, now = _HEARD.get(state), datetime.now(UTC)
@@ -120,13 +123,16 @@ async def settle_at_hello(device: Device, *, previous_version: int | None, now: 
     return entries
 
 
-async def went_away(device_id: str) -> None:
-    """Its session has ended: what it was fetching is offered again at its next hello. Only for the session that was its newest.
+async def went_away(device_ids: Sequence[str]) -> None:
+    """Their sessions have ended: what they were fetching is offered again at their next hello. Only for each one's newest session.
 
     One that was being installed stays so: the device is rebooting into it.
     """
-    fetching = Update.filter(device_id=device_id, state__in=(UpdateState.OFFERED, UpdateState.DOWNLOADING))
-    await fetching.update(state=UpdateState.PENDING)
+    fetching = [UpdateState.OFFERED, UpdateState.DOWNLOADING]
+    await execute(
+        "UPDATE device_update SET state = $2 WHERE device_id = ANY($1) AND state = ANY($3)",
+        [list(device_ids), UpdateState.PENDING, fetching],
+    )
 
 
 async def expire_stale(house: House, now: datetime) -> int:
@@ -151,10 +157,17 @@ async def consider_again(device_id: str) -> None:
 
 # ── what is wanted ──
 async def _look(device_id: str, *, at_hello: bool) -> _Look | None:
-    found = (await facts_of([device_id])).get(device_id)
-    if found is None:
-        return None
-    update, decision = await open_update(device_id), decide(found.facts)
+    return (await _looks([device_id], at_hello=[device_id] if at_hello else [])).get(device_id)
+
+
+async def _looks(device_ids: Sequence[str], *, at_hello: Collection[str]) -> dict[str, _Look]:
+    """By device; ids that name no device are left out."""
+    found, updates = await facts_of(device_ids), await open_updates(device_ids)
+    return {device_id: _seen(each, updates.get(device_id), at_hello=device_id in at_hello) for device_id, each in found.items()}
+
+
+def _seen(found: Found, update: Update | None, *, at_hello: bool) -> _Look:
+    decision = decide(found.facts)
     version, waits = decision.version, not at_hello and (decision.rule, decision.version) in found.waiting
     if decision.rule is FirmwareRule.DEVELOPMENT and update is not None and update.by_hand:
         version = update.firmware.version
@@ -171,20 +184,6 @@ async def _firmware(device_id: str, look: _Look) -> Firmware | None:
     device = await Device.filter(device_id=device_id).first()
     product_id = device.product_id if device is not None else None  # type: ignore[attr-defined]  # a Tortoise column
     return await Firmware.filter(product_id=product_id, version=look.version).first()
-
-
-async def is_sound(firmware: Firmware, house: House) -> bool:
-    """Whether the stored bytes still have the hash they came with. If not, people are told: once an hour, not once a device."""
-    if await house.blobs.is_sound(firmware.sha256):
-        return True
-    subject, now = f"firmware:{firmware.id}", datetime.now(UTC)
-    logger.error("The stored bytes of firmware %s are damaged or gone; it is offered to nobody.", firmware.id)
-    if not await AuditEntry.filter(action="firmware.corrupt", subject=subject, at__gt=now - timedelta(hours=1)).exists():
-        product = await Product.filter(id=firmware.product_id).first()  # type: ignore[attr-defined]  # a Tortoise column
-        organization_id = product.organization_id if product else None  # type: ignore[attr-defined]  # a Tortoise column
-        async with transaction():
-            await record(offering.GATEWAY, "firmware.corrupt", subject, organization_id=organization_id, sha256=firmware.sha256)
-    return False
 
 
 # ── offering ──

@@ -38,6 +38,7 @@ class Device(Model):
     owner = fields.ForeignKeyField("models.Customer", related_name=False, null=True, on_delete=fields.RESTRICT)
     user_owner = fields.ForeignKeyField("models.User", related_name=False, null=True, on_delete=fields.RESTRICT)
     claimed_at = fields.DatetimeField(null=True)
+    owned_from = fields.BigIntField(default=0, db_default=0)  # the log's position of the hand-over: its owner sees nothing before
 
     public_key = fields.CharField(43, null=True)  # Ed25519, base64url without padding
     secret = fields.TextField(null=True)  # sealed (auth/sealing.py); for devices without Ed25519

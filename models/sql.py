@@ -15,7 +15,7 @@ from models import asyncpg_engine, sqlite_engine
 from models.sqlite_engine import stored_time
 from models.transaction import connection
 
-__all__ = ["copy_in", "execute", "execute_many", "is_sqlite", "read_time", "rows", "stored_time"]
+__all__ = ["copy_in", "execute", "execute_many", "is_sqlite", "read_time", "rows", "stored_time", "tuples"]
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")
@@ -30,6 +30,13 @@ async def rows(sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
     """What a SELECT, or any statement with RETURNING, returns."""
     client = connection()
     return await client.execute_query_dict(_dialect(sql), _checked(params))
+
+
+async def tuples(sql: str, params: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
+    """What a SELECT returns, each row as its values in their order: half the cost of `rows`, for what is read by the thousand."""
+    client: Any = connection()
+    found: Sequence[Sequence[Any]] = (await client.execute_query(_dialect(sql), _checked(params)))[1]
+    return found
 
 
 async def execute(sql: str, params: Sequence[Any] = ()) -> int:

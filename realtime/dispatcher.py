@@ -28,6 +28,7 @@ AGAIN_S = 0.5  # seconds until a read is tried again that the database did not a
 RING = 20_000  # entries kept in memory, over all topics somebody reads
 
 Topic = int | str  # a product's number, or a device's ID
+WHOLE_LOG: Topic = "*"  # all products and devices: for what every process reads once for itself
 
 _position = attrgetter("position")
 
@@ -143,9 +144,8 @@ class Dispatcher:
     def _spread(self, entries: list[Entry]) -> None:
         touched: set[_Topic] = set()
         for entry in entries:
-            topics = [
-                topic for topic in (self._topics.get(entry.product_number), self._topics.get(entry.device_id or "")) if topic is not None
-            ]
+            names = (WHOLE_LOG, entry.product_number, entry.device_id or "")
+            topics = [topic for topic in map(self._topics.get, names) if topic is not None]
             for topic in topics:
                 topic.entries.append(entry)
                 touched.add(topic)
@@ -159,7 +159,7 @@ class Dispatcher:
 
     def _forget(self, count: int) -> None:
         dropped, self._ring = self._ring[:count], self._ring[count:]
-        for name in {entry.product_number for entry in dropped} | {entry.device_id or "" for entry in dropped}:
+        for name in {WHOLE_LOG} | {entry.product_number for entry in dropped} | {entry.device_id or "" for entry in dropped}:
             if name in self._topics:
                 self._topics[name].forget_through(dropped[-1].position)
 
@@ -292,11 +292,12 @@ class Reader:
     async def _from_database(self) -> list[Entry] | Gap:
         start = self.position
         through = self._dispatcher.position  # before the query: all of it will be seen by the query
+        named = () if WHOLE_LOG in self.topics else self.topics
         try:
             page = await log.read_after(
                 start,
-                product_numbers=[name for name in self.topics if isinstance(name, int)],
-                device_ids=[name for name in self.topics if isinstance(name, str)],
+                product_numbers=[name for name in named if isinstance(name, int)],
+                device_ids=[name for name in named if isinstance(name, str)],
                 kinds=self._only.kinds,
                 name_prefix=self._only.name_prefix,
             )

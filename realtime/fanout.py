@@ -20,7 +20,7 @@ from realtime.named import Held
 
 logger = logging.getLogger(__name__)
 
-TICK_S = 0.005  # what comes within it after a write is collected and written in one go; less, where a write takes less
+TICK_S = 0.005  # the longest that a message waits for others, to be written with them in one go
 FLUSH_BYTES = 64 << 10  # of payload; as much is not collected, it is written
 RECHECK_S = 1.0  # how long a stream may outlive the authority it runs on
 PIECE = 50  # entries handed on before that authority is looked at again
@@ -128,11 +128,16 @@ class Lane(Protocol):
 
 
 class Fanout:
-    """The streams of a process; a context manager."""
+    """The streams of a process; a context manager.
 
-    def __init__(self, dispatcher: Dispatcher, *, tick_s: float = TICK_S) -> None:
+    After a write a stream rests, and what comes meanwhile is written in one go: for `rest` times as long as the write took, and at most
+    for `tick_s`. So few followers hardly wait, and however many there are, writing takes no more than half of the time.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, *, tick_s: float = TICK_S, rest: float = 1.0) -> None:
         self.dispatcher = dispatcher
         self.tick_s = tick_s
+        self.rest = rest
         self._streams: dict[Hashable, Stream] = {}
         self._watching: asyncio.Task[None] | None = None
 
@@ -164,7 +169,10 @@ class Fanout:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(RECHECK_S)
-            await asyncio.gather(*(stream.check() for stream in self._streams.values()))
+            checks = [stream.check() for stream in self._streams.values()]
+            for failed in await asyncio.gather(*checks, return_exceptions=True):
+                if isinstance(failed, Exception):  # one stream's trouble; the others are looked at again all the same
+                    logger.error("The authority of a stream could not be looked at.", exc_info=failed)
 
 
 class Stream:
@@ -250,7 +258,7 @@ class Stream:
     def _judge(self, alike: list[Follower], authority: Any) -> None:
         if isinstance(authority, Exception):
             self._send_away(alike, error=authority)
-        elif authority is not None:
+        elif authority is not None and not isinstance(authority, BaseException):
             for follower in alike:
                 follower.source.renew(authority)
             if alike[0].view != self._view:
@@ -320,9 +328,8 @@ class Stream:
             self._is_writing = True
             for lane, followers in self._lanes.items():
                 lane.write(followers, items)
-            # Half of the time at most goes into writing: few followers hardly wait, and a thousand get what came meanwhile in one go.
             ended = self._loop.time()
-            self._write_at = ended + min(self._fanout.tick_s, ended - begun)
+            self._write_at = ended + min(self._fanout.tick_s, (ended - begun) * self._fanout.rest)
         self.position = max(self.position, self._through)
         self._let_in(items)
         self._is_writing = False

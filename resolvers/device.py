@@ -5,7 +5,7 @@ from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet import admitting, registering, removing, scope
+from fleet import admitting, owning, registering, removing, scope
 from fleet.listing import DeviceList, DeviceOrder
 from fleet.refusing import errors_if_nothing_done
 from models.account import User
@@ -134,17 +134,17 @@ async def online(device: Device, context: Context) -> bool:
 
 async def last_heard(device: Device, context: Context) -> datetime | None:
     presence = await _presence(device, context)
-    return presence.last_heard if presence else None
+    return owning.known_to(context.viewer, device, presence.last_heard if presence else None)
 
 
 async def last_handshake_at(device: Device, context: Context) -> datetime | None:
     presence = await _presence(device, context)
-    return presence.last_handshake_at if presence else None
+    return owning.known_to(context.viewer, device, presence.last_handshake_at if presence else None)
 
 
 async def last_ip_address(device: Device, context: Context) -> str | None:
     presence = await _presence(device, context)
-    return presence.last_ip_address if presence else None
+    return presence.last_ip_address if presence and owning.known_to(context.viewer, device, presence.last_handshake_at) else None
 
 
 async def flapping(device: Device, context: Context) -> bool:

@@ -26,7 +26,7 @@ async def import_devices(
         raise InvalidInput("Give the ids as `deviceIds` or as `file`, as exactly one of them.", path=("deviceIds",))
     if device_ids is not None:
         return {"import_": await importing.import_ids(product, device_ids, options=chosen, house=context.house, by=context.viewer)}
-    return {"import_": await importing.import_lines(product, _chunks(file), options=chosen, house=context.house, by=context.viewer)}
+    return {"import_": await importing.import_lines(product, chunks_of(file), options=chosen, house=context.house, by=context.viewer)}
 
 
 async def _options(product: Product, force: bool | None = None, dry_run: bool | None = None, group: str | None = None) -> importing.Options:
@@ -34,7 +34,7 @@ async def _options(product: Product, force: bool | None = None, dry_run: bool | 
     return importing.Options(force=bool(force), dry_run=bool(dry_run), group=found)
 
 
-async def _chunks(file: Any) -> AsyncIterator[bytes]:
+async def chunks_of(file: Any) -> AsyncIterator[bytes]:
     """The uploaded file, which lies on disk when it is large."""
     while chunk := await file.read(CHUNK_BYTES):
         yield chunk

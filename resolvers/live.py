@@ -100,11 +100,14 @@ class LiveStream(Source, Generic[Told]):
                 yield part if isinstance(part, Level) else await self._told(part)
 
     async def __aiter__(self) -> AsyncGenerator[Told, None]:
-        async with aclosing(self.read()) as parts:
-            async for part in parts:
-                for message in () if isinstance(part, Level) else part:
-                    self.before_message()
-                    yield message
+        try:
+            async with aclosing(self.read()) as parts:
+                async for part in parts:
+                    for message in () if isinstance(part, Level) else part:
+                        self.before_message()
+                        yield message
+        finally:
+            await self.release()
 
     async def _told(self, found: Found) -> list[Told]:
         """Entries wait for a database that is away; they are still there when it is back."""
@@ -199,7 +202,7 @@ async def device_events(
     require(context.viewer, "event.read", known)
     asked = given(filter)
     is_own = asked.pop("device_id", known.device_id) == known.device_id
-    chosen = await following.device_selection(known, is_own=is_own, **asked)
+    chosen = await following.device_selection(known, is_own=is_own, **asked, by=context.viewer)
     return await _page(chosen, Slice.of(first, after, last, before))
 
 

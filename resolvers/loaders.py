@@ -14,6 +14,7 @@ from fleet import fact_finding, grouping, offering, releasing, summarizing
 from fleet.fact_finding import Decided
 from fleet.following import fresh_devices
 from fleet.releasing import Released, Running
+from fleet.summarizing import Usage
 from models.account import User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, Presence
@@ -73,6 +74,7 @@ class Loaders:
     presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence, "device_id"))
     group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
     last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
+    customer_usage: Gathered[tuple[int, datetime | None], Usage] = field(default_factory=lambda: Gathered(summarizing.usage_of, Usage))
     devices: ByKey[Device] = field(default_factory=lambda: ByKey(Device))
     product_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(releasing.product_releases, _nothing))
     decisions: Gathered[str, Decided | None] = field(default_factory=lambda: Gathered(fact_finding.decisions, _nothing))

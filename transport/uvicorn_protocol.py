@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
 
 from gateway.peer import PeerProtocol
+from gateway.socket import DevicesBesideHttp
 from transport.wire import ABORT, FRAMES
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def finite_websocket(stalled_s: float) -> type[FiniteWebSocket]:
     return type("FiniteWebSocket", (FiniteWebSocket,), {"stalled_s": stalled_s})
 
 
-class FiniteHttp(HttpToolsProtocol):
+class FiniteHttp(DevicesBesideHttp):
     """HTTP whose heads, bodies and readers have a time: a head comes within 15 s, a body at 1 KiB/s, an answer is read on."""
 
     def __init__(

@@ -5,6 +5,7 @@ import json
 
 import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.typing import Subprotocol
 
 EVENT = {
     "id": "01HZX3V9Q7", "deviceId": "55ff6d04498b490123456789", "name": "telemetry/temperature", "ttl": 60,
@@ -27,7 +28,8 @@ async def converse(connection: ServerConnection) -> None:
 
 
 async def main() -> None:
-    async with serve(converse, "127.0.0.1", 0, compression=None, subprotocols=["graphql-transport-ws"]) as server:  # type: ignore[list-item]
+    protocols = [Subprotocol("graphql-transport-ws")]
+    async with serve(converse, "127.0.0.1", 0, compression=None, subprotocols=protocols) as server:
         port = server.sockets[0].getsockname()[1]
         gc.collect()
         gc.freeze()

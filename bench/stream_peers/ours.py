@@ -16,17 +16,21 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from models.device import Device
 from models.migrating import migrate
+from models.organization import Organization
+from models.product import Product
 from realtime.fanout import Fanout
 from realtime.log import NewEntry
 from resolvers.context import context_for
 from schema.build import build_schema
 from schema.event import OF_THE_LOG
 from settings import Settings
-from tests.connected import ID, a_device, a_product
 from tests.house import HouseTester, open_house
 from transport.http import GraphQLDoor
 from transport.server import run
+
+ID = "55ff6d04498b490123456789"
 
 
 class Served:
@@ -35,7 +39,7 @@ class Served:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.token = ""
-        self.app = Starlette(lifespan=self.opened)
+        self.app: Starlette = Starlette(lifespan=self.opened)
 
     @asynccontextmanager
     async def opened(self, app: Starlette) -> AsyncIterator[None]:
@@ -43,7 +47,9 @@ class Served:
         async with open_house(self.settings) as house, Fanout(house.dispatcher) as fanout:
             tester = HouseTester(house)
             self.token = await tester.owner()
-            await a_device(await a_product(tester))
+            team, now = await Organization.get(slug="acme"), datetime.now(UTC)
+            product = await Product.create(number=1094, organization=team, slug="p", name="P", platform="PHOTON", created_at=now)
+            await Device.create(device_id=ID, product=product, created_at=now)
 
             async def publish(socket: WebSocket) -> None:
                 await socket.accept()
@@ -66,4 +72,8 @@ class Served:
 
 if __name__ == "__main__":
     served = Served(replace(Settings(), data_dir=Path(sys.argv[1]), secret_key="k" * 32, billing="off", rate_limits=False, port=0))
-    run(served.app, served.settings, ready=lambda port: print(json.dumps({"port": port, "publish": port, "token": served.token}), flush=True))
+    run(
+        served.app,
+        served.settings,
+        ready=lambda port: print(json.dumps({"port": port, "publish": port, "token": served.token}), flush=True),
+    )

@@ -192,7 +192,7 @@ async def test_one_that_drops_keeps_its_update_and_is_offered_it_again(story: St
     first = await story.offered(at_hello=True)
     await story.says(first, "DOWNLOADING", 50)
 
-    await updating.went_away(story.row.device_id)
+    await updating.went_away([story.row.device_id])
     assert (await story.update())["state"] == "PENDING"
     await story.hello(1)
     second = await story.offered(at_hello=True)

@@ -1,7 +1,10 @@
 """Devices that really connect, on both databases: proofs, placing, the newest session, and what the log makes them do."""
 
 import asyncio
+import gc
 import json
+import weakref
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,13 +21,14 @@ from gateway import proofs, protocol
 from models.device import Device
 from models.operations import AuditEntry
 from models.product import Product
+from public_keys import public_half, to_base64url
 from realtime import log
 from simulator.flash import Flash
 from tests.connected import ID, PROVISIONING_KEY, a_device, a_product, entries, online, order, serving, until
 from tests.house import HouseTester
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-KEY_TEXT = proofs.to_base64url(KEY.private_bytes_raw())
+KEY_TEXT = to_base64url(KEY.private_bytes_raw())
 
 
 @pytest.fixture
@@ -62,7 +66,7 @@ async def test_an_imported_device_pins_its_key_at_first_contact_and_comes_back_b
         assert again.welcome is not None
         assert again.welcome.state == "ACTIVE"
     device = await Device.get(device_id=ID)
-    assert (device.public_key, device.serial_number) == (proofs.public_key_text(KEY), "SN1")
+    assert (device.public_key, device.serial_number) == (public_half(KEY), "SN1")
     assert [name for name, *_ in await entries("status")][:4] == ["FIRMWARE_CHANGED", "ONLINE", "OFFLINE", "ONLINE"]
     assert await online() is False
 
@@ -79,7 +83,7 @@ async def test_a_device_with_a_secret_proves_itself_by_it(tester: HouseTester, p
 async def test_wrong_unknown_replayed_and_missing_proofs_look_alike(tester: HouseTester, product: Product) -> None:
     async with serving(tester) as served:
         unknown = await close_code(served.url, signature=lambda nonce: proofs.signature(KEY, nonce, ID))
-        await a_device(product, public_key=proofs.public_key_text(KEY))
+        await a_device(product, public_key=public_half(KEY))
         missing = await close_code(served.url)
         replayed = await close_code(served.url, signature=proofs.signature(KEY, "an older nonce", ID))
         wrong = await close_code(served.url, signature=lambda nonce: proofs.signature(Ed25519PrivateKey.generate(), nonce, ID))
@@ -90,21 +94,21 @@ async def test_wrong_unknown_replayed_and_missing_proofs_look_alike(tester: Hous
 
 
 async def test_a_second_key_is_refused_and_audited_once(tester: HouseTester, product: Product) -> None:
-    await a_device(product, public_key=proofs.public_key_text(KEY))
-    other = proofs.public_key_text(Ed25519PrivateKey.generate())
+    await a_device(product, public_key=public_half(KEY))
+    other = public_half(Ed25519PrivateKey.generate())
     async with serving(tester) as served:
         hello = {"publicKey": other, "provisioning": lambda nonce: proofs.provisioning(PROVISIONING_KEY, nonce, ID, other)}
         codes = [await close_code(served.url, **hello) for _ in range(2)]
         unproved = await close_code(served.url, publicKey=other, provisioning="x" * 43)
 
     assert [*codes, unproved] == [4401] * 3
-    assert (await Device.get(device_id=ID)).public_key == proofs.public_key_text(KEY)
+    assert (await Device.get(device_id=ID)).public_key == public_half(KEY)
     refused = await AuditEntry.filter(action="device.key_refused")
     assert [(entry.subject, entry.actor, entry.address) for entry in refused] == [(f"device:{ID}", "gateway", "127.0.0.1")]
 
 
 async def test_a_device_that_a_person_denied_is_closed_with_4403(tester: HouseTester, product: Product) -> None:
-    await a_device(product, public_key=proofs.public_key_text(KEY), state="DENIED")
+    await a_device(product, public_key=public_half(KEY), state="DENIED")
     async with serving(tester) as served:
         assert await close_code(served.url, signature=lambda nonce: proofs.signature(KEY, nonce, ID)) == 4403
 
@@ -168,12 +172,25 @@ async def test_the_newest_session_wins_and_the_goodbye_of_the_older_changes_noth
     assert [name for name, *_ in await entries("status")][:2] == ["FIRMWARE_CHANGED", "ONLINE"]
 
 
+async def test_a_device_that_has_gone_leaves_nothing_to_the_garbage_collector(tester: HouseTester, product: Product) -> None:
+    await a_device(product)
+    async with serving(tester) as served:
+        device = await served.connected(flash())
+        connection = weakref.ref(served.gateway.of_device[ID])
+        gc.disable()
+        try:
+            await served.stop(device)
+            await until(lambda: connection() is None)
+        finally:
+            gc.enable()
+
+
 async def test_a_newer_session_in_another_process_closes_the_one_here(tester: HouseTester, product: Product) -> None:
     await a_device(product)
     async with serving(tester) as served:
         old = await served.connected(flash())
         other = _house_of(tester, "p2")
-        connected = await connecting.hello(Report(ID, 1094, 3), house=other, now=datetime.now(UTC))
+        (connected,) = await connecting.hello([Report(ID, 1094, 3)], house=other, now=datetime.now(UTC))
         await until(lambda: old.closed_with)
         await until(lambda: not served.gateway.connections)
 
@@ -213,8 +230,12 @@ class Updates:
         self.looks: list[tuple[bool, bool]] = []
         self.reports: list[tuple[Any, ...]] = []
         self.version = 4
+        monkeypatch.setattr(updating, "to_offer", self.to_offer)
         monkeypatch.setattr(updating, "next_offer", self.next_offer)
         monkeypatch.setattr(updating, "reported", self.reported)
+
+    async def to_offer(self, device_ids: Sequence[str], *, at_hello: Collection[str] = ()) -> list[str]:
+        return list(device_ids)
 
     async def next_offer(self, device_id: str, *, updates_enabled: bool, at_hello: bool = False, house: House) -> Offer | None:
         self.looks.append((updates_enabled, at_hello))

@@ -11,9 +11,8 @@ LATER: dict[str, str] = {
     "plans of a release come with the rollouts": """
         Query.planRelease ReleaseFirmwareInput.planToken
     """,
-    "customers who sign in themselves come with the customers' issue": """
-        Mutation.claimDevice Mutation.createClaimCode Mutation.createCustomerToken Mutation.createOAuthClient
-        Mutation.deleteOAuthClient Mutation.importCustomers Mutation.logInCustomer Mutation.signUpCustomer Viewer.customer
+    "customers who log in over OAuth come with its endpoints": """
+        Mutation.createOAuthClient Mutation.deleteOAuthClient
     """,
     "groups as walls come with the customers' issue": """
         DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess

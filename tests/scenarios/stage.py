@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from auth.credentials import issue
-from auth.scopes import SCOPES
+from auth.scopes import SCOPES, Holder, scopes_of
 from auth.tokens import Kind
 from gateway.live import LiveFleet
 from models.account import ApiUser, Token
 from models.customer import Customer
 from models.organization import Organization, Role
-from models.product import Product
+from models.product import AUTH_METHOD, Answer, AuthMethod, Product
 from realtime.commands import Command, Commands
 from settings import Settings
 from tests.house import GraphQLFailed, HouseTester, open_house
@@ -145,7 +145,8 @@ async def _programs(tester: HouseTester, owner: str) -> dict[str, str]:
         for number, name in ((LAMP, "Lamp"), (FAN, "Fan"))
     ]
     kim = await Customer.create(product=lamp, username="kim", username_key="kim", created_at=now)
-    customer, _ = await issue(Kind.CUSTOMER, owner=kim, now=now, scopes=["devices:read", "devices:call", "events:read", "devices:claim"])
+    await Answer.create(product=lamp, key=AUTH_METHOD, answer=AuthMethod.SIMPLE, answered_at=now)
+    customer, _ = await issue(Kind.CUSTOMER, owner=kim, now=now, scopes=scopes_of(Holder.CUSTOMER), auth_method=AuthMethod.SIMPLE)
     program = await tester.do("createAccessToken", "token", owner, name=PROGRAM, scopes=["devices:read"])
     tokens = {CUSTOMER: customer.text, PROGRAM: str(program["token"])}
     for name, product in ((MACHINE, None), (BOUND, fan)):

@@ -101,7 +101,7 @@ async def followers(tester: HouseTester, *, tick_s: float = 0.001) -> AsyncItera
     async def context_for(*_: object) -> Any:
         raise AssertionError("no requests here")
 
-    async with Fanout(tester.house.dispatcher, tick_s=tick_s) as fanout:
+    async with Fanout(tester.house.dispatcher, tick_s=tick_s, rest=1e9) as fanout:
         door = GraphQLDoor(build_schema(), context_for, tester.house.settings, fanout=fanout, of_the_log=OF_THE_LOG)
         found = Followers(tester, door, fanout)
         try:

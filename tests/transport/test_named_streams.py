@@ -192,3 +192,11 @@ async def test_a_name_is_forgotten_after_a_month_and_never_before_the_log_forget
     assert await named.forget_unused(now + timedelta(days=29), timedelta(days=1)) == 0
     assert await named.forget_unused(now + timedelta(days=31), timedelta(days=16)) == 0
     assert await named.forget_unused(now + timedelta(days=31), timedelta(days=1)) == 1
+
+
+async def test_a_stream_that_could_not_begin_holds_no_name(tester: HouseTester, token: str) -> None:
+    async with followers(tester) as all:
+        with refused():
+            await all.follow(QUERY, token, p=PRODUCT, stream="mine", after="no cursor")
+
+    assert tester.house.named_streams._held == {}

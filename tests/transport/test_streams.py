@@ -1,22 +1,23 @@
 """Shared streams: one execution for all who would get the same, and for each of them exactly the log, wherever they join and leave."""
 
 import asyncio
-import dataclasses
-import random
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from auth.credentials import issue
+from auth.tokens import Kind
 from models.account import Token
+from models.customer import Customer
 from models.device import Device, DeviceGroup, GroupMembership
 from models.organization import Member
-from realtime import log, retention
-from realtime.cursor import parse
+from realtime import log
 from realtime.log import Entry, NewEntry
+from resolvers.live import LiveStream
 from tests.connected import ID, a_device, a_product, order, until
 from tests.house import HouseTester
-from tests.transport.following import Follower, Followers, followers
+from tests.transport.following import Follower, followers
 from transport.wire import TextLane
 
 PRODUCT = 1094
@@ -38,95 +39,6 @@ async def token(tester: HouseTester) -> str:
 
 def names(follower: Follower) -> list[str]:
     return [message["event"]["name"] for message in follower.messages]
-
-
-# ── the seam ──
-class Model:
-    """What was published, and what therefore each follower has to have heard."""
-
-    def __init__(self, tester: HouseTester, all: Followers, token: str, seed: int) -> None:
-        self.tester, self.all, self.token = tester, all, token
-        self.chance = random.Random(seed)
-        self.published: dict[int, tuple[str, str]] = {}  # position → name, cursor
-        self.begun: dict[Follower, tuple[int, str]] = {}  # position, prefix
-
-    async def publish(self) -> None:
-        wanted = [f"{self.chance.choice('ab')}{self.chance.random()}" for _ in range(self.chance.choice((1, 1, 2, 7, 60)))]
-        for entry in await publish(self.tester, *wanted):
-            self.published[entry.position] = entry.name, str(entry.cursor)
-
-    async def join(self) -> None:
-        prefix, place = self.chance.choice(("", "", "a")), self.chance.choice(sorted(self.published))
-        after = self.chance.choice((self.published[place][1], None))
-        head = (await log.head(PRODUCT)).position
-        follower = await self.all.follow(token=self.token, productId=PRODUCT, namePrefix=prefix or None, after=after)
-        self.begun[follower] = (place if after else head), prefix
-
-    async def leave(self) -> None:
-        follower = self.chance.choice(list(self.begun))
-        await follower.stop()
-        self.check(follower, is_whole=False)
-        del self.begun[follower]
-
-    async def fill(self) -> None:
-        self.chance.choice(list(self.begun)).sink.fill()
-
-    async def drain(self) -> None:
-        self.chance.choice(list(self.begun)).sink.drain()
-
-    async def purge(self) -> None:
-        settings = dataclasses.replace(self.tester.house.settings, log_max_rows=self.chance.choice((30, 80)))
-        await retention.purge(settings, datetime.now(UTC))
-
-    async def wait(self) -> None:
-        await asyncio.sleep(self.chance.choice((0, 0, 0.001, 0.01)))
-
-    def check(self, follower: Follower, *, is_whole: bool = True) -> None:
-        """In order, nothing twice, and between two messages nothing that was published, unless a gap says so."""
-        at, prefix = self.begun[follower]
-        places = {cursor: position for position, (_, cursor) in self.published.items()}
-        wanted = [position for position, (name, _) in sorted(self.published.items()) if name.startswith(prefix)]
-        for message in follower.messages:
-            if message["gap"] is not None:
-                at = max(at, parse(message["gap"]["to"]).position)
-                continue
-            position = places[message["cursor"]]
-            assert next(each for each in wanted if each > at) == position, "lost, repeated or out of order"
-            at = position
-        if is_whole:
-            assert not [each for each in wanted if each > at], "the end is missing"
-
-    async def settle(self) -> None:
-        for follower in self.begun:
-            follower.sink.drain()
-        last: list[int] = []
-        while (now := [len(follower.messages) for follower in self.begun]) != last:
-            last = now
-            await asyncio.sleep(0.15)
-
-
-@pytest.mark.parametrize("seed", range(5))
-async def test_whoever_joins_leaves_or_reads_slowly_hears_exactly_the_log(tester: HouseTester, token: str, seed: int) -> None:
-    """The heart: random joins anywhere, leaves, full sockets and purges, with a memory so small that the database is read too."""
-    tester.house.dispatcher._ring_size = 40
-    async with followers(tester, tick_s=(0.0, 0.001, 0.03, 0.03, 0.1)[seed]) as all:
-        model = Model(tester, all, token, seed)
-        await model.publish()
-        for _ in range(3):
-            await model.join()
-        acts = [model.publish] * 6 + [model.join] * 2 + [model.wait] * 4 + [model.fill] * 2 + [model.drain] * 2 + [model.leave, model.purge]
-        for _ in range(120):
-            if not model.begun:
-                await model.join()
-            await model.chance.choice(acts)()
-        await model.settle()
-        await model.publish()
-        await model.settle()
-
-        for follower in model.begun:
-            model.check(follower)
-        joined = {follower.subscription._stream for follower in model.begun}
-        assert len(joined) == len({prefix for _, prefix in model.begun.values()}), "one stream for each prefix"
 
 
 # ── what is shared ──
@@ -177,6 +89,19 @@ async def test_what_depends_on_who_asks_is_shared_by_one_persons_sockets_alone(t
 
         assert mine[0].subscription._stream is mine[1].subscription._stream
         assert mine[0].subscription._stream is not theirs.subscription._stream
+
+
+async def test_a_customer_shares_no_stream_with_the_team_for_they_see_their_own_time_alone(tester: HouseTester, token: str) -> None:
+    query = "subscription ($d: DeviceID!) { deviceStatus(deviceId: $d) { cursor change } }"
+    device, now = await Device.get(device_id=ID).select_related("product"), datetime.now(UTC)
+    customer = await Customer.create(product=device.product, username="cara", username_key="cara", created_at=now)
+    await Device.filter(device_id=ID).update(owner_id=customer.id, state="ACTIVE")
+    minted, _ = await issue(Kind.CUSTOMER, owner=customer, now=now)
+    async with followers(tester) as all_of_them:
+        ours, theirs = await all_of_them.follow(query, token, d=ID), await all_of_them.follow(query, minted.text, d=ID)
+        await until(lambda: ours.is_shared and theirs.is_shared)
+
+        assert ours.subscription._stream is not theirs.subscription._stream
 
 
 @pytest.mark.parametrize("different", [{"namePrefix": "x"}, {"productId": 2000}], ids=["prefix", "product"])
@@ -254,7 +179,10 @@ async def test_a_device_that_leaves_the_group_is_not_heard_any_more_in_the_share
         await publish(tester, "in")
         await until(lambda: [names(each) for each in followed] == [["in"]] * 2)
         await GroupMembership.all().delete()
-        await publish(tester, "out")
+        (out,) = await publish(tester, "out")
+        stream = followed[0].subscription._stream
+        assert stream is not None
+        await until(lambda: stream.position >= out.position)
         await GroupMembership.create(group=group, device_id=ID)
         await publish(tester, "in again")
         await until(lambda: [names(each) for each in followed] == [["in", "in again"]] * 2)
@@ -344,3 +272,66 @@ async def test_what_comes_within_a_tick_is_written_in_one_go(tester: HouseTester
         await until(lambda: len(one.messages) == 4)
 
         assert writes == [1, 3]
+
+
+# ── what goes wrong inside ──
+async def test_a_database_that_is_away_for_a_moment_costs_nobody_a_message(
+    tester: HouseTester, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, messages = 0, LiveStream.messages
+
+    async def away_at_first(self: LiveStream[Any], entries: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ConnectionError("the database is away")
+        return await messages(self, entries)
+
+    monkeypatch.setattr(LiveStream, "messages", away_at_first)
+    async with followers(tester) as all_of_them:
+        followed = [await all_of_them.follow(token=token, productId=PRODUCT) for _ in range(3)]
+        await until(lambda: all_shared(*followed))
+        await publish(tester, "a")
+        await until(lambda: [names(each) for each in followed] == [["a"]] * 3)
+
+        assert tries == 2
+
+
+async def test_what_was_prepared_by_one_whose_view_changed_meanwhile_is_shown_to_nobody(
+    tester: HouseTester, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with followers(tester) as all_of_them:
+        first, second = [await all_of_them.follow(token=token, productId=PRODUCT) for _ in range(2)]
+        await until(lambda: all_shared(first, second))
+        stream = first.subscription._stream
+        assert stream is not None
+        prepare = first.subscription.prepare
+
+        async def promoted_meanwhile(entries: Any) -> Any:
+            items = [item._replace(payload=b'{"data":{"events":"secret"}}') for item in await prepare(entries)]
+            monkeypatch.setattr(
+                type(first.subscription), "view", property(lambda self: "other" if self is first.subscription else stream._view)
+            )
+            stream._send_away([first.subscription])
+            return items
+
+        monkeypatch.setattr(first.subscription, "prepare", promoted_meanwhile)
+        await publish(tester, "a")
+        await until(lambda: names(second) == ["a"])
+        await until(lambda: names(first) == ["a"])
+
+
+async def test_a_stream_that_fails_leaves_each_follower_its_own_answer(
+    tester: HouseTester, token: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(*_: Any) -> Any:
+        raise ValueError("a mistake of ours")
+
+    async with followers(tester) as all_of_them:
+        followed = [await all_of_them.follow(token=token, productId=PRODUCT) for _ in range(2)]
+        await until(lambda: all_shared(*followed))
+        monkeypatch.setattr(followed[0].subscription, "prepare", fails)
+        await publish(tester, "a", "b")
+        await until(lambda: [names(each) for each in followed] == [["a", "b"]] * 2)
+
+    assert [record.message for record in caplog.records if record.exc_info] == ["A stream failed; its followers go on alone."]
