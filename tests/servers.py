@@ -68,9 +68,13 @@ class Mortal:
         """kill -9, its own processes too: they would live a little longer than it."""
         pid = self.server.pid
         assert pid is not None, "a server that was running before us is not ours to kill"
-        for each in (pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
+        server = psutil.Process(pid)
+        keeper, children = server.parent(), server.children(recursive=True)
+        for each in (server, *children):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        if keeper is not None:
+            keeper.wait(STOP_S)  # told to end before it has seen this, it would take the folder along
         self._running.close()
 
     def start(self) -> Server:

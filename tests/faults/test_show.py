@@ -47,10 +47,10 @@ async def test_the_npm_client_hears_exactly_the_published_set_while_everything_i
             settings = of_a_fleet(migrated_postgres, redis_url=hints.url)
             running: list[ServerProcess] = [await asyncio.to_thread(start_server, settings) for _ in range(2)]
             async with opened(running, settings.database_url, 20) as scene, scene.online(20), AsyncExitStack() as listening:
-                listeners = [scene.resuming(), scene.resuming(), scene.named("one"), scene.named("two")]
+                listeners = [scene.resuming(), scene.resuming(), scene.named("one"), scene.named("two")][:: 1 if SCALE == 1 else 2]
                 for listener in listeners:
                     await listening.enter_async_context(listener)
-                await scene.named_streams_begun(2)
+                await scene.named_streams_begun(len(listeners) // 2)
                 do = Faults(scene, hints, valkey)
                 a_round = [do.cut, do.kill_a_server, do.cut, do.kill_valkey, do.cut, do.silence_the_wakeup, do.cut, do.kill_a_server, do.cut]
                 await at_work(scene, a_round * ROUNDS, EVENTS)
@@ -58,6 +58,6 @@ async def test_the_npm_client_hears_exactly_the_published_set_while_everything_i
 
     assert len(scene.acknowledged) == EVENTS
     assert all(each.connections > 5 * ROUNDS for each in found)
-    assert [each.repeated for each in found[:2]] == [0, 0], "who tells where it was hears nothing twice"
+    assert {each.repeated for each in found[: len(found) // 2]} == {0}, "who tells where it was hears nothing twice"
     with capsys.disabled():
         print(f"\n{EVENTS} events, {ROUNDS} rounds: {found}")

@@ -10,6 +10,7 @@ const client = createClient({
   url,
   webSocketImpl: WebSocket,
   connectionParams: { authorization: `Bearer ${token}` },
+  shouldRetry: () => true, // or a server that goes away during the handshake is fatal, unlike one that goes away after it
   on: { connected: () => say({ connected: true }) },
 });
 client.subscribe(
@@ -24,7 +25,7 @@ client.subscribe(
       if (resumes && message.data) variables = { ...variables, after: Object.values(message.data)[0].cursor };
       say(message);
     },
-    error: (error) => say({ error: Array.isArray(error) ? error.map((each) => each.message) : String(error.reason ?? error) }),
+    error: (error) => say({ error: Array.isArray(error) ? error.map((each) => each.message) : String(error.reason || error.message || error) }),
     complete: () => say({ complete: true }),
   },
 );
