@@ -3,8 +3,7 @@
 import asyncio
 import random
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +11,9 @@ import cli
 import worker
 from fleet import following
 from gateway.live import LiveFleet
-from realtime import dispatcher, log, presence
+from realtime import dispatcher, log
 from realtime.cursor import Gap, parse
 from realtime.dispatcher import Dispatcher, Reader
-from realtime.lease import Watch
 from transport.uvicorn_protocol import FiniteWebSocket
 from transport.websocket import Conversation
 
@@ -91,17 +89,6 @@ def leaks_a_task_a_socket() -> None:
 
 
 @_alteration
-def lets_a_late_goodbye_count() -> None:
-    went = presence.went_offline
-
-    async def unfenced(device_id: str, epoch: int, *rest: Any, **more: Any) -> Any:
-        row = await presence._row(device_id)
-        return await went(device_id, row["epoch"] if row else epoch, *rest, **more)
-
-    presence.went_offline = unfenced
-
-
-@_alteration
 def believes_any_cursor() -> None:
     async def position(cursor: Any, *, product_number: int | None = None) -> int | Gap:
         return (parse(cursor) if isinstance(cursor, str) else cursor).position
@@ -112,17 +99,7 @@ def believes_any_cursor() -> None:
 
     log.check_cursor = position
     Reader._purged = untold  # type: ignore[method-assign]
-
-
-@_alteration
-def measures_leases_by_the_wall() -> None:
-    def look(self: Watch, beats: Mapping[str, int], at: float) -> list[str]:
-        now = time.time()
-        seen = {process: (beat, self._seen.get(process, (beat, now))) for process, beat in beats.items()}
-        self._seen = {process: then if then[0] == beat else (beat, now) for process, (beat, then) in seen.items()}
-        return [process for process, (_, since) in self._seen.items() if now - since >= self._dead_after_s]
-
-    Watch.look = look  # type: ignore[method-assign]
+    sweeps_often()
 
 
 if __name__ == "__main__":

@@ -43,8 +43,6 @@ class Faults:
     async def end_the_wakeups_connections(self) -> None:
         connection = await asyncpg.connect(self.scene.database_url)
         try:
-            await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'flotilla wake-up'"
-            )
+            await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'flotilla wake-up'")
         finally:
             await connection.close()

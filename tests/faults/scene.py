@@ -143,9 +143,7 @@ class Scene:
     async def online(self, count: int, url: str | None = None) -> AsyncIterator[list[SimulatedDevice]]:
         """That many devices, which come back after every cut, until the block ends."""
         address = (url or self.front.url).replace("http", "ws") + "/device"
-        added = [
-            SimulatedDevice(address, Flash(one, self.product_id, 1), provisioning_key=self.key, pace=0.1) for one in self.ids[:count]
-        ]
+        added = [SimulatedDevice(address, Flash(one, self.product_id, 1), provisioning_key=self.key, pace=0.1) for one in self.ids[:count]]
         self.devices += added
         running = [asyncio.create_task(device.run()) for device in added]
         try:

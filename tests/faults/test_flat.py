@@ -18,7 +18,6 @@ from tests.realtime.proxy import Proxy
 MINUTES = float(os.environ.get("FAULTS_MINUTES", "0"))  # 0: three rounds
 SAMPLES = os.environ.get("FAULTS_SAMPLES")  # a file for a line a round
 WARM_UP = 0.2  # of the time: caches fill, pools open
-MEBI = 1 << 20
 
 
 async def a_round(scene: Scene, do: Faults, before: str) -> None:
@@ -45,7 +44,7 @@ async def a_round(scene: Scene, do: Faults, before: str) -> None:
 async def at_rest(scene: Scene, *, within_s: float = 30) -> Measured:
     """How the lasting server stands once its sockets have gone."""
     async with asyncio.timeout(within_s):
-        while (found := await measured(scene.servers[-1])).sockets:
+        while (await measured(scene.servers[-1])).sockets:
             await asyncio.sleep(0.2)
     await asyncio.sleep(1.5)  # a kept name is written once a second, and its task then ends
     return await measured(scene.servers[-1])

@@ -8,6 +8,7 @@ import pytest
 
 from settings import Settings
 from tests import servers
+from tests.faults.altered import serving
 from tests.faults.faults import Faults
 from tests.faults.scene import SCALE, Scene, of_a_fleet, opened
 from tests.processes import ServerProcess
@@ -52,7 +53,17 @@ async def test_the_npm_client_hears_exactly_the_published_set_while_everything_i
                     await listening.enter_async_context(listener)
                 await scene.named_streams_begun(len(listeners) // 2)
                 do = Faults(scene, hints, valkey)
-                a_round = [do.cut, do.kill_a_server, do.cut, do.kill_valkey, do.cut, do.silence_the_wakeup, do.cut, do.kill_a_server, do.cut]
+                a_round = [
+                    do.cut,
+                    do.kill_a_server,
+                    do.cut,
+                    do.kill_valkey,
+                    do.cut,
+                    do.silence_the_wakeup,
+                    do.cut,
+                    do.kill_a_server,
+                    do.cut,
+                ]
                 await at_work(scene, a_round * ROUNDS, EVENTS)
                 found = await scene.judge(*listeners)
 
@@ -61,3 +72,22 @@ async def test_the_npm_client_hears_exactly_the_published_set_while_everything_i
     assert {each.repeated for each in found[: len(found) // 2]} == {0}, "who tells where it was hears nothing twice"
     with capsys.disabled():
         print(f"\n{EVENTS} events, {ROUNDS} rounds: {found}")
+
+
+@pytest.mark.parametrize(
+    ("alteration", "noticed"),
+    [
+        ("acknowledges_before_the_commit", "acknowledged and lost"),
+        ("drops_one_event_in_a_hundred", "were not heard"),
+        ("resumes_from_now", "were not heard"),
+    ],
+)
+async def test_a_server_that_loses_is_found_out(migrated_postgres: Settings, start_server, alteration: str, noticed: str) -> None:
+    settings = of_a_fleet(migrated_postgres)
+    server = await asyncio.to_thread(start_server, settings, command=serving(alteration))
+    async with opened([server], settings.database_url, 10) as scene, scene.online(10), scene.resuming(url=server.url) as listener:
+        await scene.publish(300)
+        await Faults(scene).kill_a_server()
+        await scene.publish(300)
+        with pytest.raises(AssertionError, match=noticed):
+            await scene.judge(listener, within_s=3)
