@@ -67,9 +67,9 @@ class Scene:
             self.begin = list(answer.values())[-1]["event"]["cursor"]
         return before
 
-    async def stalled(self, after: str, url: str | None = None) -> socket.socket:
-        """A subscriber that reads nothing after its acknowledgement."""
-        at = urlsplit(url or self.front.url)
+    async def stalled(self, after: str, url: str) -> socket.socket:
+        """A subscriber that reads nothing after its acknowledgement; of a server itself, since a proxy would read for it."""
+        at = urlsplit(url)
         return await asyncio.to_thread(_subscribe_and_stop_reading, (at.hostname, at.port), self.client.token, self.product_id, after)
 
     def resuming(self, query: str = EVENTS, url: str | None = None) -> Watcher:

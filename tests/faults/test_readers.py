@@ -17,7 +17,7 @@ from tests.faults.scene import EVENTS, SCALE, Scene, measured, of_a_fleet, opene
 from tests.processes import SERVE, ServerProcess
 
 STALLED_S = 2.0 if SCALE == 1 else 30.0  # 30 s is what a server comes with
-MEBI = 1 << 20
+A_READER_MAX = 9 << 20  # bytes: a page of the log of the largest events, and 1 MiB
 
 
 async def gone(server: ServerProcess, *, left: int, within_s: float) -> float:
@@ -68,10 +68,10 @@ async def test_twenty_stalled_readers_are_gone_in_their_time_with_their_memory(
     async with opened([server], migrated_postgres.database_url) as scene:
         before = await scene.fill()
         async with scene.resuming(url=server.url) as healthy:
-            (await scene.stalled(before)).close()
+            (await scene.stalled(before, server.url)).close()
             await gone(server, left=1, within_s=STALLED_S + 15)
             at_rest = await measured(server)
-            peers = [await scene.stalled(before) for _ in range(20)]
+            peers = [await scene.stalled(before, server.url) for _ in range(20)]
             most = max([await measured(server) for _ in range(5)], key=lambda each: each.rss)
             if command is not SERVE:
                 with pytest.raises(AssertionError, match="still there"):
@@ -84,9 +84,10 @@ async def test_twenty_stalled_readers_are_gone_in_their_time_with_their_memory(
             for peer in peers:
                 peer.close()
 
-    assert most.rss - at_rest.rss < 20 * 2 * MEBI
-    assert after.rss - at_rest.rss < 8 * MEBI
-    assert (after.fds, after.tasks) <= (at_rest.fds + 2, at_rest.tasks + 2)
+    assert most.rss - at_rest.rss < 20 * A_READER_MAX
+    assert after.rss - at_rest.rss < 20 * A_READER_MAX / 2, "what was theirs is not kept; the allocator keeps a part of it"
+    assert after.fds <= at_rest.fds + 5, "connections of the pool come and go"
+    assert after.tasks <= at_rest.tasks + 2
     assert found.connections == 1, "whoever reads is not disturbed"
     with capsys.disabled():
         print(f"\n20 stalled readers gone after {seconds:.1f} s: {at_rest} {most} {after}")
