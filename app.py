@@ -179,6 +179,7 @@ class App:
             )
             self._doors = Starlette(routes=self._routes(house, self._graphql, rates))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
+            metrics.TASKS.set_function(lambda: len(asyncio.all_tasks()))
             async with Worker(house), Watch(self._graphql.sockets):
                 yield {GATEWAY: gateway}
 

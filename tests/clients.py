@@ -76,13 +76,16 @@ def npm_command(script: str, *arguments: str, needs: str) -> list[str]:
 class Watcher:
     """A subscription held by npm's graphql-ws in a process of its own; what it says is in `messages`, oldest first.
 
-    With `events` it is npm's graphql-sse instead.
+    With `events` it is npm's graphql-sse instead. One that `resumes` sets its variable `after` anew whenever it comes back.
     """
 
-    def __init__(self, url: str, token: str, query: str, variables: dict[str, Any] | None = None, *, events: bool = False) -> None:
+    def __init__(
+        self, url: str, token: str, query: str, variables: dict[str, Any] | None = None, *, events: bool = False, resumes: bool = False
+    ) -> None:
         script, needs, scheme = ("listen.mjs", "graphql-sse", "http") if events else ("watch.mjs", "graphql-ws", "ws")
         address = f"{scheme}{url.removeprefix('http')}/graphql"
-        self._command = npm_command(script, address, token, query, json.dumps(variables or {}), needs=needs)
+        more = ["resumes"] if resumes else []
+        self._command = npm_command(script, address, token, query, json.dumps(variables or {}), *more, needs=needs)
         self.messages: list[dict[str, Any]] = []
         self._heard = asyncio.Event()
 
@@ -98,6 +101,10 @@ class Watcher:
             self._process.kill()
         await self._process.wait()
         await self._reading
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     async def until(self, reached: Callable[[], bool], timeout_s: float = 60) -> None:
         """Wait until what was heard is enough."""

@@ -18,10 +18,11 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import psutil
 
 START_S = 30.0  # seconds a server gets to accept connections; 0.3 s is usual
 STOP_S = 10.0  # seconds it gets to end after SIGINT
@@ -52,6 +53,42 @@ class Server:
     pid: int | None
 
 
+class Mortal:
+    """A server that a test kills and starts again. Where it listens changes, so put a proxy before it.
+
+    `open` is what starts it: `valkey`, which forgets everything, or what `postgres_on_disk` gives.
+    """
+
+    def __init__(self, open: Callable[[], contextlib.AbstractContextManager[Server]]) -> None:
+        self._open = open
+        self._running = contextlib.ExitStack()
+        self.server = self._running.enter_context(open())
+
+    def kill(self) -> None:
+        """kill -9, its own processes too: they would live a little longer than it."""
+        pid = self.server.pid
+        assert pid is not None, "a server that was running before us is not ours to kill"
+        server = psutil.Process(pid)
+        keeper, children = server.parent(), server.children(recursive=True)
+        for each in (server, *children):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        if keeper is not None:
+            keeper.wait(STOP_S)  # told to end before it has seen this, it would take the folder along
+        self._running.close()
+
+    def start(self) -> Server:
+        """Again, on what it had on disk."""
+        self.server = self._running.enter_context(self._open())
+        return self.server
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._running.close()
+
+
 # ── PostgreSQL ──
 @contextlib.contextmanager
 def postgres(*, fsync: bool = False) -> Iterator[Server]:
@@ -63,15 +100,25 @@ def postgres(*, fsync: bool = False) -> Iterator[Server]:
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield Server(url, None)
         return
+    with postgres_on_disk(fsync=fsync) as start, start() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def postgres_on_disk(*, fsync: bool = True) -> Iterator[Callable[[], contextlib.AbstractContextManager[Server]]]:
+    """A data folder, and what starts a PostgreSQL on it: as often as the one before was killed. Raises NoServer."""
     with _folder("postgres") as folder:
         binaries = _reachable(_postgres_binaries(), folder)
         data = folder / "data"
         _initdb(binaries, data)
-        with _running(lambda port: _postgres_command(binaries, data, port, fsync), folder, functools.partial(_postgres_ready, data)) as (
-            port,
-            pid,
-        ):
-            yield Server(f"postgres://postgres@127.0.0.1:{port}/postgres", pid)
+
+        @contextlib.contextmanager
+        def start() -> Iterator[Server]:
+            ready = functools.partial(_postgres_ready, data)
+            with _running(lambda port: _postgres_command(binaries, data, port, fsync), folder, ready) as (port, pid):
+                yield Server(f"postgres://postgres@127.0.0.1:{port}/postgres", pid)
+
+        yield start
 
 
 def new_database(admin_url: str, *, template: str | None = None) -> str:

@@ -90,7 +90,9 @@ class Subscribed:
     source: AsyncIterable[Any]
 
     async def execute(self, message: object) -> ExecutionResult:
-        result = execute_subscription_event(self.executor.build_per_event_executor(message))
+        executor = self.executor.build_per_event_executor(message)
+        executor._relevant_sub_fields = {}  # the copy shares it, and it keeps something of every event for as long as the stream lives
+        result = execute_subscription_event(executor)
         return await result if isawaitable(result) else result
 
 

@@ -5,10 +5,12 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import aclosing
 
+from graphql import GraphQLError
+
 from models.transaction import detached
 from realtime.cursor import Cursor, Gap
 from realtime.fanout import Fanout, Item, Level, Message, Source, Stream
-from realtime.log import Entry
+from realtime.log import FAILURES, Entry
 from transport.documents import Subscribed
 from transport.masking import Answer, Masking
 from transport.sharing import Likeness
@@ -23,9 +25,17 @@ class Refused(Exception):
         self.errors = errors
 
 
+def is_away(errors: Sequence[GraphQLError] | None) -> bool:
+    """Whether it failed for want of the database, and so may be asked again."""
+    return any(isinstance(error.original_error, FAILURES) for error in errors or ())
+
+
 async def payload_of(subscribed: Subscribed, message: object, masking: Masking) -> Answer:
-    """One message as its client gets it. Raises Refused."""
-    payload = masking.payload(await subscribed.execute(message))
+    """One message as its client gets it. Raises Refused; ConnectionError while the database is away."""
+    result = await subscribed.execute(message)
+    payload = masking.payload(result)
+    if "data" not in payload and is_away(result.errors):
+        raise ConnectionError("The database is away.")
     if "data" not in payload:
         raise Refused(payload["errors"])  # type: ignore[arg-type]  # a list of entries
     return payload

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from errors import CallerError, DeadlinePassed, RateLimited, Unauthenticated
 from realtime.fanout import Fanout, Source
+from realtime.log import FAILURES
 from settings import Settings
 from transport import gate, metrics
 from transport.context import ContextFor, OperationContext
@@ -22,7 +23,7 @@ from transport.masking import Answer, Masking
 from transport.rates import address_key
 from transport.sharing import Likeness
 from transport.sockets import NOT_ALLOWED, Sockets
-from transport.subscription import Refused, Subscription, encoded, payload_of
+from transport.subscription import Refused, Subscription, encoded, is_away, payload_of
 from transport.wire import ABORT, FRAMES, QueuedWire, RawWire, Wire
 
 log = logging.getLogger(__name__)
@@ -274,10 +275,11 @@ class Conversation:
         }
 
     def _leave_in(self, seconds: float, code: int, reason: str) -> None:
-        def go() -> None:
-            self._keep(asyncio.ensure_future(self.leave(code, reason)))
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, self._leave_soon, code, reason))
 
-        self._timers.append(asyncio.get_running_loop().call_later(seconds, go))
+    def _leave_soon(self, code: int, reason: str) -> None:
+        """For an operation, which leaving stops."""
+        self._keep(asyncio.ensure_future(self.leave(code, reason)))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._ending.add(task)
@@ -314,8 +316,14 @@ class Conversation:
             errors = refused.errors
         except NotBegun as refused:
             errors = self.door.masking.executed(refused.result.errors or [])
-        except OSError as error:
-            errors = None if self._is_closed else self.door.masking.refusal(error)
+            if is_away(refused.result.errors):
+                self._leave_soon(TRY_LATER, "Try again")
+                return
+        except FAILURES as error:
+            # An error would end the operation for good; a standard client whose socket is closed so comes back and asks again.
+            log.warning("an operation waits for the database: %s: %s", type(error).__name__, error)
+            self._leave_soon(TRY_LATER, "Try again")
+            return
         except Exception as error:
             errors = self.door.masking.refusal(error)
         self._finish(operation, errors)

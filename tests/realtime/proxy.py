@@ -2,21 +2,27 @@
 
 import asyncio
 import contextlib
+import itertools
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 
 class Proxy:
-    """Its port stays the same whatever happens behind it. `frozen`: connections stay open and nothing passes, either way."""
+    """Its port stays the same whatever happens behind it. While it is frozen connections stay open and nothing passes.
 
-    def __init__(self, url: str) -> None:
+    With several URLs each new connection goes to the next server that takes it, as a load balancer would send it.
+    """
+
+    def __init__(self, url: str, *others: str) -> None:
         self._url = urlsplit(url)
+        self._servers = itertools.cycle([(each.hostname, each.port) for each in map(urlsplit, (url, *others))])
+        self._count = 1 + len(others)
         self._port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open = asyncio.Event()
-        self._open.set()
+        self._there, self._back = asyncio.Event(), asyncio.Event()
+        self.thaw()
 
     @property
     def url(self) -> str:
@@ -33,7 +39,9 @@ class Proxy:
 
     async def up(self, url: str | None = None) -> None:
         """Accept connections, from now on to the server at `url` if one is given."""
-        self._url = urlsplit(url) if url else self._url
+        if url:
+            self._url = urlsplit(url)
+            self._servers, self._count = itertools.cycle([(self._url.hostname, self._url.port)]), 1
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
@@ -41,33 +49,45 @@ class Proxy:
         """Reset every connection and refuse new ones."""
         if self._server is not None:
             self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
+        self.cut()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def freeze(self) -> None:
-        self._open.clear()
+    def cut(self) -> None:
+        """Reset every connection; new ones are accepted as before."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def freeze(self, *, there: bool = True, back: bool = True) -> None:
+        """Let nothing pass on the way there, on the way back, or on both."""
+        for passing, is_frozen in ((self._there, there), (self._back, back)):
+            passing.clear() if is_frozen else passing.set()
 
     def thaw(self) -> None:
-        self._open.set()
+        self.freeze(there=False, back=False)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            there, back = await asyncio.open_connection(self._url.hostname, self._url.port)
-            self._writers |= {writer, back}
-            for source, sink in ((reader, back), (there, writer)):
-                task = asyncio.create_task(self._pass_on(source, sink))
+            answers, there = await self._connect()
+            self._writers |= {writer, there}
+            for source, sink, passing in ((reader, there, self._there), (answers, writer, self._back)):
+                task = asyncio.create_task(self._pass_on(source, sink, passing))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             return
         writer.transport.abort()
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        for _ in range(self._count - 1):
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection(*next(self._servers))
+        return await asyncio.open_connection(*next(self._servers))
+
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passing: asyncio.Event) -> None:
         try:
             while piece := await source.read(65536):
-                await self._open.wait()
+                await passing.wait()
                 sink.write(piece)
                 await sink.drain()
         except OSError:
