@@ -8,6 +8,7 @@ import pytest
 
 from fleet import connecting, owning
 from fleet.connecting import Report
+from fleet.seeing import Sight
 from models.customer import ClaimCode, Customer
 from models.device import Device, Presence
 from models.log import LogEntry
@@ -75,7 +76,8 @@ async def test_an_event_published_before_the_hand_over_and_stored_after_it_is_no
     await publish("late", at=(await Device.get()).claimed_at - timedelta(milliseconds=1))
 
     assert await names(tester, present) == ["presents"]
-    kept = await owning.seen_by(await Customer.get(username="present"), (await log.read_after(0, kinds=("event",))).entries)
+    seen = Sight((await Device.get()).product_id, frozenset(), (await Customer.get(username="present")).id)
+    kept = await owning.entries_seen(seen, (await log.read_after(0, kinds=("event",))).entries)
     assert [entry.name for entry in kept] == ["presents"]
 
 

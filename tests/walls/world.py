@@ -15,6 +15,7 @@ from models.customer import Customer
 from models.device import Device, DeviceGroup, GroupGrant, GroupMembership, Presence
 from models.firmware import Firmware, GroupRelease, ProductRelease, Update
 from models.global_ids import global_id
+from models.oauth import OAuthClient
 from models.operations import AuditEntry
 from models.organization import Invitation, Member, Organization, SigningKey
 from models.product import Product
@@ -132,12 +133,12 @@ async def _firmware(tester: HouseTester, product: Product, group: DeviceGroup, w
     update = await Update.create(device_id=world.names["device"], firmware=firmware, state="FAILED", started_at=now, error=word)
     stages = [{"percent": 100, "maxFailurePercent": 0, "healthyForSeconds": 1}]
     rollout = await tester.do("startRollout", "rollout { id }", world.owner, productId=number, version=1, stages=stages, maxInFlight=1)
-    app = {"productId": number, "name": word, "redirectUri": "https://app.example.com/back"}
-    made = await tester.do("createOAuthClient", "clientId", world.owner, **app)
+    app = {"client_id": f"{word}-app", "name": word, "redirect_uri": "https://app.example.com/back", "secret_digest": word}
+    made = await OAuthClient.create(product=product, scopes=[], created_at=now, **app)
     await _done(tester, "addSigningKey", world.owner, organization=word, name=word, publicKey=a_key())
     world.names |= {
         "Firmware": global_id("Firmware", firmware.id),
-        "OAuthClient": made["clientId"],
+        "OAuthClient": made.client_id,
         "Rollout": rollout["rollout"]["id"],
         "SigningKey": await _of(SigningKey, organization__slug=word),
         "Update": global_id("Update", update.id),
