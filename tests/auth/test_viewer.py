@@ -17,13 +17,14 @@ LAMP, OTHER_PRODUCT = 7, 8
 ADDS = {
     Role.VIEWER: {
         *("organization.read", "organization.leave", "product.read", "device.read", "firmware.read", "event.read", "customer.read"),
+        "rollout.read",
     },
     Role.SUPPORT: {"device.call"},
     Role.DEVELOPER: {
         *("product.create", "product.update", "product.configure", "product.manufacture", "product.rotate_key"),
         *("device.register", "device.import", "device.update", "device.remove", "device.admit", "device.assign"),
         *("group.write", "firmware.write", "firmware.release", "firmware.flash", "customer.write", "customer.act_for"),
-        "event.publish",
+        *("rollout.steer", "rollout.approve", "oauth_client.read", "event.publish"),
     },
     Role.ADMIN: {
         "audit.read",
@@ -31,6 +32,7 @@ ADDS = {
         "member.write",
         "api_user.write",
         "signing_key.write",
+        "oauth_client.write",
         "billing.read",
         "billing.write",
     },
@@ -39,7 +41,7 @@ ADDS = {
 # Source: vocabulary, "Actors and roles": an API user never manages members, API users or billing.
 PEOPLE_ONLY = {
     *("organization.leave", "organization.update", "member.write", "api_user.write", "signing_key.write"),
-    *("billing.read", "billing.write"),
+    *("billing.read", "billing.write", "oauth_client.write", "rollout.approve"),
 }
 
 
