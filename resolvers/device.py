@@ -14,6 +14,7 @@ from models.device import Device, DeviceGroup, DeviceState, Presence
 from models.global_ids import read_global_id
 from models.product import Product
 from resolvers.context import Context
+from resolvers.gathering import ForAll, Rows
 from resolvers.paging import Order, Page, Slice, decode_cursor, encode_cursor, given, page, shape
 
 Answer = Mapping[str, Any]
@@ -93,63 +94,79 @@ async def own_devices(viewer: object, context: Context, first: int | None, after
     return await page(found, Slice.of(first, after), list_name="devices:own", order=Order(("device_id",)))
 
 
-# ── reading: what belongs to one ──
-async def product_of(device: Any, context: Context) -> Product | None:
-    product = await context.loaders.products.load(device.product_id)
-    known = context.viewer.customer is not None or registering.is_known_to(product, context.viewer) if product else False
-    return product if known else None
+# ── reading: what belongs to each of many ──
+@ForAll
+async def product_of(devices: Rows, context: Context) -> list[Product | None]:
+    products = await context.loaders.products.load_all([device.product_id for device in devices])
+    return [product if product is not None and _is_known(product, context) else None for product in products]
 
 
-async def notes(device: Any, context: Context) -> str | None:
-    return device.notes if await _may_see_the_teams_side(device, context) else None
+def _is_known(product: Product, context: Context) -> bool:
+    return context.viewer.customer is not None or registering.is_known_to(product, context.viewer)
 
 
-async def groups(device: Any, context: Context) -> list[DeviceGroup]:
-    return await context.loaders.groups_of.load(device.device_id) if await _may_see_the_teams_side(device, context) else []
+@ForAll
+async def notes(devices: Rows, context: Context) -> list[str | None]:
+    shown = await _on_the_teams_side(devices, context)
+    return [device.notes if is_shown else None for device, is_shown in zip(devices, shown, strict=True)]
 
 
-async def _may_see_the_teams_side(device: Any, context: Context) -> bool:
-    product = await context.loaders.products.load(device.product_id)
-    return context.viewer.customer is None and (product is None or registering.is_known_to(product, context.viewer))
+@ForAll
+async def groups(devices: Rows, context: Context) -> list[list[DeviceGroup]]:
+    shown = await _on_the_teams_side(devices, context)
+    ids = [device.device_id for device, is_shown in zip(devices, shown, strict=True) if is_shown]
+    found = iter(await context.loaders.groups_of.load_all(ids))
+    return [next(found) if is_shown else [] for is_shown in shown]
 
 
-async def owner(device: Any, context: Context) -> Customer | None:
-    return await context.loaders.customers.load(device.owner_id)
+async def _on_the_teams_side(devices: Rows, context: Context) -> list[bool]:
+    products = await context.loaders.products.load_all([device.product_id for device in devices])
+    by = context.viewer
+    return [by.customer is None and (product is None or registering.is_known_to(product, by)) for product in products]
 
 
-async def user_owner(device: Any, context: Context) -> User | None:
+@ForAll
+async def owner(devices: Rows, context: Context) -> list[Customer | None]:
+    return await context.loaders.customers.load_all([device.owner_id for device in devices])
+
+
+@ForAll
+async def user_owner(devices: Rows, context: Context) -> list[User | None]:
     """A stranger whose kit was kept out of a product is not shown to that product's team."""
-    mine = context.viewer.user is not None and context.viewer.user.id == device.user_owner_id
-    return await context.loaders.users.load(device.user_owner_id) if mine or device.state == DeviceState.ACTIVE else None
+    me = context.viewer.user.id if context.viewer.user is not None else None
+    shown = [device.state == DeviceState.ACTIVE or (me is not None and device.user_owner_id == me) for device in devices]
+    wanted = [device.user_owner_id if is_shown else None for device, is_shown in zip(devices, shown, strict=True)]
+    return await context.loaders.users.load_all(wanted)
 
 
-async def _presence(device: Device, context: Context) -> Presence | None:
-    return await context.loaders.presences.load(device.device_id)
+async def _presences(devices: Rows, context: Context) -> list[Presence | None]:
+    return await context.loaders.presences.load_all([device.device_id for device in devices])
 
 
-async def online(device: Device, context: Context) -> bool:
-    presence = await _presence(device, context)
-    return presence is not None and presence.online
+@ForAll
+async def online(devices: Rows, context: Context) -> list[bool]:
+    return [presence is not None and presence.online for presence in await _presences(devices, context)]
 
 
-async def last_heard(device: Device, context: Context) -> datetime | None:
-    presence = await _presence(device, context)
-    return presence.last_heard if presence else None
+@ForAll
+async def last_heard(devices: Rows, context: Context) -> list[datetime | None]:
+    return [presence.last_heard if presence else None for presence in await _presences(devices, context)]
 
 
-async def last_handshake_at(device: Device, context: Context) -> datetime | None:
-    presence = await _presence(device, context)
-    return presence.last_handshake_at if presence else None
+@ForAll
+async def last_handshake_at(devices: Rows, context: Context) -> list[datetime | None]:
+    return [presence.last_handshake_at if presence else None for presence in await _presences(devices, context)]
 
 
-async def last_ip_address(device: Device, context: Context) -> str | None:
-    presence = await _presence(device, context)
-    return presence.last_ip_address if presence else None
+@ForAll
+async def last_ip_address(devices: Rows, context: Context) -> list[str | None]:
+    return [presence.last_ip_address if presence else None for presence in await _presences(devices, context)]
 
 
-async def flapping(device: Device, context: Context) -> bool:
-    presence = await _presence(device, context)
-    return presence is not None and presence.flapping_at(datetime.now(UTC))
+@ForAll
+async def flapping(devices: Rows, context: Context) -> list[bool]:
+    now = datetime.now(UTC)
+    return [presence is not None and presence.flapping_at(now) for presence in await _presences(devices, context)]
 
 
 def functions(device: Device, context: Context) -> list[str]:

@@ -1,12 +1,11 @@
 """Rows by key, gathered into one query for all that an operation asks for at the same moment."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from strawberry.dataloader import DataLoader
 from tortoise.models import Model
 
 from auth.viewer import Viewer
@@ -20,10 +19,9 @@ from models.device import Device, DeviceGroup, Presence
 from models.firmware import Firmware, Update
 from models.organization import Organization
 from models.product import Product
+from resolvers.gathering import Gathered
 
 Row = TypeVar("Row", bound=Model)
-Key = TypeVar("Key")
-Found = TypeVar("Found")
 
 
 class ByKey(Generic[Row]):
@@ -35,29 +33,18 @@ class ByKey(Generic[Row]):
     def __init__(self, table: type[Row], column: str = "pk") -> None:
         self._table = table
         self._column = column
-        self._loader: DataLoader[Any, Row | None] = DataLoader(load_fn=self._load)
+        self._rows: Gathered[Any, Row | None] = Gathered(self._find, _nothing)
 
     async def load(self, key: object) -> Row | None:
-        return None if key is None else await self._loader.load(key)
+        return (await self.load_all([key]))[0]
 
-    async def _load(self, keys: Sequence[object]) -> list[Row | None]:
-        found = {row.pk: row for row in await self._table.filter(**{f"{self._column}__in": list(keys)})}
-        return [found.get(key) for key in keys]
+    async def load_all(self, keys: Sequence[object]) -> list[Row | None]:
+        """For each key its row, in the same order."""
+        named = iter(await self._rows.load_all([key for key in keys if key is not None]))
+        return [None if key is None else next(named) for key in keys]
 
-
-class Gathered(Generic[Key, Found]):
-    """Loads what belongs to a key by `find`, which answers for all keys at once; for a key it leaves out, `missing()`."""
-
-    def __init__(self, find: Callable[[list[Key]], Awaitable[Mapping[Key, Found]]], missing: Callable[[], Found]) -> None:
-        self._find, self._missing = find, missing
-        self._loader: DataLoader[Key, Found] = DataLoader(load_fn=self._load)
-
-    async def load(self, key: Key) -> Found:
-        return await self._loader.load(key)
-
-    async def _load(self, keys: list[Key]) -> list[Found]:
-        found = await self._find(keys)
-        return [found[key] if key in found else self._missing() for key in keys]
+    async def _find(self, keys: list[Any]) -> dict[Any, Row | None]:
+        return {row.pk: row for row in await self._table.filter(**{f"{self._column}__in": keys})}
 
 
 @dataclass(slots=True)
@@ -80,18 +67,13 @@ class Loaders:
     versions: Gathered[tuple[int, int], Firmware | None] = field(default_factory=lambda: Gathered(fact_finding.versions, _nothing))
     running: Gathered[tuple[int, int], Running] = field(default_factory=lambda: Gathered(releasing.running, Running))
     released: Gathered[int, Released] = field(default_factory=lambda: Gathered(releasing.released, Released))
-    _in_scope: DataLoader[str, Device | None] | None = None
+    _in_scope: Gathered[str, Device | None] | None = None
 
-    def in_scope(self, viewer: Viewer) -> DataLoader[str, Device | None]:
+    def in_scope(self, viewer: Viewer) -> Gathered[str, Device | None]:
         """Devices by their ids, of those the viewer may see."""
         if self._in_scope is None:
-            self._in_scope = DataLoader(load_fn=partial(_in_scope, viewer))
+            self._in_scope = Gathered(partial(fresh_devices, viewer), _nothing)
         return self._in_scope
-
-
-async def _in_scope(viewer: Viewer, device_ids: list[str]) -> list[Device | None]:
-    found = await fresh_devices(viewer, device_ids)
-    return [found.get(device_id) for device_id in device_ids]
 
 
 def _nothing() -> None:

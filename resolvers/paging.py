@@ -117,6 +117,10 @@ def shape(rows: Sequence[T], part: Slice, cursor_of: Callable[[T], str], count: 
     return Page(edges, _standing(edges, part, more=len(rows) > part.size), count)
 
 
+async def total_count(page: Page[Any], _context: object) -> int:
+    return await page.count()
+
+
 def _standing(edges: Sequence[Edge[T]], part: Slice, *, more: bool) -> PageInfo:
     came_from = part.cursor is not None
     before, behind = (more, came_from) if part.backward else (came_from, more)

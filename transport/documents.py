@@ -26,8 +26,9 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from strawberry.types import ExecutionContext, ExecutionResult
 
 from errors import QueryTooComplex, Unauthenticated
+from schema.planning import Plans
 from settings import Settings
-from transport import limits
+from transport import limits, metrics
 from transport.context import OperationContext
 from transport.gate import Asked
 
@@ -47,6 +48,14 @@ class DocumentRefused(Exception):
         super().__init__(code)
         self.code = code
         self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A valid document, and what is compiled of it."""
+
+    document: DocumentNode
+    plans: Plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +80,11 @@ class Documents:
 
     def __init__(self, schema: strawberry.Schema, settings: Settings) -> None:
         self._settings = settings
-        self._valid: OrderedDict[str, DocumentNode] = OrderedDict()
+        self._valid: OrderedDict[str, _Known] = OrderedDict()
         self._graphql = schema._schema
         # A copy, so that the caller's schema keeps its own extensions and its way of logging errors.
         self.schema = copy.copy(schema)
+        self._may_compile = not schema.extensions  # they would hear nothing of a compiled answer
         self.schema.extensions = (*schema.extensions, lambda: _UsePrepared(self._valid))
         self.schema.process_errors = _masking_logs_each_once  # type: ignore[method-assign]  # on our copy
 
@@ -104,6 +114,10 @@ class Documents:
 
     async def execute(self, asked: Asked, context: OperationContext) -> ExecutionResult:
         """Run a query or mutation that was prepared."""
+        data = await self._compiled_answer(asked, context)
+        if data is not None:
+            metrics.COMPILED.inc()
+            return ExecutionResult(data=data, errors=None)
         return await self.schema.execute(
             asked.query,
             variable_values=asked.variables,
@@ -114,6 +128,8 @@ class Documents:
 
     async def stream(self, asked: Asked, context: OperationContext) -> AsyncGenerator[object, None]:
         """Run any operation that was prepared: one result of a query or mutation, those of a subscription as they come."""
+        if not self._is_subscription(asked):
+            return self._one(asked, context)
         return await self.schema.stream(
             asked.query,
             variable_values=asked.variables,
@@ -122,10 +138,28 @@ class Documents:
             operation_extensions=asked.extensions,
         )
 
+    async def _one(self, asked: Asked, context: OperationContext) -> AsyncGenerator[object, None]:
+        yield await self.execute(asked, context)
+
+    def _is_subscription(self, asked: Asked) -> bool:
+        known = self._valid.get(asked.query)
+        operation = get_operation_ast(known.document, asked.operation_name) if known else None
+        return operation is None or operation.operation is OperationType.SUBSCRIPTION
+
+    async def _compiled_answer(self, asked: Asked, context: OperationContext) -> dict[str, object] | None:
+        """The data of a query, where a plan can tell it; nothing has been changed where it cannot."""
+        known = self._valid.get(asked.query)
+        operation = get_operation_ast(known.document, asked.operation_name) if known else None
+        if known is None or operation is None or operation.operation is not OperationType.QUERY or not self._may_compile:
+            return None
+        return await known.plans.answer(operation, asked.variables, context)
+
     async def _document(self, source: str, signed_in: bool) -> DocumentNode:
         tokens_max = self._settings.query_tokens_max if signed_in else self._settings.query_tokens_anonymous_max
-        document = self._valid.get(source)
-        if document is None:
+        known = self._valid.get(source)
+        if known is not None:
+            document = known.document
+        else:
             self._check_size(source)
             document = await _off_the_loop(_parse, source, source, tokens_max)
         if document.token_count > tokens_max:
@@ -144,7 +178,7 @@ class Documents:
         errors = await _off_the_loop(self._errors, source, document)
         if errors:
             raise DocumentRefused("GRAPHQL_VALIDATION_FAILED", errors)
-        self._valid[source] = document
+        self._valid[source] = _Known(document, Plans(self.schema, document))
         if len(self._valid) > CACHED_DOCUMENTS:
             self._valid.popitem(last=False)
 
@@ -189,12 +223,12 @@ async def _off_the_loop(function: Callable[[*Arguments], Result], source: str, *
 class _UsePrepared(SchemaExtension):
     """Gives Strawberry the document that was prepared. One that fell out of the memory meanwhile is simply prepared again."""
 
-    def __init__(self, valid: Mapping[str, DocumentNode]) -> None:
+    def __init__(self, valid: Mapping[str, _Known]) -> None:
         self._valid = valid
 
     def on_parse(self) -> Iterator[None]:
-        document = self._valid.get(self.execution_context.query or "")
-        if document:
-            self.execution_context.graphql_document = document
+        known = self._valid.get(self.execution_context.query or "")
+        if known:
+            self.execution_context.graphql_document = known.document
             self.execution_context.pre_execution_errors = []
         yield
