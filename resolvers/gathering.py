@@ -35,7 +35,7 @@ async def side_by_side(answers: Sequence[Any]) -> list[Any]:
     if len(answers) == 1:
         return [await _one(answers[0])]
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_one(answer)) for answer in answers]
+        tasks = [group.create_task(answer if asyncio.iscoroutine(answer) else _one(answer)) for answer in answers]
     return [task.result() for task in tasks]
 
 
@@ -59,41 +59,56 @@ Found = TypeVar("Found")
 class Gathered(Generic[Key, Found]):
     """Loads what belongs to a key by `find`, which answers for all keys asked for at the same moment; for a key it leaves out, `missing()`.
 
-    What was found is kept as long as the loader; a failure is told to everybody who waited for it, and not kept.
+    What was found is kept as long as the loader. A failure is told to everybody who waits for it and is not kept; when nobody waits any
+    more, the asking ends.
     """
 
     def __init__(self, find: Callable[[list[Key]], Awaitable[Mapping[Key, Found]]], missing: Callable[[], Found]) -> None:
         self._find, self._missing = find, missing
         self._known: dict[Key, Found] = {}
-        self._coming: dict[Key, asyncio.Task[None]] = {}
-        self._next: dict[Key, None] = {}  # in the order they were asked for
-        self._batch: asyncio.Task[None] | None = None
+        self._coming: dict[Key, _Batch] = {}
+        self._next: _Batch | None = None
 
     async def load(self, key: Key) -> Found:
         return (await self.load_all([key]))[0]
 
     async def load_all(self, keys: Sequence[Key]) -> list[Found]:
         """For each key what belongs to it, in the same order."""
-        wanted = {self._asked_for(key) for key in keys if key not in self._known}
-        for batch in wanted:
-            await asyncio.shield(batch)  # others may wait for it, too
+        for batch in {self._batch_of(key) for key in keys if key not in self._known}:
+            await batch.wait()
         return [self._known[key] for key in keys]
 
-    def _asked_for(self, key: Key) -> asyncio.Task[None]:
-        """The batch that will bring it."""
-        if key not in self._coming:
-            if self._batch is None:
-                self._batch = asyncio.create_task(self._read())
-            self._next[key] = None
-            self._coming[key] = self._batch
-        return self._coming[key]
+    def _batch_of(self, key: Key) -> "_Batch":
+        coming = self._coming.get(key)
+        if coming is None or coming.is_over:
+            if self._next is None or self._next.is_over:
+                self._next = _Batch(self._read)
+            self._next.keys.append(key)
+            coming = self._coming[key] = self._next
+        return coming
 
-    async def _read(self) -> None:
-        """Begins when everything that is ready to run has asked."""
-        keys, self._next, self._batch = list(self._next), {}, None
+    async def _read(self, keys: list[Any]) -> None:
+        """Begins when everything that was ready to run has asked."""
+        self._next = None
+        found = await self._find(keys)
+        self._known.update((key, found[key] if key in found else self._missing()) for key in keys)
+
+
+class _Batch:
+    """Keys on their way, and how many wait for them."""
+
+    def __init__(self, read: Callable[[list[Any]], Awaitable[None]]) -> None:
+        self.keys: list[Any] = []
+        self.is_over = False
+        self._waiting = 0
+        self._reading = asyncio.ensure_future(read(self.keys))
+
+    async def wait(self) -> None:
+        self._waiting += 1
         try:
-            found = await self._find(keys)
-            self._known.update((key, found[key] if key in found else self._missing()) for key in keys)
+            await asyncio.shield(self._reading)
         finally:
-            for key in keys:
-                del self._coming[key]
+            self._waiting -= 1
+            self.is_over = self.is_over or self._reading.done() or not self._waiting
+            if not self._waiting:
+                self._reading.cancel()
