@@ -140,7 +140,7 @@ IMPORTANT = {
 
 @pytest.mark.parametrize("name", IMPORTANT)
 def test_what_pages_of_an_app_ask_for_is_answered_by_a_plan(stocked: Stocked, name: str) -> None:
-    given: dict[str, Any] = {"product": 1000, "first": 5, "ids": IDS, "more": True}
+    given: dict[str, Any] = {"product": 1000, "first": 5, "ids": IDS[::2], "more": True}
     variables = {key: value for key, value in given.items() if f"${key}:" in IMPORTANT[name]}
 
     assert stocked.both(Document(IMPORTANT[name], variables), "owner") == "compiled"
