@@ -16,7 +16,8 @@ from fleet import scope
 from models.device import Device
 from models.global_ids import number_of
 from models.product import Product
-from models.sql import rows
+from models.sql import records, rows
+from models.whole_rows import columns, made
 
 CONDITIONS_MAX = 100  # in one filter: and, or, not included
 DEPTH_MAX = 10
@@ -105,13 +106,11 @@ class DeviceList:
 
     async def read(self, count: int, *, beyond: Place | None, backward: bool) -> list[tuple[Place, Device]]:
         """Up to `count` devices from the start, or behind a place; backward from the end, or before it, the last one first."""
-        found: list[tuple[Place, str]] = []
+        found: list[tuple[Place, Device]] = []
         for missing in self._parts(beyond, backward):
             if len(found) < count:
                 found += await self._part(count - len(found), missing, beyond, backward)
-        devices = await Device.filter(device_id__in=[device_id for _, device_id in found]).select_related("product__organization")
-        by_id = {device.device_id: device for device in devices}
-        return [(place, by_id[device_id]) for place, device_id in found if device_id in by_id]
+        return found
 
     async def count(self) -> int:
         sql = f"SELECT COUNT(*) AS count FROM {_TABLES} WHERE {self._where.text}"
@@ -124,7 +123,7 @@ class DeviceList:
         parts = [True, False] if backward else [False, True]
         return parts if beyond is None else parts[parts.index(beyond.key is None) :]
 
-    async def _part(self, count: int, missing: bool, beyond: Place | None, backward: bool) -> list[tuple[Place, str]]:
+    async def _part(self, count: int, missing: bool, beyond: Place | None, backward: bool) -> list[tuple[Place, Device]]:
         where = _Where(self._where.text, list(self._where.values))
         column = None if missing else self._key.column
         if self._key.may_be_missing:
@@ -134,10 +133,11 @@ class DeviceList:
         sign = " DESC" if self._key.descending != backward else ""
         by = f"{column}{sign}, " if column else ""
         sql = (
-            f"SELECT d.device_id, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"
+            f"SELECT {columns(Device, 'd')}, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"
             f" ORDER BY {by}d.device_id{' DESC' if backward else ''} LIMIT {int(count)}"
         )
-        return [(Place(row["place"], row["device_id"]), row["device_id"]) for row in await rows(sql, where.values)]
+        found = await records(sql, where.values)
+        return [(Place(record[-1], device.device_id), device) for record, device in zip(found, made(Device, found), strict=True)]
 
     def _beyond(self, where: _Where, column: str | None, place: Place, backward: bool) -> str:
         next_id = f"d.device_id {'<' if backward else '>'} {where.put(place.device_id)}"

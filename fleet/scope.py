@@ -21,6 +21,8 @@ from models.importing import Import
 from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization, SigningKey
 from models.product import Product
+from models.sql import records
+from models.whole_rows import at_hand, columns, side_by_side
 
 Row = TypeVar("Row", bound=Model)
 Found = TypeVar("Found")
@@ -130,15 +132,32 @@ def audit_entries(
 
 async def product(viewer: Viewer, number: int) -> Product:
     """The product with this productId, its organization at hand."""
-    return await _one(products(viewer).filter(number=number), "There is no product {} for you.", str(number))
+    return await _product(viewer, "number", number, f"There is no product {number} for you.")
 
 
 async def product_by_slug(viewer: Viewer, slug: str) -> Product:
-    return await _one(products(viewer).filter(slug=slug), "There is no product {} for you.", slug)
+    return await _product(viewer, "slug", slug, f"There is no product {slug} for you.")
 
 
 async def product_by_id(viewer: Viewer, id: int) -> Product:
-    return await _one(products(viewer).filter(id=id), "There is no such product for you.")
+    return await _product(viewer, "id", id, "There is no such product for you.")
+
+
+async def _product(viewer: Viewer, column: str, value: int | str, sentence: str) -> Product:
+    """One of products(viewer), by a statement of our own: half of all requests begin here."""
+    bound, teams = viewer.bound_product_id, _organization_ids(viewer)
+    found = await records(
+        f"SELECT {columns(Product, 'product')}, {columns(Organization, 'organization')}"
+        " FROM product JOIN organization ON organization.id = product.organization_id"
+        f" WHERE product.{column} = $1 AND {'product.id = $2' if bound else 'product.organization_id = ANY($2)'}",
+        [value, bound or teams],
+    )
+    if not found:
+        raise NotFound(sentence)
+    row, organization = side_by_side(found[0], Product, Organization)
+    at_hand(row, organization=organization)
+    assert isinstance(row, Product)
+    return row
 
 
 def products(viewer: Viewer) -> QuerySet[Product]:

@@ -15,7 +15,7 @@ from models import asyncpg_engine, sqlite_engine
 from models.sqlite_engine import stored_time
 from models.transaction import connection
 
-__all__ = ["copy_in", "execute", "execute_many", "is_sqlite", "read_time", "rows", "stored_time"]
+__all__ = ["copy_in", "execute", "execute_many", "is_sqlite", "read_time", "records", "rows", "stored_time"]
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")
@@ -30,6 +30,13 @@ async def rows(sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
     """What a SELECT, or any statement with RETURNING, returns."""
     client = connection()
     return await client.execute_query_dict(_dialect(sql), _checked(params))
+
+
+async def records(sql: str, params: Sequence[Any] = ()) -> list[Sequence[Any]]:
+    """The same as tuples, in the order of the columns."""
+    client: Any = connection()
+    _, found = await client.execute_query(_dialect(sql), _checked(params))
+    return list(found)
 
 
 async def execute(sql: str, params: Sequence[Any] = ()) -> int:

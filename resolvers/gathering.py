@@ -78,6 +78,10 @@ class Gathered(Generic[Key, Found]):
             await batch.wait()
         return [self._known[key] for key in keys]
 
+    def learn(self, key: Key, found: Found) -> None:
+        """What somebody has read already."""
+        self._known[key] = found
+
     def _batch_of(self, key: Key) -> "_Batch":
         coming = self._coming.get(key)
         if coming is None or coming.is_over:

@@ -19,20 +19,17 @@ from models.device import Device, DeviceGroup, Presence
 from models.firmware import Firmware, Update
 from models.organization import Organization
 from models.product import Product
+from models.whole_rows import by_key
 from resolvers.gathering import Gathered
 
 Row = TypeVar("Row", bound=Model)
 
 
 class ByKey(Generic[Row]):
-    """Loads rows of one table by primary key; a key that is None, or names nothing, gives None.
+    """Loads rows of one table by primary key; a key that is None, or names nothing, gives None."""
 
-    `column` is the key's name where it is a relation: Tortoise filters such a one by no other.
-    """
-
-    def __init__(self, table: type[Row], column: str = "pk") -> None:
+    def __init__(self, table: type[Row]) -> None:
         self._table = table
-        self._column = column
         self._rows: Gathered[Any, Row | None] = Gathered(self._find, _nothing)
 
     async def load(self, key: object) -> Row | None:
@@ -43,8 +40,12 @@ class ByKey(Generic[Row]):
         named = iter(await self._rows.load_all([key for key in keys if key is not None]))
         return [None if key is None else next(named) for key in keys]
 
+    def learn(self, row: Row) -> None:
+        """A row that somebody has read already."""
+        self._rows.learn(row.pk, row)
+
     async def _find(self, keys: list[Any]) -> dict[Any, Row | None]:
-        return {row.pk: row for row in await self._table.filter(**{f"{self._column}__in": keys})}
+        return dict(await by_key(self._table, self._table._meta.db_pk_column, keys))
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ class Loaders:
     groups: ByKey[DeviceGroup] = field(default_factory=lambda: ByKey(DeviceGroup))
     groups_inside: Gathered[int, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_inside, list))
     groups_of: Gathered[str, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_of, list))
-    presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence, "device_id"))
+    presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence))
     group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
     last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
     devices: ByKey[Device] = field(default_factory=lambda: ByKey(Device))
