@@ -3,10 +3,11 @@
 import importlib
 import sys
 
-BENCHMARKS = {"import": "bench.importing"}
+BENCHMARKS = {"import": "bench.importing:main", "query": "bench.querying:main", "embedded": "bench.querying:embedded"}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in BENCHMARKS:
         sys.exit(f"Name a benchmark: {', '.join(BENCHMARKS)}.")
-    importlib.import_module(BENCHMARKS[name]).main(sys.argv[2:])
+    module, _, function = BENCHMARKS[name].partition(":")
+    getattr(importlib.import_module(module), function)(sys.argv[2:])

@@ -3,7 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, TypeVarTuple
 
 import anyio.to_thread
@@ -33,6 +33,7 @@ from transport.context import OperationContext
 from transport.gate import Asked
 
 CACHED_DOCUMENTS = 512
+MEASURES_MAX = 100  # of one document, remembered: one for each choice of page sizes
 ERRORS_MAX = 5  # of validation, in one answer
 THREAD_CHARACTERS = 600  # a longer document that is new is parsed and validated off the loop (2,000 tokens can take 700 ms)
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
@@ -52,10 +53,11 @@ class DocumentRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A valid document, and what is compiled of it."""
+    """A valid document, what is compiled of it, and what its operations were measured to ask for with page sizes they came with."""
 
     document: DocumentNode
     plans: Plans
+    measures: dict[tuple[object, ...], limits.Measure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Documents:
             operation = get_operation_ast(document, operation_name)
             if operation is None:
                 raise DocumentRefused("OPERATION_RESOLUTION_FAILURE", [GraphQLError(_unknown_operation(operation_name))])
-            found = limits.measure(self._graphql, document, operation, variables)
+            found = self._measure(source, document, operation, variables)
             limits.check(found, self._settings)
             if found.introspects and self._settings.production and not signed_in:
                 raise Unauthenticated("Log in to read the schema.")
@@ -153,6 +155,21 @@ class Documents:
         if known is None or operation is None or operation.operation is not OperationType.QUERY or not self._may_compile:
             return None
         return await known.plans.answer(operation, asked.variables, context)
+
+    def _measure(
+        self, source: str, document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, object] | None
+    ) -> limits.Measure:
+        """Raises BadRequest for a page size outside 1 to 100."""
+        known = self._valid.get(source)
+        sizes = limits.page_sizes(operation, variables or {}) if known else None
+        if known is None or sizes is None:
+            return limits.measure(self._graphql, document, operation, variables)
+        key = (operation.name and operation.name.value, *sizes)
+        if key not in known.measures:
+            if len(known.measures) >= MEASURES_MAX:
+                known.measures.clear()
+            known.measures[key] = limits.measure(self._graphql, document, operation, variables)
+        return known.measures[key]
 
     async def _document(self, source: str, signed_in: bool) -> DocumentNode:
         tokens_max = self._settings.query_tokens_max if signed_in else self._settings.query_tokens_anonymous_max
