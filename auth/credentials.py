@@ -11,7 +11,7 @@ from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.organization import WITHOUT_ACCESS, Member
 from models.sql import is_sqlite, records
-from models.whole_rows import at_hand, columns, side_by_side
+from models.whole_rows import at_hand, columns, rows_of_join
 
 USE_NOTED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: a write for every request would cost more than it tells
 
@@ -58,7 +58,7 @@ async def _viewer(which: str, params: Sequence[object], address: str | None) -> 
     found = await records(_behind(is_sqlite()) + which, params)
     if not found:
         return Viewer(address=address)
-    rows = [side_by_side(record, Token, User, ApiUser, Customer, Member) for record in found]
+    rows = [rows_of_join(record, Token, User, ApiUser, Customer, Member) for record in found]
     token, user, machine, customer, _ = rows[0]
     at_hand(token, user=user, api_user=machine, customer=customer)
     members = {seat.organization_id: seat for *_, seat in rows if seat is not None}

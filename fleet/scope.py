@@ -22,7 +22,7 @@ from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization, SigningKey
 from models.product import Product
 from models.sql import records
-from models.whole_rows import at_hand, columns, side_by_side
+from models.whole_rows import at_hand, columns, rows_of_join
 
 Row = TypeVar("Row", bound=Model)
 Found = TypeVar("Found")
@@ -154,7 +154,7 @@ async def _product(viewer: Viewer, column: str, value: int | str, sentence: str)
     )
     if not found:
         raise NotFound(sentence)
-    row, organization = side_by_side(found[0], Product, Organization)
+    row, organization = rows_of_join(found[0], Product, Organization)
     at_hand(row, organization=organization)
     assert isinstance(row, Product)
     return row

@@ -43,7 +43,7 @@ def made(table: type[Row], records: Iterable[Sequence[Any]]) -> list[Row]:
     return [_made(table, shape, record) for record in records]
 
 
-def side_by_side(record: Sequence[Any], *tables: type[Model]) -> list[Any]:
+def rows_of_join(record: Sequence[Any], *tables: type[Model]) -> list[Any]:
     """A row of each table out of one record of a join, which begins with the `columns` of each; None where the join found none."""
     found: list[Any] = []
     for table in tables:
