@@ -42,6 +42,7 @@ from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
 from transport.persisted import Persisted
+from transport.shared_rates import open_rates
 from transport.stripe_webhook import InProcess, StripeWebhook
 from worker import Worker
 
@@ -137,9 +138,11 @@ class App:
     @asynccontextmanager
     async def _opened(self, _: Starlette) -> AsyncIterator[None]:
         live = LiveFleet()
-        async with open_house(self._settings, live) as house, live.serving(house) as gateway:
+        async with open_house(self._settings, live) as house, live.serving(house) as gateway, open_rates(self._settings) as rates:
             self._house, self._gateway = house, gateway
-            self._graphql = GraphQLDoor(build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted)
+            self._graphql = GraphQLDoor(
+                build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted, rates=rates
+            )
             self._doors = Starlette(routes=self._routes(house, self._graphql, gateway))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
             async with Worker(house):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from starlette.config import Config
 
@@ -82,6 +83,7 @@ class Settings:
     query_fields_max: int = 2000  # fragments expanded
     query_source_max_bytes: int = 64 << 10
     requests_per_window: int = 10_000  # of one address
+    cost_per_window: int = 2_000_000  # points of one viewer, or of one address without a token
     streams_per_window: int = 100  # sockets one address may open
     sockets_per_address: int = 100  # open at a time
     sockets_per_viewer: int = 100
@@ -133,6 +135,7 @@ class Settings:
             "queryFields": self.query_fields_max,
             "querySourceBytes": self.query_source_max_bytes,
             "requestsPerWindow": self.requests_per_window,
+            "costPerWindow": self.cost_per_window,
             "streamsPerWindow": self.streams_per_window,
             "rateWindowSeconds": self.rate_window_s,
             "socketsPerAddress": self.sockets_per_address,
@@ -186,21 +189,30 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         billing_require_card=_switch(config, "BILLING_REQUIRE_CARD", config("BILLING", default="") == "stripe"),
         billing_return_urls=_list(config, "BILLING_RETURN_URLS"),
         max_organizations_per_user=_number(config, "MAX_ORGANIZATIONS_PER_USER", d.max_organizations_per_user),
-        rate_limits=_switch(config, "RATE_LIMITS", d.rate_limits),
-        firmware_max_bytes=_number(config, "FIRMWARE_MAX_BYTES", d.firmware_max_bytes),
-        upload_max_bytes=_number(config, "UPLOAD_MAX_BYTES", d.upload_max_bytes),
         keep_alive_s=_decimal(config, "KEEP_ALIVE", d.keep_alive_s),
-        event_data_max_bytes=_number(config, "EVENT_DATA_MAX", d.event_data_max_bytes),
-        event_rate_per_s=_decimal(config, "EVENT_RATE", d.event_rate_per_s),
-        event_burst=_number(config, "EVENT_BURST", d.event_burst),
-        call_timeout_s=_decimal(config, "CALL_TIMEOUT", d.call_timeout_s),
         beat_s=_decimal(config, "BEAT", d.beat_s),
         dead_after_s=_decimal(config, "DEAD_AFTER", d.dead_after_s),
-        log_retention_s=_number(config, "LOG_RETENTION", d.log_retention_s),
-        log_max_rows=_number(config, "LOG_MAX_ROWS", d.log_max_rows),
+        **_limits(config, d),
     )
     _refuse_unsafe(settings)
     return settings
+
+
+def _limits(config: Config, d: Settings) -> dict[str, Any]:
+    """Those of the limits that an operator may set."""
+    return {
+        "rate_limits": _switch(config, "RATE_LIMITS", d.rate_limits),
+        "requests_per_window": _number(config, "REQUESTS_PER_WINDOW", d.requests_per_window),
+        "cost_per_window": _number(config, "COST_PER_WINDOW", d.cost_per_window),
+        "firmware_max_bytes": _number(config, "FIRMWARE_MAX_BYTES", d.firmware_max_bytes),
+        "upload_max_bytes": _number(config, "UPLOAD_MAX_BYTES", d.upload_max_bytes),
+        "event_data_max_bytes": _number(config, "EVENT_DATA_MAX", d.event_data_max_bytes),
+        "event_rate_per_s": _decimal(config, "EVENT_RATE", d.event_rate_per_s),
+        "event_burst": _number(config, "EVENT_BURST", d.event_burst),
+        "call_timeout_s": _decimal(config, "CALL_TIMEOUT", d.call_timeout_s),
+        "log_retention_s": _number(config, "LOG_RETENTION", d.log_retention_s),
+        "log_max_rows": _number(config, "LOG_MAX_ROWS", d.log_max_rows),
+    }
 
 
 def _refuse_unsafe(settings: Settings) -> None:
@@ -213,6 +225,8 @@ def _refuse_unsafe(settings: Settings) -> None:
         raise SettingsRefused(
             "SECRET_KEY must be at least 32 characters of chance, the same in every process; unset, one is made and kept."
         )
+    if settings.cost_per_window < settings.query_cost_max:
+        raise SettingsRefused(f"COST_PER_WINDOW must be at least {settings.query_cost_max}, what one operation may cost.")
     if not 1 <= settings.event_data_max_bytes <= 16384:
         raise SettingsRefused("EVENT_DATA_MAX must be between 1 and 16384 bytes.")
 

@@ -108,6 +108,14 @@ class Viewer:
         return self.acts_as or "anonymous"
 
     @property
+    def identity(self) -> str | None:
+        """Who it is, whichever token they came with; None for nobody."""
+        for kind, row in (("user", self.user), ("api-user", self.api_user), ("customer", self.customer)):
+            if row is not None:
+                return f"{kind}:{row.id}"
+        return None
+
+    @property
     def token_scopes(self) -> tuple[str, ...] | None:
         if self.api_user is not None:
             return tuple(self.api_user.scopes)

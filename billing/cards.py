@@ -21,16 +21,17 @@ SETUP_TTL = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
-class NewSetup:
-    """What whoever holds the card needs; the secret is handed out this once."""
+class Setup:
+    """A card setup with what whoever holds the card needs, shown to them alone. `pk` is its row."""
 
-    setup: CardSetup
-    client_secret: str | None
-    publishable_key: str | None
-    hosted_url: str | None
+    pk: int
+    expires_at: datetime
+    client_secret: str | None = None
+    publishable_key: str | None = None
+    hosted_url: str | None = None
 
 
-async def begin(account: BillingAccount, flow: CardSetupFlow, return_url: str | None, *, till: Till) -> NewSetup:
+async def begin(account: BillingAccount, flow: CardSetupFlow, return_url: str | None, *, till: Till) -> Setup:
     """Ask the provider for a way to give a card. Raises InvalidInput for an address that is not on the list."""
     back = _require_return_url(return_url, till.settings)
     assert account.customer_id is not None
@@ -39,13 +40,13 @@ async def begin(account: BillingAccount, flow: CardSetupFlow, return_url: str | 
     if flow is CardSetupFlow.ELEMENTS:
         setup.setup_intent_id, secret = await till.gateway.create_setup_intent(account.customer_id, setup_id=setup.id)
         await setup.save(update_fields=["setup_intent_id"])
-        return NewSetup(setup, secret, till.settings.stripe_publishable_key or None, None)
+        return Setup(setup.id, setup.expires_at, secret, till.settings.stripe_publishable_key or None)
     # A minute less than a day: the provider counts from its own clock, and allows no more.
     ends = setup.expires_at - timedelta(minutes=1)
     made = await till.gateway.create_checkout(account.customer_id, setup_id=setup.id, return_url=back, expires_at=ends)
     setup.checkout_session_id, setup.setup_intent_id, url = made
     await setup.save(update_fields=["checkout_session_id", "setup_intent_id"])
-    return NewSetup(setup, None, None, url)
+    return Setup(setup.id, setup.expires_at, hosted_url=url)
 
 
 async def arrived(setup: CardSetup, account: BillingAccount, *, till: Till) -> SetupShape:

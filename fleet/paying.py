@@ -45,7 +45,7 @@ class Paid:
 
 async def create_card_setup(
     organization: Organization | None, *, flow: CardSetupFlow, return_url: str | None, house: House, by: Viewer
-) -> cards.NewSetup:
+) -> cards.Setup:
     """A way to give a card to the provider: for an organization, or, before there is one, for whoever asks.
 
     Raises InvalidInput for a returnUrl that is not allowed.

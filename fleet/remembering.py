@@ -3,14 +3,17 @@
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from tortoise.models import Model
 
 from auth.viewer import Viewer
+from billing.cards import Setup
 from errors import CallerError, NotFound
-from fleet import scope
+from fleet import bills, scope
+from fleet.bills import Bill
 from fleet.refusing import Rejected
 
 CHUNK_BYTES = 1 << 20
@@ -78,6 +81,10 @@ def _packed(value: Any) -> object:
         return {"rejected": [value.device_id, value.code, value.message]}
     if isinstance(value, datetime):
         return {"time": value.astimezone(UTC).isoformat()}
+    if isinstance(value, Bill):
+        return {"bill": value.organization.pk}
+    if isinstance(value, Setup):
+        return {"setup": {name: _packed(each) for name, each in asdict(value).items()}}
     if isinstance(value, Model):
         kind = type(value).__name__
         if kind not in FIND:
@@ -94,6 +101,10 @@ async def _unpacked(value: Any, by: Viewer) -> Any:
             return Rejected(device_id, _refusal(code, message))
         case {"time": text}:
             return datetime.fromisoformat(text)
+        case {"bill": organization_id}:
+            return await bills.bill(await scope.organization_by_id(by, organization_id), by=by)
+        case {"setup": dict(fields)}:
+            return Setup(**{name: await _unpacked(each, by) for name, each in fields.items()})
         case {"row": [kind, key]}:
             return await FIND[kind](by, key)
         case list():

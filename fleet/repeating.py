@@ -28,7 +28,12 @@ LAPSES_AFTER = timedelta(seconds=60)  # a holder that is silent for so long is t
 WAIT_S = 5.0  # for the first call; half of what a request may take
 LOOK_EVERY_S = 0.05
 KEY_MAX = 200
-OF_BILLING = {"createOrganization"}  # no text of its input may hold a card number; elsewhere a row of digits is a fair key
+OF_BILLING = {
+    "changePlan",
+    "createCardSetup",
+    "createOrganization",
+    "updateCard",
+}  # no text of its input may hold a card number; elsewhere a row of digits is a fair key
 PATH = ("idempotencyKey",)
 
 Answer: TypeAlias = Mapping[str, Any]
@@ -66,7 +71,7 @@ async def once(asked: Asked, act: Act, *, house: House) -> Answer | None:
     five seconds, AlreadyExists (reason ANSWER_LOST) when it has acted but died before its answer was kept, NotFound when what it
     made is gone or out of the viewer's sight. Source: graphql-layer, "The schema".
     """
-    identity = _owner(asked.by)
+    identity = asked.by.identity
     if identity is None:
         return await act()
     _require_sound(asked)
@@ -177,14 +182,6 @@ def _still_at_work() -> RateLimited:
 
 
 # ── names ──
-def _owner(by: Viewer) -> str | None:
-    """Whose key it is; None for nobody."""
-    for kind, row in (("user", by.user), ("api-user", by.api_user), ("customer", by.customer)):
-        if row is not None:
-            return f"{kind}:{row.id}"
-    return None
-
-
 async def _call(asked: Asked, owner: str, house: House) -> _Call:
     """What the token may do counts as well: a weaker one of the same person is not answered what a stronger one was."""
     secret = derive_key(house.settings.secret_key, "idempotency")

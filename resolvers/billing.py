@@ -8,11 +8,11 @@ from functools import wraps
 from typing import Any
 
 from billing.card_numbers import refuse_card_numbers
-from billing.cards import NewSetup
+from billing.cards import Setup
 from errors import ActionRequired
 from fleet import bills, paying, scope
 from fleet.bills import Bill, Preview
-from models.billing import BillingPlan, CardSetup, CardSetupFlow, Invoice
+from models.billing import BillingPlan, CardSetupFlow, Invoice
 from models.global_ids import number_of
 from models.organization import Organization
 from resolvers.context import Context
@@ -41,23 +41,6 @@ def _camel(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """A card setup with what is shown only to whoever made it."""
-
-    pk: int
-    expires_at: datetime
-    client_secret: str | None = None
-    publishable_key: str | None = None
-    hosted_url: str | None = None
-
-    @classmethod
-    def of(cls, made: NewSetup | CardSetup) -> "Setup":
-        if isinstance(made, CardSetup):
-            return cls(made.id, made.expires_at)
-        return cls(made.setup.id, made.setup.expires_at, made.client_secret, made.publishable_key, made.hosted_url)
-
-
-@dataclass(frozen=True, slots=True)
 class Line:
     description: str
     amount: int
@@ -70,8 +53,7 @@ async def create_card_setup(
     context: Context, *, flow: CardSetupFlow, organization: str | None = None, return_url: str | None = None
 ) -> Answer:
     team = await scope.organization(context.viewer, organization) if organization else None
-    made = await paying.create_card_setup(team, flow=flow, return_url=return_url, house=context.house, by=context.viewer)
-    return {"setup": Setup.of(made)}
+    return {"setup": await paying.create_card_setup(team, flow=flow, return_url=return_url, house=context.house, by=context.viewer)}
 
 
 @without_card_numbers
@@ -120,7 +102,7 @@ async def pay_open_invoice(context: Context, *, organization: str, idempotency_k
 async def complete_sandbox_card_setup(context: Context, *, setup_id: str, payment_method: str) -> Answer:
     number = number_of("CardSetup", setup_id, path=("setupId",))
     setup = await paying.complete_sandbox_setup(number, payment_method, house=context.house, by=context.viewer)
-    return {"setup": Setup.of(setup)}
+    return {"setup": Setup(setup.id, setup.expires_at)}
 
 
 @without_card_numbers

@@ -44,6 +44,11 @@ class Context:
         return str(self.viewer.token.id) if self.viewer.token else None
 
     @property
+    def payer(self) -> str | None:
+        """Whose budget of cost it is, with whichever token."""
+        return self.viewer.identity
+
+    @property
     def expires_at(self) -> datetime | None:
         return self.viewer.token.expires_at if self.viewer.token else None
 

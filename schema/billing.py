@@ -14,6 +14,7 @@ from schema.fields import (
     Connection,
     DateTime,
     Input,
+    KeyedInput,
     Node,
     Payload,
     argument,
@@ -137,7 +138,7 @@ class CardSetup:
 
 # ── inputs and payloads ──
 @strawberry.input(description="A way to give a card.")
-class CreateCardSetupInput(Input):
+class CreateCardSetupInput(KeyedInput):
     flow: CardSetupFlow = described("How.")
     organization: str | None = optional("The organization's slug; absent: for the one you are about to found.")
     return_url: URL | None = optional("Where the hosted page sends you back to; must be on the server's list. Absent: this server.")
@@ -149,7 +150,7 @@ class CreateCardSetupPayload(Payload):
 
 
 @strawberry.input(description="A card that has arrived at the provider.")
-class UpdateCardInput(Input):
+class UpdateCardInput(KeyedInput):
     organization: str = described("The organization's slug.")
     setup_id: strawberry.ID = described("The card setup it came through.")
 
@@ -160,7 +161,7 @@ class UpdateCardPayload(Payload):
 
 
 @strawberry.input(description="Another plan.")
-class ChangePlanInput(Input):
+class ChangePlanInput(KeyedInput):
     organization: str = described("The organization's slug.")
     plan: BillingPlan = described("The plan from now on.")
 

@@ -265,7 +265,7 @@ class Input:
 
 @strawberry.input
 class KeyedInput(Input):
-    """For mutations that create, flash or release; the wrapper below is all that knows of the key."""
+    """For mutations that create, flash, release or change what is charged; the wrapper below is all that knows of the key."""
 
     idempotency_key: str | None = optional(
         "Up to 200 characters of your choice, new for each act. Within 24 hours a call with the same key and input does nothing"
@@ -284,7 +284,7 @@ def mutation(door: Door, asked: type, payload: type[Payload], description: str) 
     `errors` in an otherwise empty payload, except those that stop the whole request.
     """
 
-    is_keyed = issubclass(asked, KeyedInput)  # billing hands its keys on to the payment provider itself
+    is_keyed = issubclass(asked, KeyedInput)  # where money moves at once the key goes on to the payment provider
 
     async def resolve(info: Info, input: Any) -> Any:
         given = {name: value for name, value in vars(input).items() if value is not UNSET}

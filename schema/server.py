@@ -23,9 +23,9 @@ class Server:
     billing_mode: BillingMode = described("Who charges on this server.")
 
 
-@strawberry.type(description="What this request cost, and what is left to the caller.")
+@strawberry.type(description="What this operation cost, and what is left to whoever asks: a viewer, or an address without a token.")
 class RateLimit:
     cost: int = described("Fields of this operation, page sizes multiplied.")
-    limit: int = described("Requests within the window; 0 where limits are lifted.")
-    remaining: int = described("Requests left in the window.")
+    limit: int = described("Points of cost within the window; 0 where limits are lifted.")
+    remaining: int = described("Points left in the window.")
     reset_at: DateTime = described("When all of them are there again.")

@@ -49,6 +49,8 @@ VARIABLES = {
     "billing_return_urls": "BILLING_RETURN_URLS",
     "max_organizations_per_user": "MAX_ORGANIZATIONS_PER_USER",
     "rate_limits": "RATE_LIMITS",
+    "requests_per_window": "REQUESTS_PER_WINDOW",
+    "cost_per_window": "COST_PER_WINDOW",
     "firmware_max_bytes": "FIRMWARE_MAX_BYTES",
     "upload_max_bytes": "UPLOAD_MAX_BYTES",
     "keep_alive_s": "KEEP_ALIVE",

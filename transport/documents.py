@@ -31,6 +31,7 @@ from settings import Settings
 from transport import limits, metrics
 from transport.context import OperationContext
 from transport.gate import Asked
+from transport.rates import Allowance
 
 CACHED_DOCUMENTS = 512
 MEASURES_MAX = 100  # of one document, remembered: one for each choice of page sizes
@@ -62,11 +63,12 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An operation that may run. `cost` is what the `rateLimit` field shows."""
+    """An operation that may run. `cost` is what the `rateLimit` field shows; `left` what its caller has left once it is paid."""
 
     document: DocumentNode
     operation: OperationDefinitionNode
     cost: int
+    left: Allowance | None = None
 
     @property
     def is_subscription(self) -> bool:

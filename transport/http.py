@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 
 import strawberry
@@ -28,8 +29,9 @@ from transport.gate import Asked, Refusal
 from transport.masking import Answer, Masking
 from transport.negotiating import Accepted, negotiate
 from transport.persisted import Persisted
-from transport.rates import Allowance, Buckets, Rate, address_key
+from transport.rates import address_key
 from transport.resuming import resumed
+from transport.shared_rates import Rates, own_rates
 from transport.sockets import Sockets
 from transport.websocket import Conversation, TextFrames
 
@@ -44,8 +46,8 @@ _SUBSCRIPTION_SENTENCE = (
 class GraphQLDoor(GraphQL[OperationContext | None, None]):
     """An ASGI app for one path: GraphQL over HTTP, server-sent events and graphql-transport-ws on the same schema.
 
-    `context_for` makes the context of each operation. `sockets` lists the open sockets and streams, to close or drain them; `requests` and
-    `streams` bound what one address may ask (from the settings when absent; without any when settings.rate_limits is off).
+    `context_for` makes the context of each operation. `sockets` lists the open sockets and streams, to close or drain them; `rates` bound
+    what one caller may ask (this process's own when absent; without any when settings.rate_limits is off).
     """
 
     graphql_transport_ws_handler_class = Conversation
@@ -59,8 +61,7 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         *,
         persisted: Persisted | None = None,
         sockets: Sockets | None = None,
-        requests: Rate | None = None,
-        streams: Rate | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self.documents = Documents(schema, settings)
         super().__init__(
@@ -76,8 +77,7 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         self.settings = settings
         self.masking = Masking(production=settings.production)
         self.sockets = sockets or Sockets()
-        self._requests = requests or Buckets(settings.requests_per_window, settings.rate_window_s, what="requests")
-        self._streams = streams or Buckets(settings.streams_per_window, settings.rate_window_s, what="sockets opened")
+        self._rates = rates or own_rates(settings)
 
     def routes(self, path: str = "/graphql") -> list[BaseRoute]:
         """The door's two routes, for requests and for sockets."""
@@ -99,18 +99,21 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> None:
         """None: a socket has no context of its own, each of its operations has."""
 
-    async def take(self, host: str | None) -> Allowance | None:
-        """Count one operation against its address. Raises RateLimited."""
-        return await self._requests.take(address_key(host)) if self.settings.rate_limits else None
+    async def admit(self, host: str | None) -> None:
+        """Count one operation against its address, before it is looked at. Raises RateLimited."""
+        if self.settings.rate_limits:
+            await self._rates.requests.take(address_key(host))
 
-    async def prepare(self, asked: Asked, context: OperationContext, allowance: Allowance | None) -> tuple[Asked, Prepared]:
-        """The operation with its text, seen to be one that may run, its price told to the context. Raises what keeps it from running."""
+    async def prepare(self, asked: Asked, context: OperationContext, host: str | None) -> tuple[Asked, Prepared]:
+        """The operation with its text, seen to be one that may run, and paid for. Raises what keeps it from running."""
         asked = self.persisted.found(asked)
         signed_in = context.viewer_key is not None
         prepared = await self.documents.prepare(asked.query, asked.operation_name, asked.variables, signed_in=signed_in)
         self.persisted.learn(asked)
-        note_price(context, prepared.cost, allowance)
-        return asked, prepared
+        payer = context.payer or f"address:{address_key(host)}"
+        left = await self._rates.cost.take(payer, prepared.cost) if self.settings.rate_limits else None
+        note_price(context, prepared.cost, left)
+        return asked, replace(prepared, left=left)
 
     # ── HTTP ──
     async def _answer(self, request: Request) -> Response:
@@ -118,10 +121,10 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         accepted = Accepted()
         asked: Asked | None = None
         try:
-            allowance = await self.take(_host(request))
+            await self.admit(_host(request))
             accepted = negotiate(request.headers)
             context, asked = await self._read(request)
-            return await self._run(request, asked, context, allowance, accepted)
+            return await self._run(request, asked, context, accepted)
         except Refusal as refusal:
             error: Answer = {"message": refusal.message, "extensions": {"code": refusal.code}}
             return _shown({"errors": [error]}, refusal.status, accepted.single, refusal.headers)
@@ -150,13 +153,11 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         size_max = self.settings.upload_max_bytes if context.viewer_key else self.settings.body_max_bytes
         return context, await uploads.read(request, size_max)
 
-    async def _run(
-        self, request: Request, asked: Asked, context: OperationContext, allowance: Allowance | None, accepted: Accepted
-    ) -> Response:
-        asked, prepared = await self.prepare(asked, context, allowance)
+    async def _run(self, request: Request, asked: Asked, context: OperationContext, accepted: Accepted) -> Response:
+        asked, prepared = await self.prepare(asked, context, _host(request))
         _check_kind(prepared, request.method, accepted)
         metrics.OPERATIONS.labels("http", prepared.operation.operation.value).inc()
-        headers = allowance.headers() if allowance else {}
+        headers = prepared.left.headers() if prepared.left else {}
         if prepared.is_subscription:
             return await self._streamed(request, asked, prepared, context, headers)
         started = time.perf_counter()
@@ -236,7 +237,7 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
             raise RateLimited("Too many sockets are open from this address.", retry_after=10)
         if viewer_key and len(self.sockets.of_viewer(viewer_key)) >= self.settings.sockets_per_viewer:
             raise RateLimited(f"At most {self.settings.sockets_per_viewer} sockets a viewer.", retry_after=10)
-        await self._streams.take(address)
+        await self._rates.streams.take(address)
 
 
 class _ClientGone(Exception):

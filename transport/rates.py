@@ -1,4 +1,4 @@
-"""How often one caller may ask: a token bucket per key, in this process; several processes may share one through Redis."""
+"""How much one caller may ask: a token bucket per key, in this process; shared_rates.py keeps one for all processes."""
 
 import ipaddress
 import time
@@ -27,36 +27,50 @@ class Allowance:
 
 
 class Rate(Protocol):
-    """What the doors ask; Buckets answers from memory, another class may answer from Redis."""
+    """What the doors ask; Buckets answers from memory, SharedBuckets from Redis."""
 
-    async def take(self, key: str) -> Allowance:
-        """Take one. Raises RateLimited, and takes nothing, when none is left."""
+    async def take(self, key: str, amount: int = 1) -> Allowance:
+        """Take that much. Raises RateLimited, and takes nothing, when less is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`count` per `seconds` for each key, spent at once or evenly. `what` is what is counted, for the refusal's sentence."""
+
+    count: int
+    seconds: float
+    what: str
+
+    def allowance(self, missing_s: float) -> Allowance:
+        """What is left in a bucket that is full again in `missing_s` seconds."""
+        remaining = int((self.seconds - missing_s) * self.count / self.seconds + 0.5)
+        return Allowance(self.count, remaining, datetime.now(UTC) + timedelta(seconds=missing_s))
+
+    def refusal(self, retry_after_s: float) -> RateLimited:
+        sentence = f"Too many {self.what}: at most {self.count} in {self.seconds:g} s. Try again in {max(1, round(retry_after_s))} s."
+        return RateLimited(sentence, retry_after=max(round(retry_after_s, 3), 0.001))
 
 
 class Buckets:
-    """`count` per `seconds` for each key, spent at once or evenly."""
+    """The buckets of this process alone."""
 
-    def __init__(self, count: int, seconds: float, *, what: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._count = count
-        self._seconds = seconds
-        self._what = what
+    def __init__(self, limit: Limit, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
         self._clock = clock
         self._full_at: dict[str, float] = {}  # key -> when its bucket is full again; the least recently used first
 
-    async def take(self, key: str) -> Allowance:
-        """Take one. Raises RateLimited, and takes nothing, when none is left."""
-        now, one = self._clock(), self._seconds / self._count
+    async def take(self, key: str, amount: int = 1) -> Allowance:
+        """Take that much. Raises RateLimited, and takes nothing, when less is left."""
+        limit, now = self._limit, self._clock()
+        one = limit.seconds / limit.count
         full_at = max(self._full_at.pop(key, now), now)
+        missing = full_at + amount * one - now
+        is_refused = missing > limit.seconds + one / 2
         self._make_room()
-        if full_at + one - now > self._seconds + one / 2:
-            self._full_at[key] = full_at
-            retry_after = round(full_at + one - now - self._seconds, 3)
-            message = f"Too many {self._what}: at most {self._count} in {self._seconds:g} s. Try again in {max(1, round(retry_after))} s."
-            raise RateLimited(message, retry_after=max(retry_after, 0.001))
-        self._full_at[key] = full_at + one
-        missing = full_at + one - now
-        resets_at = datetime.now(UTC) + timedelta(seconds=missing)
-        return Allowance(self._count, int((self._seconds - missing) / one + 0.5), resets_at)
+        self._full_at[key] = full_at if is_refused else now + missing
+        if is_refused:
+            raise limit.refusal(missing - limit.seconds)
+        return limit.allowance(missing)
 
     def _make_room(self) -> None:
         while len(self._full_at) >= KEYS_MAX:

@@ -28,7 +28,7 @@ from transport.context import ContextFor, OperationContext
 from transport.documents import Documents, Prepared
 from transport.gate import Asked
 from transport.masking import Answer, Masking
-from transport.rates import Allowance, address_key
+from transport.rates import address_key
 from transport.sockets import NOT_ALLOWED, Sockets
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,9 @@ class Door(Protocol):
     @property
     def deadline_s(self) -> float: ...
 
-    async def take(self, host: str | None) -> Allowance | None: ...
+    async def admit(self, host: str | None) -> None: ...
 
-    async def prepare(self, asked: Asked, context: OperationContext, allowance: Allowance | None) -> tuple[Asked, Prepared]: ...
+    async def prepare(self, asked: Asked, context: OperationContext, host: str | None) -> tuple[Asked, Prepared]: ...
 
 
 class TextFrames(ASGIWebSocketAdapter):
@@ -267,9 +267,9 @@ class Conversation(BaseGraphQLTransportWSHandler[OperationContext | None, None])
 
     async def _run(self, operation: RunningOperation) -> None:
         asked, door = operation.asked, self.door
-        allowance = await door.take(self._host)
+        await door.admit(self._host)
         context = await door.context_for(self._socket, self._authorization)
-        asked, prepared = await door.prepare(asked, context, allowance)
+        asked, prepared = await door.prepare(asked, context, self._host)
         metrics.OPERATIONS.labels("socket", prepared.operation.operation.value).inc()
         try:
             async with asyncio.timeout(None if prepared.is_subscription else door.deadline_s) as clock:

@@ -18,7 +18,4 @@ LATER: dict[str, str] = {
     "groups as walls come with the customers' issue": """
         DeviceGroup.access Mutation.grantGroupAccess Mutation.revokeGroupAccess
     """,
-    "keys that make a repeated call of billing harmless come with the billing of their objects": """
-        ChangePlanInput.idempotencyKey CreateCardSetupInput.idempotencyKey UpdateCardInput.idempotencyKey
-    """,
 }

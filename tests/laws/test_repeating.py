@@ -22,6 +22,9 @@ KEYED = sorted(
     if "idempotencyKey" in get_named_type(field.args["input"].type).fields and name not in BY_THE_PROVIDER
 )
 
+# What tells apart those that have no id.
+TELLING = {"Billing": "state plan card { last4 }", "RejectedDevice": "deviceId code message"}
+
 
 def _asked(payload: GraphQLObjectType) -> Iterator[str]:
     """A selection of everything in the payload: plain values, and of objects what tells one from another."""
@@ -30,7 +33,7 @@ def _asked(payload: GraphQLObjectType) -> Iterator[str]:
         if is_leaf_type(named):
             yield name
         elif name != "errors":
-            yield f"{name} {{ {'id' if 'id' in named.fields else 'deviceId code message'} }}"
+            yield f"{name} {{ {'id' if 'id' in named.fields else TELLING[named.name]} }}"
 
 
 def _everything_in(mutation: str) -> str:

@@ -277,9 +277,38 @@ async def test_requests_beyond_the_rate_are_429_with_the_time_to_wait(toy):
             answers = [await client.post("/graphql", json={"query": "{ hello }"}) for _ in range(4)]
 
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-    assert [answer.headers.get("ratelimit-remaining") for answer in answers] == ["2", "1", "0", None]
     assert 18 <= int(answers[3].headers["retry-after"]) <= 20
     assert codes(answers[3]) == ["RATE_LIMITED"]
+
+
+async def test_an_operation_is_paid_for_by_its_price_and_refused_when_its_caller_has_less_left(toy):
+    import httpx
+
+    from settings import Settings
+
+    with toy.serving(Settings(cost_per_window=5, rate_window_s=50)) as running:
+        async with httpx.AsyncClient(base_url=running.url) as client:
+            dear, cheap = {"query": "{ a: hello b: hello c: hello }"}, {"query": "{ hello }"}
+            answers = [await client.post("/graphql", json=each) for each in (dear, dear, cheap, cheap)]
+
+    assert [answer.status_code for answer in answers] == [200, 429, 200, 200]
+    assert [answer.headers.get("ratelimit-remaining") for answer in answers] == ["2", None, "1", "0"]
+    assert answers[0].headers["ratelimit-limit"] == "5"
+    assert 8 <= int(answers[1].headers["retry-after"]) <= 10
+    assert codes(answers[1]) == ["RATE_LIMITED"]
+
+
+async def test_each_viewer_has_a_budget_of_their_own_at_one_address(toy):
+    import httpx
+
+    from settings import Settings
+
+    with toy.serving(Settings(cost_per_window=2, rate_window_s=50)) as running:
+        async with httpx.AsyncClient(base_url=running.url) as client:
+            told = [{"authorization": "Bearer ann"}, {"authorization": "Bearer bob"}, {}]
+            answers = [await client.post("/graphql", json={"query": "{ a: hello b: hello }"}, headers=each) for each in told * 2]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429, 429]
 
 
 async def _until(condition, seconds: float = 3.0) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from errors import RateLimited
-from transport.rates import Buckets, address_key
+from transport.rates import Buckets, Limit, address_key
 
 
 class Clock:
@@ -19,7 +19,7 @@ def clock() -> Clock:
 
 
 async def test_a_bucket_gives_its_count_and_then_says_how_long_to_wait(clock):
-    buckets = Buckets(3, 30, what="requests", clock=clock)
+    buckets = Buckets(Limit(3, 30, "requests"), clock=clock)
 
     left = [(await buckets.take("a")).remaining for _ in range(3)]
     with pytest.raises(RateLimited) as refused:
@@ -30,7 +30,7 @@ async def test_a_bucket_gives_its_count_and_then_says_how_long_to_wait(clock):
 
 
 async def test_a_refusal_takes_nothing_and_time_gives_back(clock):
-    buckets = Buckets(3, 30, what="requests", clock=clock)
+    buckets = Buckets(Limit(3, 30, "requests"), clock=clock)
     for _ in range(3):
         await buckets.take("a")
     for _ in range(5):
@@ -45,10 +45,21 @@ async def test_a_refusal_takes_nothing_and_time_gives_back(clock):
 
 
 async def test_keys_do_not_share(clock):
-    buckets = Buckets(1, 30, what="requests", clock=clock)
+    buckets = Buckets(Limit(1, 30, "requests"), clock=clock)
     await buckets.take("a")
 
     assert (await buckets.take("b")).remaining == 0
+
+
+async def test_what_costs_more_than_is_left_is_refused_while_less_still_goes(clock):
+    buckets = Buckets(Limit(10, 20, "points"), clock=clock)
+    await buckets.take("a", 6)
+
+    with pytest.raises(RateLimited) as refused:
+        await buckets.take("a", 5)
+
+    assert refused.value.retry_after == 2
+    assert (await buckets.take("a", 4)).remaining == 0
 
 
 def test_an_ipv6_caller_is_its_network_and_a_mapped_one_its_ipv4():

@@ -33,6 +33,10 @@ class Context:
     rate_resets_at: datetime | None = None
     seen: list[str] = field(default_factory=list)
 
+    @property
+    def payer(self) -> str | None:
+        return self.viewer_key
+
 
 async def context_for(connection: HTTPConnection, authorization: str | None) -> Context:
     token = (authorization or "").removeprefix("Bearer ")
