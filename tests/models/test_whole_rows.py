@@ -25,8 +25,6 @@ from tests.house import HouseTester, open_house
 
 HOMES = [import_module(name) for name in MODEL_MODULES]
 TABLES = [each for home in HOMES for each in vars(home).values() if isinstance(each, ModelMeta) and each.__module__ == home.__name__]
-    each for name in MODEL_MODULES for each in vars(import_module(name)).values() if isinstance(each, type) and each.__module__ == name
-]
 
 
 async def a_bit_of_everything(tester: HouseTester) -> str:

@@ -22,7 +22,8 @@ from graphql import (
 from hypothesis import strategies as st
 
 DEPTH = 6
-FIELDS = 5  # of one selection, at most
+FIELDS = 4  # of one selection, at most
+WHOLE = 40  # fields of a document, after which there are no more objects
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class _Sheet:
         assert isinstance(kind, GraphQLObjectType | GraphQLInterfaceType)
         if isinstance(kind, GraphQLInterfaceType):
             return self._of_an_interface(kind, depth)
-        able = [name for name, each in kind.fields.items() if depth > 0 or is_leaf_type(get_named_type(each.type))]
+        leaves = [name for name, each in kind.fields.items() if is_leaf_type(get_named_type(each.type))]
+        deeper = [name for name in kind.fields if name not in leaves] if depth > 0 and self.names < WHOLE else []
+        able = leaves + deeper * 2
         chosen = self.draw(st.lists(st.sampled_from(sorted(able)), min_size=1, max_size=FIELDS)) if able else []
         parts = [self._field(name, kind.fields[name], depth, prefix) for name in chosen]
         if self.chance(4) or not parts:
