@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from auth.spelling import same_name_key
 from errors import BadRequest, NotFound
@@ -53,8 +53,7 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a device stands in an order: its key, None where it has none, and its id."""
 
     key: Any

@@ -73,13 +73,8 @@ async def devices(product: Product, context: Context, filter: object, order_by: 
 async def _page(listed: DeviceList, part: Slice, name: str) -> Page[Device]:
     beyond = listed.place(decode_cursor(name, part.cursor)) if part.cursor is not None else None
     found = await listed.read(part.size + 1, beyond=beyond, backward=part.backward)
-    keys = {device.device_id: place.key for place, device in found}
-    return shape(
-        [device for _, device in found],
-        part,
-        lambda device: encode_cursor(name, [keys[device.device_id], device.device_id]),
-        listed.count,
-    )
+    places = {device.device_id: place for place, device in found}
+    return shape([device for _, device in found], part, lambda device: encode_cursor(name, places[device.device_id]), listed.count)
 
 
 def _plain(filter: object) -> dict[str, Any]:
