@@ -115,15 +115,22 @@ def built_client(folder: Path) -> Path:
     return client
 
 
-def install_peers(database: str) -> bool:
-    """Fetch the servers from npm, once, and compile their SQLite when it is needed; False without Node."""
-    if shutil.which("npm") is None:
-        return False
+def peers(database: str, wanted: list[str] | None) -> list[Peer]:
+    """The servers to measure beside ours on this database: those whose names begin with the words wanted, or all that can run here."""
+    found = [each for each in OTHERS if database in each.databases and (wanted is None or each.name.split()[0] in wanted)]
+    if any(each.command[0] == "node" for each in found):
+        if shutil.which("npm") is None:
+            return [each for each in found if each.command[0] != "node"]
+        _install(database)
+    return found
+
+
+def _install(database: str) -> None:
+    """Fetch the servers of npm, once, and compile their SQLite when it is needed."""
     if not (PEERS / "node_modules").exists():
         subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=PEERS, check=True)
     if database == "sqlite" and not (PEERS / "node_modules/better-sqlite3/build/Release/better_sqlite3.node").exists():
         subprocess.run(["npm", "rebuild", "better-sqlite3", "--loglevel=error"], cwd=PEERS, check=True)
-    return True
 
 
 @contextlib.contextmanager
@@ -256,10 +263,7 @@ def main(arguments: list[str], database: str = "postgres") -> None:
     parser.add_argument("--only", nargs="*", help="first words of the servers to measure beside ours")
     parser.add_argument("--dry", action="store_true", help="write no results")
     asked = parser.parse_args(arguments)
-    has_node = install_peers(database)
-    others = [peer for peer in OTHERS if database in peer.databases and (has_node or peer.command[0] != "node")]
-    if asked.only is not None:
-        others = [peer for peer in others if peer.name.split()[0] in asked.only]
+    others = peers(database, asked.only)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         client = built_client(folder)
