@@ -10,10 +10,10 @@ import strawberry
 from strawberry import UNSET
 from strawberry.types import Info
 
+import resolvers.paging
 from errors import ERROR_CODES, CallerError, ErrorCode, RequestRefused
 from fleet import repeating
 from models.global_ids import global_id
-from resolvers.paging import total_count
 from schema.reading import READING, Asked, Attribute, Computed, Reading
 
 T = TypeVar("T")
@@ -230,7 +230,7 @@ class Connection(Generic[T]):
     nodes: list[T] = described("The objects alone.")
     page_info: PageInfo = described("Where this page stands in the list.")
 
-    total_count: int = resolved_by(total_count, "How many there are in the whole list; counted only when asked for.")
+    total_count: int = resolved_by(resolvers.paging.total_count, "How many there are in the whole list; counted only when asked for.")
 
 
 # ── mutations ──

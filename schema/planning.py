@@ -1,5 +1,6 @@
 """The plans of a document: made when it comes a second time, kept as long as the document is remembered."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,6 +15,7 @@ from schema.compiling import Plan, Unsupported, compile_operation
 log = logging.getLogger(__name__)
 
 SIGHTINGS = 2  # a plan costs as much as three answers of graphql-core: one that comes once is not worth it
+THREAD_TOKENS = 400  # a longer document is compiled off the loop: 2,000 tokens take 30 ms
 PLANS_MAX = 8  # of one document: each operation and each set of answers to @skip and @include needs its own
 
 
@@ -40,19 +42,19 @@ class Plans:
         variables = get_variable_values(self._schema._schema, operation.variable_definitions or (), dict(given or {}))
         if isinstance(variables, list):
             return None
-        plan = self._plan(operation, variables)
-        if plan is None:
-            return None
         try:
-            return await plan.answer(message, context, variables)
+            plan = await self._plan(operation, variables)
+            return await plan.answer(message, context, variables) if plan else None
         except Exception as surprise:  # whatever it is, graphql-core meets it too, and says it in its words
             log.debug("graphql-core answers instead: %r", surprise)
             return None
 
-    def _plan(self, operation: OperationDefinitionNode, variables: VariableValues) -> Plan | None:
+    async def _plan(self, operation: OperationDefinitionNode, variables: VariableValues) -> Plan | None:
         key = (operation.name.value if operation.name else None, *map(variables.coerced.get, self._conditions))
         if key not in self._plans and len(self._plans) < PLANS_MAX:
-            self._plans[key] = self._compiled(operation, variables)
+            is_long = self._document.token_count > THREAD_TOKENS
+            found = await asyncio.to_thread(self._compiled, operation, variables) if is_long else self._compiled(operation, variables)
+            self._plans[key] = found
         return self._plans.get(key)
 
     @cached_property

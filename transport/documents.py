@@ -132,7 +132,8 @@ class Documents:
 
     async def stream(self, asked: Asked, context: OperationContext) -> AsyncGenerator[object, None]:
         """Run any operation that was prepared: one result of a query or mutation, those of a subscription as they come."""
-        if not self._is_subscription(asked):
+        _, operation = self._known(asked)
+        if operation is not None and operation.operation is not OperationType.SUBSCRIPTION:
             return self._one(asked, context)
         return await self.schema.stream(
             asked.query,
@@ -145,18 +146,17 @@ class Documents:
     async def _one(self, asked: Asked, context: OperationContext) -> AsyncGenerator[object, None]:
         yield await self.execute(asked, context)
 
-    def _is_subscription(self, asked: Asked) -> bool:
-        known = self._valid.get(asked.query)
-        operation = get_operation_ast(known.document, asked.operation_name) if known else None
-        return operation is None or operation.operation is OperationType.SUBSCRIPTION
-
     async def _compiled_answer(self, asked: Asked, context: OperationContext) -> dict[str, object] | None:
-        """The data of a query, where a plan can tell it; nothing has been changed where it cannot."""
-        known = self._valid.get(asked.query)
-        operation = get_operation_ast(known.document, asked.operation_name) if known else None
+        """The data of a query, where a plan can tell it; where it cannot, nothing has been changed."""
+        known, operation = self._known(asked)
         if known is None or operation is None or operation.operation is not OperationType.QUERY or not self._may_compile:
             return None
         return await known.plans.answer(operation, asked.variables, context)
+
+    def _known(self, asked: Asked) -> tuple[_Known | None, OperationDefinitionNode | None]:
+        """What is remembered of a document that was prepared; it may have fallen out since."""
+        known = self._valid.get(asked.query)
+        return known, get_operation_ast(known.document, asked.operation_name) if known else None
 
     def _measure(
         self, source: str, document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, object] | None

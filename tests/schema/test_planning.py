@@ -1,14 +1,17 @@
 """When a document is compiled, and how its plans hand over to graphql-core."""
 
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 import strawberry
 from graphql import OperationDefinitionNode, execute, parse
 
 from realtime.cursor import Cursor
 from realtime.log import Entry
 from resolvers.live import EventMessage
+from schema import planning
 from schema.build import build_schema
 from schema.fields import argument, asked, described, resolved_by
 from schema.planning import PLANS_MAX, Plans
@@ -120,3 +123,22 @@ async def test_a_message_of_a_subscription_is_its_own_root() -> None:
     assert expected.errors is None  # type: ignore[union-attr]  # nothing in it waits
     assert answer == expected.data  # type: ignore[union-attr]
     assert answer["all"]["event"]["name"] == "light"
+
+
+async def test_a_long_document_is_compiled_without_holding_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Toy(name="a", note=None, number=3)
+    threads: list[object] = []
+    compile_operation = planning.compile_operation
+
+    def compiled(*given: Any) -> Any:
+        threads.append(threading.current_thread())
+        return compile_operation(*given)
+
+    monkeypatch.setattr(planning, "compile_operation", compiled)
+    long = " ".join(f"n{number}: name" for number in range(planning.THREAD_TOKENS // 3))
+
+    answer = await toy.second(f"{{ thing {{ {long} }} }}")
+
+    assert answer is not None
+    assert len(answer["thing"]) == planning.THREAD_TOKENS // 3
+    assert threads != [threading.main_thread()]
