@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import strawberry
 from graphql import (
     DocumentNode,
+    FieldNode,
     FragmentDefinitionNode,
     GraphQLEnumType,
     GraphQLField,
@@ -45,7 +46,7 @@ class Run:
 
     context: Any
     variables: VariableValues
-    arguments: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    arguments: dict[object, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class _Compiler:
         door = asked.door
         if isinstance(door, ForAll):
             return lambda rows, run: door.for_all(rows, run.context)
-        given = self._arguments(field, details)
+        given = self._arguments(field, details[0].node)
 
         async def each(rows: Values, run: Run) -> Values:
             arguments = given(run)
@@ -215,9 +216,9 @@ class _Compiler:
 
         return awaited if iscoroutinefunction(door) else each
 
-    def _arguments(self, field: GraphQLField, details: FieldDetailsList) -> Callable[[Run], Mapping[str, Any]]:
+    def _arguments(self, field: GraphQLField, node: FieldNode) -> Callable[[Run], Mapping[str, Any]]:
         """The field's arguments as graphql-core and Strawberry read them, once for a run."""
-        declared, node, place = field.extensions["strawberry-definition"], details[0].node, id(details)
+        declared, place = field.extensions["strawberry-definition"], object()
         converter = self._strawberry.schema_converter
 
         def given(run: Run) -> Mapping[str, Any]:
