@@ -2,6 +2,7 @@
  *
  *     load PORT CONNECTIONS SECONDS REQUEST-FILE
  *
+ * It lasts that long, or until the first answer if that is later, but not ten times as long.
  * The file holds the raw request. Prints one line of JSON: requests, failed (not 200, or an answer with "errors"), seconds, p50_ms, p99_ms,
  * and the bytes of the last answer. One thread and epoll: it costs a tenth of what the fastest server costs. */
 #define _GNU_SOURCE
@@ -107,7 +108,7 @@ int main(int count, char **words) {
     }
     double begin = now();
     struct epoll_event events[256];
-    while (now() - begin < seconds) {
+    while (now() - begin < (requests ? seconds : 10 * seconds)) {
         int n = epoll_wait(poll, events, 256, 100);
         for (int i = 0; i < n; i++) hear(events[i].data.ptr);
     }
