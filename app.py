@@ -182,7 +182,7 @@ def _billing_routes(house: House) -> list[BaseRoute]:
 
 
 def _shaped(file: downloading.File) -> Download:
-    return Download(file.size, file.sha256, file.read_range, file.file_name)
+    return Download(file.size, file.sha256, file.read_range, file.file_name, file.location)
 
 
 async def _database() -> None:

@@ -1,17 +1,18 @@
-"""Keeps firmware files under the SHA-256 of their bytes, in a folder or an S3 bucket, and reads them back in ranges."""
+"""Keeps firmware under the SHA-256 of its bytes, and import files until they are read, in a folder or an S3 bucket."""
 
 import asyncio
 import hashlib
 import os
 import re
+import secrets
 import tempfile
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import obstore
@@ -28,6 +29,8 @@ _PING_TIMEOUT_S = 3.0
 _TRUSTED_S = 600.0
 _TRUSTED_MAX = 1024
 _SHELF = "firmware"
+_IMPORTS = "imports"
+_IMPORT_NAME = re.compile(r"[0-9a-f]{32}")
 # A browser that is sent to the bucket must save the file, never show it.
 _ATTRIBUTES = {"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}
 
@@ -67,8 +70,9 @@ class Blobs:
     Every method that takes a `sha256` raises ValueError unless it is 64 lower-case hex digits.
     """
 
-    def __init__(self, store: LocalStore | S3Store, spool: Path, folder: Path | None) -> None:
+    def __init__(self, store: LocalStore | S3Store, spool: Path, folder: Path | None, *, presigned: bool = False) -> None:
         self._store = store
+        self._presigned = presigned
         self._spool = spool  # temporary files; on the folder's own disk, so that keeping one is a rename
         self._folder = folder  # None for a bucket
         self._found_sound: dict[str, tuple[object, float]] = {}
@@ -90,10 +94,7 @@ class Blobs:
 
     async def keep(self, incoming: Incoming) -> Stored:
         """Put received bytes under their hash, whole or not at all. Keeping the same bytes again heals a damaged file."""
-        if self._folder is not None:
-            await asyncio.to_thread(_move_for_good, incoming.path, self._folder / _key(incoming.sha256))
-        else:
-            await self._store.put_async(_key(incoming.sha256), incoming.path, attributes=_ATTRIBUTES)
+        await self._put(_key(incoming.sha256), incoming.path)
         return Stored(incoming.sha256, incoming.size)
 
     async def put_stream(self, chunks: AsyncIterable[bytes], cap: int) -> Stored:
@@ -163,11 +164,16 @@ class Blobs:
         with suppress(FileNotFoundError):
             await self._store.delete_async(_key(sha256))
 
-    async def presign(self, sha256: str, expires_s: int) -> str | None:
-        """A URL anyone may fetch the bytes from until it expires; None if this store has none and we serve them ourselves."""
+    @property
+    def presigns(self) -> bool:
+        """Whether downloads are to be sent on to the bucket."""
+        return self._presigned and isinstance(self._store, S3Store)
+
+    async def presign(self, sha256: str, method: Literal["GET", "HEAD"], expires_s: int) -> str:
+        """A URL of the bucket that answers this one method until it expires. Raises ValueError for a store that has none."""
         if not isinstance(self._store, S3Store):
-            return None
-        return await obstore.sign_async(self._store, "GET", _key(sha256), timedelta(seconds=expires_s))
+            raise ValueError("A folder has no URLs.")
+        return await obstore.sign_async(self._store, method, _key(sha256), timedelta(seconds=expires_s))
 
     async def kept(self, older_than_s: float) -> AsyncIterator[str]:
         """Hashes kept for longer than this; those no firmware names were left by an upload that never committed."""
@@ -177,6 +183,55 @@ class Blobs:
                 name = found["path"].rsplit("/", 1)[-1]
                 if _SHA256.fullmatch(name) and found["last_modified"].timestamp() < before:
                     yield name
+
+    # ── import files: under a name of ours, where every process finds them ──
+    async def shelve(self, incoming: Incoming) -> str:
+        """Keep received bytes until `unshelve`; the name they are found under from now on."""
+        name = secrets.token_hex(16)
+        await self._put(_import_key(name), incoming.path)
+        return name
+
+    @asynccontextmanager
+    async def at_hand(self, name: str) -> AsyncIterator[Path]:
+        """The shelved bytes as a file of this machine, while the block lasts; not to be changed. Raises BlobMissing."""
+        key = _import_key(name)
+        if self._folder is not None:
+            if not await asyncio.to_thread((self._folder / key).exists):
+                raise BlobMissing(name)
+            yield self._folder / key
+            return
+        file = await asyncio.to_thread(_temporary_file, self._spool)
+        try:
+            with file:
+                try:
+                    result = await self._store.get_async(key)
+                except FileNotFoundError:
+                    raise BlobMissing(name) from None
+                async for piece in result.stream(min_chunk_size=CHUNK_BYTES):
+                    await asyncio.to_thread(file.write, piece)
+            yield Path(file.name)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+    async def unshelve(self, name: str) -> None:
+        """Forget shelved bytes; nothing happens if they are not there."""
+        with suppress(FileNotFoundError):
+            await self._store.delete_async(_import_key(name))
+
+    async def shelved(self, before: datetime) -> AsyncIterator[str]:
+        """The names of bytes that were shelved before this time."""
+        async for page in self._store.list(_IMPORTS):
+            for found in page:
+                name = found["path"].rsplit("/", 1)[-1]
+                if _IMPORT_NAME.fullmatch(name) and found["last_modified"] < before:
+                    yield name
+
+    async def _put(self, key: str, path: Path) -> None:
+        """Whole or not at all; on a folder the file itself moves there."""
+        if self._folder is not None:
+            await asyncio.to_thread(_move_for_good, path, self._folder / key)
+        else:
+            await self._store.put_async(key, path, attributes=_ATTRIBUTES)
 
     async def sweep(self, older_than_s: float) -> int:
         """Remove temporary files that a stopped process left behind; how many there were."""
@@ -202,12 +257,14 @@ def open_blobs(settings: Settings) -> Blobs:
     """
     if not settings.blob_url:
         folder = settings.data_dir / "blobs"
-        (folder / _SHELF).mkdir(parents=True, exist_ok=True)
+        for shelf in (_SHELF, _IMPORTS):
+            _made(folder / shelf)
         return Blobs(LocalStore(folder), _made(folder / "incoming"), folder)
     parts = urlsplit(settings.blob_url)
     if parts.scheme != "s3" or not parts.netloc:
         raise SettingsRefused("BLOB_URL must be s3://bucket or s3://bucket/prefix, or unset for a folder in FLOTILLA_DATA_DIR.")
-    return Blobs(_bucket(parts.netloc, parts.path.strip("/"), parse_qs(parts.query)), _made(settings.data_dir / "incoming"), None)
+    bucket = _bucket(parts.netloc, parts.path.strip("/"), parse_qs(parts.query))
+    return Blobs(bucket, _made(settings.data_dir / "incoming"), None, presigned=settings.blob_presigned)
 
 
 def _bucket(name: str, prefix: str, options: dict[str, list[str]]) -> S3Store:
@@ -235,6 +292,12 @@ def _key(sha256: str) -> str:
     if not _SHA256.fullmatch(sha256):
         raise ValueError("Not a SHA-256 in lower-case hex.")
     return f"{_SHELF}/{sha256}"
+
+
+def _import_key(name: str) -> str:
+    if not _IMPORT_NAME.fullmatch(name):
+        raise ValueError("Not a name that was given by shelve().")
+    return f"{_IMPORTS}/{name}"
 
 
 def _made(folder: Path) -> Path:

@@ -21,6 +21,7 @@ from models.database import DatabaseUnreachable
 from models.migrating import MigrationFailed
 from models.migrating import migrate as run_migrations
 from models.one_process import DataFolderTaken
+from public_keys import public_half
 from settings import Settings, SettingsRefused, from_environment
 from simulator import commands as simulator
 from simulator import demo as company
@@ -136,7 +137,7 @@ def sign(
     elif key is None:
         raise click.UsageError("Give --key FILE, or make one with --new-key FILE.")
     elif binary is None:
-        click.echo(signing.public_text(signing.read_private_key(key.read_bytes())))
+        click.echo(public_half(signing.read_private_key(key.read_bytes())))
     elif product is None or version is None or platform is None:
         raise click.UsageError("Give --product, --version and --platform: they are signed with the file.")
     else:
@@ -149,7 +150,7 @@ def _make_key(path: Path) -> str:
     made = signing.new_key()
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(signing.private_pem(made))
-    return signing.public_text(made)
+    return public_half(made)
 
 
 main.add_command(simulator.device)

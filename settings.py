@@ -37,6 +37,7 @@ class Settings:
     database_url: str = ""  # empty = SQLite under data_dir; postgres://… otherwise
     redis_url: str = ""  # empty = wake-ups in the process (SQLite) or by NOTIFY (PostgreSQL)
     blob_url: str = ""  # empty = a folder under data_dir; s3://bucket/prefix?endpoint=…&region=… otherwise; keys as AWS_ACCESS_KEY_ID …
+    blob_presigned: bool = False  # True: downloads are sent on to a short-lived URL of the bucket itself; for S3 alone
     database_pool_size: int = 10  # connections a process
     database_command_timeout_s: float = 10.0
     database_connect_timeout_s: float = 5.0
@@ -175,6 +176,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         database_url=config("DATABASE_URL", default=""),
         redis_url=config("REDIS_URL", default=""),
         blob_url=config("BLOB_URL", default=""),
+        blob_presigned=_switch(config, "BLOB_PRESIGNED", d.blob_presigned),
         database_pool_size=_number(config, "DATABASE_POOL_SIZE", d.database_pool_size),
         secret_key=config("SECRET_KEY", default="") or _kept_secret(data_dir),
         smtp_url=config("SMTP_URL", default=""),
@@ -219,6 +221,8 @@ def _refuse_unsafe(settings: Settings) -> None:
     _refuse_unsafe_billing(settings)
     if not settings.is_sqlite and not settings.database_url.startswith(("postgres://", "postgresql://")):
         raise SettingsRefused("DATABASE_URL must begin with postgres:// or be unset for SQLite in FLOTILLA_DATA_DIR.")
+    if settings.blob_presigned and not settings.blob_url:
+        raise SettingsRefused("BLOB_PRESIGNED=on needs BLOB_URL, a bucket: a folder can't be fetched from without us.")
     if settings.trusted_documents_only and settings.trusted_documents is None:
         raise SettingsRefused("TRUSTED_DOCUMENTS_ONLY=on needs TRUSTED_DOCUMENTS, the file that names them.")
     if len(settings.secret_key) < 32:

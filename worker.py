@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from auth.ledger import forget_paid
 from billing.outbox import END, RECONCILE, SEATS, TRIAL
-from fleet import importing, paying, repeating, undoing, updating, uploading
+from fleet import damage, importing, paying, repeating, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from fleet.offering import CONSIDER_AGAIN
@@ -180,5 +180,6 @@ SWEEPS = (
     Sweep("idempotency keys", 3600, _forget_keyed_calls),
     Sweep("throttle", 3600, _forget_paid_debts),
     Sweep("import files", 3600, importing.forget_sources),
+    Sweep("damaged firmware", 600, damage.look_again),
     Sweep("bytes no firmware names", 3600, uploading.sweep_blobs),
 )

@@ -35,6 +35,10 @@ class UrlSigner:
         genuine = hmac.compare_digest(self._signature(parts, expiry).encode(), signature.encode(errors="replace"))
         return genuine and now.timestamp() < int(expiry)
 
+    def seconds_left(self, ticket: str, *, now: datetime) -> int:
+        """How long a ticket that was just verified is still good, and whatever is handed out for it may be: at least 1."""
+        return max(1, int(ticket.partition(".")[0]) - int(now.timestamp()))
+
     def _signature(self, parts: Sequence[str], expiry: str) -> str:
         signed = hmac.new(self._key, digestmod=sha256)
         for part in (expiry, *parts):

@@ -13,21 +13,15 @@ file in lower-case hexadecimal, its size in bytes, and the product's platform as
 The signature is Ed25519 (RFC 8032) over these bytes; 64 bytes, written as base64url without padding. So are public keys, of 32 bytes.
 """
 
-import base64
-import binascii
 import hashlib
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+import public_keys
 from firmware_formats.content import Content
-
-PUBLIC_KEY_BYTES = 32
-SIGNATURE_BYTES = 64
-_TRIES = 256
-_FORGED = b"\x01" + bytes(63)  # R is the neutral point, S is 0: good under a weak key whenever its multiple by the hash vanishes
 
 
 class NoKey(Exception):
@@ -74,7 +68,7 @@ def private_pem(key: Ed25519PrivateKey) -> bytes:
 
 def read_private_key(raw: bytes) -> Ed25519PrivateKey:
     """From a PEM file without a passphrase, or 32 bare bytes. Raises NoKey."""
-    if len(raw) == PUBLIC_KEY_BYTES:
+    if len(raw) == public_keys.KEY_BYTES:
         return Ed25519PrivateKey.from_private_bytes(raw)
     try:
         key = load_pem_private_key(raw, password=None)
@@ -85,44 +79,11 @@ def read_private_key(raw: bytes) -> Ed25519PrivateKey:
     return key
 
 
-def public_text(key: Ed25519PrivateKey) -> str:
-    """The public half, as the server takes it."""
-    return _text(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
-
-
 def sign(key: Ed25519PrivateKey, about: Statement) -> str:
-    return _text(key.sign(about.signed_bytes))
+    return public_keys.to_base64url(key.sign(about.signed_bytes))
 
 
-# ── the server's side ──
-def is_public_key(text: str) -> bool:
-    """Whether `text` is a public key that can tell a signature from a forgery: a few points of the curve can't."""
-    raw = _bytes(text, PUBLIC_KEY_BYTES)
-    return raw is not None and not any(_holds(raw, _FORGED, bytes([number])) for number in range(_TRIES))
-
-
+# ── whoever is to trust it ──
 def is_signed_by(public_key: str, signature: str, about: Statement) -> bool:
     """Whether whoever holds the private half of `public_key` signed exactly this."""
-    key, raw = _bytes(public_key, PUBLIC_KEY_BYTES), _bytes(signature, SIGNATURE_BYTES)
-    return key is not None and raw is not None and _holds(key, raw, about.signed_bytes)
-
-
-def _holds(key: bytes, signature: bytes, message: bytes) -> bool:
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
-def _text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _bytes(text: str, length: int) -> bytes | None:
-    """What `text` stands for; None unless it is the one way to write that many bytes."""
-    try:
-        raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    except (binascii.Error, UnicodeEncodeError):
-        return None
-    return raw if len(raw) == length and _text(raw) == text else None
+    return public_keys.is_signed_by(public_key, signature, about.signed_bytes)

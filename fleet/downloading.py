@@ -1,13 +1,14 @@
 """Firmware files for whoever holds a signed URL: a device its own update's, the team any version's."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Literal
 
 from errors import NotFound
+from fleet.damage import is_sound
 from fleet.house import House
-from fleet.updating import is_sound
 from models.device import DeviceState
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update
 
@@ -17,12 +18,16 @@ _ID_MAX = 18  # digits
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """`size` in bytes, the SHA-256 of its bytes in hex, and how to read those from a start up to, not including, an end."""
+    """`size` in bytes, the SHA-256 of its bytes in hex, and how to read those from a start up to, not including, an end.
+
+    With `location` they are to be fetched from the URL that it gives for a method.
+    """
 
     size: int
     sha256: str
     read_range: Callable[[int, int], AsyncIterator[bytes]]
     file_name: str
+    location: Callable[[Literal["GET", "HEAD"]], Awaitable[str]] | None = None
 
 
 async def resolve(device_id: str, update_id: str, ticket: str, *, now: datetime, house: House) -> File:
@@ -37,7 +42,7 @@ async def resolve(device_id: str, update_id: str, ticket: str, *, now: datetime,
     update = await found.select_related("firmware", "device").first()
     if update is None or update.device.state != DeviceState.ACTIVE or update.device.product_id != update.firmware.product_id:
         raise NotFound(_GONE)
-    return await _file(update.firmware, house)
+    return await _file(update.firmware, ticket, now, house)
 
 
 async def resolve_for_team(firmware_id: str, ticket: str, *, now: datetime, house: House) -> File:
@@ -47,7 +52,7 @@ async def resolve_for_team(firmware_id: str, ticket: str, *, now: datetime, hous
     firmware = await Firmware.filter(id=_number(firmware_id)).first()
     if firmware is None:
         raise NotFound(_GONE)
-    return await _file(firmware, house)
+    return await _file(firmware, ticket, now, house)
 
 
 def download_url(firmware: Firmware, house: House) -> str:
@@ -63,8 +68,10 @@ def _number(text: str) -> int:
     return int(text)
 
 
-async def _file(firmware: Firmware, house: House) -> File:
-    """Damaged bytes are served to nobody."""
+async def _file(firmware: Firmware, ticket: str, now: datetime, house: House) -> File:
+    """Damaged bytes are served to nobody, by us or by the bucket; a URL of the bucket outlives no ticket."""
     if not await is_sound(firmware, house):
         raise NotFound(_GONE)
-    return File(firmware.size, firmware.sha256, partial(house.blobs.read_range, firmware.sha256), firmware.file_name)
+    blobs, left_s = house.blobs, house.signer.seconds_left(ticket, now=now)
+    location = partial(blobs.presign, firmware.sha256, expires_s=left_s) if blobs.presigns else None
+    return File(firmware.size, firmware.sha256, partial(blobs.read_range, firmware.sha256), firmware.file_name, location)

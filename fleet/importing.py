@@ -1,7 +1,6 @@
 """Imports: a list of device ids becomes devices of a product, piece by piece, with a verdict for every line."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,8 @@ from typing import Any
 
 from auth.viewer import Viewer
 from billing.access import require_active
-from errors import InvalidInput
+from blobs import BlobMissing
+from errors import BinaryInvalid, InvalidInput
 from fleet import jobs
 from fleet.auditing import record
 from fleet.house import House
@@ -33,7 +33,7 @@ ANNOUNCED_LINES = 1_000  # an import of more lines tells the log of no single de
 AT_ONCE_GRACE = timedelta(seconds=60)  # a small import runs in its own request; only if that dies does a worker take it up
 ENTRIES = 500  # in one append
 LOOK_EVERY_S = 0.2  # whoever follows an import
-FOLDER = "imports"
+LEFT_AFTER = timedelta(days=1)  # a file that no import waits for belongs to one that never began
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +62,20 @@ async def import_lines(
 ) -> Import:
     """Import one device id a line, out of a file of any size: good lines are added even if others fail.
 
-    The lines are kept on disk first. A short list is judged before this returns; a long one goes on as a job, in pieces, and a
-    server that dies in the middle goes on behind the last piece. The same import again changes nothing.
+    The lines are kept first, where every server process finds them. A short list is judged before this returns; a long one goes on
+    as a job, in pieces, and where a process dies in the middle another goes on behind the last piece. The same import again changes
+    nothing.
     Raises InvalidInput for a file above the limit.
     Source: guide, "Adding Devices"; details, "Import".
     """
     organization: Organization = product.organization
     by.must("device.import", organization.id, product.id)
     require_active(organization)
-    source = f"{secrets.token_hex(16)}.txt"
-    path = _path(source, house.settings)
+    source, total = await _shelved(chunks, house)
     try:
-        await _keep(chunks, path, house.settings)
-        total = await asyncio.to_thread(count_lines, path)
         row = await _begin(product, source, total, options, ids, house.settings, by)
     except BaseException:
-        path.unlink(missing_ok=True)
+        await house.blobs.unshelve(source)
         raise
     if total <= house.settings.import_piece_lines:
         await run_import(row.id, house)
@@ -87,17 +85,18 @@ async def import_lines(
 
 async def run_import(import_id: int, house: House) -> None:
     """Judge what is left of an import. Harmless when it is done, or done twice at once."""
-    path = None
+    source: str | None = None
     while (row := await Import.filter(id=import_id).select_related("product__organization").first()) is not None:
         if row.state != ImportState.RUNNING or row.source is None:
             break
-        path = _path(row.source, house.settings)
+        source = row.source
         try:
-            await _run(row, path, house.settings)
-        except FileNotFoundError:
+            async with house.blobs.at_hand(source) as path:
+                await _run(row, path, house.settings)
+        except (BlobMissing, FileNotFoundError):
             await _fail(row, "The file is gone: import it again.")
-    if path is not None:
-        await asyncio.to_thread(path.unlink, missing_ok=True)
+    if source is not None:
+        await house.blobs.unshelve(source)
 
 
 async def follow(import_id: int) -> AsyncGenerator[Import, None]:
@@ -115,20 +114,22 @@ async def follow(import_id: int) -> AsyncGenerator[Import, None]:
 async def forget_sources(house: House, now: datetime) -> int:
     """Remove files of imports that ended without removing them; for a daily sweep."""
     waiting = {str(row.source) for row in await Import.exclude(source=None)}
-    return await asyncio.to_thread(_remove_others, house.settings.data_dir / FOLDER, waiting, now.timestamp() - 86400)
+    left = [name async for name in house.blobs.shelved(now - LEFT_AFTER) if name not in waiting]
+    for name in left:
+        await house.blobs.unshelve(name)
+    return len(left)
 
 
 # ── taking the file ──
-async def _keep(chunks: AsyncIterable[bytes], path: Path, settings: Settings) -> None:
-    await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
-    size = 0
-    file = await asyncio.to_thread(path.open, "xb")
-    with file:
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > settings.upload_max_bytes:
-                raise InvalidInput(f"The file has more than {settings.upload_max_bytes} bytes: split it.", path=("file",))
-            await asyncio.to_thread(file.write, chunk)
+async def _shelved(chunks: AsyncIterable[bytes], house: House) -> tuple[str, int]:
+    """The name the lines are kept under until they are judged, and how many there are."""
+    cap = house.settings.upload_max_bytes
+    try:
+        async with house.blobs.receive(chunks, cap) as incoming:
+            total = await asyncio.to_thread(count_lines, incoming.path)
+            return await house.blobs.shelve(incoming), total
+    except BinaryInvalid:
+        raise InvalidInput(f"The file has more than {cap} bytes: split it.", path=("file",)) from None
 
 
 async def _begin(
@@ -155,17 +156,6 @@ async def _begin(
             team = product.organization.id
             await record(by, "device.imported", f"product:{product.number}", organization_id=team, **detail)
     return row
-
-
-def _path(source: str, settings: Settings) -> Path:
-    return settings.data_dir / FOLDER / source
-
-
-def _remove_others(folder: Path, waiting: set[str], before: float) -> int:
-    old = [path for path in folder.glob("*.txt") if path.name not in waiting and path.stat().st_mtime < before]
-    for path in old:
-        path.unlink(missing_ok=True)
-    return len(old)
 
 
 # ── judging ──

@@ -4,18 +4,21 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from auth.viewer import Viewer
 from billing.access import require_active
 from errors import CallerError, DeviceOffline, InvalidInput, NotFound
 from fleet import scope
 from fleet.auditing import Json, record
+from fleet.damage import require_sound
 from fleet.deciding import FirmwareRule, decide
 from fleet.fact_finding import facts_of
+from fleet.grouping import devices_in
 from fleet.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs
 from fleet.refusing import Rejected
 from fleet.telling import status
-from models.device import Device, DeviceGroup, DeviceState, GroupMembership
+from models.device import Device, DeviceGroup, DeviceState
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update, UpdateState
 from models.log import DeviceChange
 from models.organization import Organization
@@ -51,7 +54,8 @@ async def lock_and_flash(
     """Fix devices to a version: those online are brought to it now, or each one at its next hello.
 
     NOW refuses devices that are offline, and nothing changes for them. A development device is flashed once, and stays one.
-    Raises NotFound for a version the product does not have; InvalidInput unless it is told devices or else a group.
+    Raises NotFound for a version the product does not have, BinaryInvalid for one whose file is damaged; InvalidInput unless it is
+    told devices or else a group.
     Source: guide, "Recommended development flow"; vocabulary, "Firmware decision".
     """
     organization: Organization = product.organization
@@ -146,12 +150,8 @@ async def _named(device_ids: Sequence[str] | None, group: DeviceGroup | None) ->
     if (device_ids is None) == (group is None):
         raise InvalidInput("Give either deviceIds or group.", path=("deviceIds",))
     if group is not None:
-        below = await rows(
-            "SELECT id FROM device_group WHERE product_id = $1 AND (id = $2 OR substr(path, 1, length($3)) = $3)",
-            [group.product_id, group.id, f"{group.path}/"],  # type: ignore[attr-defined]  # a Tortoise column
-        )
-        members = await GroupMembership.filter(group_id__in=[row["id"] for row in below])
-        return sorted({member.device_id for member in members})  # type: ignore[attr-defined]  # a Tortoise column
+        found: list[Any] = await devices_in(group).values_list("device_id", flat=True)
+        return sorted(found)
     ids = device_ids or ()
     if not 1 <= len(ids) <= IDS_MAX:
         raise InvalidInput(f"Give 1 to {IDS_MAX} device ids in one call.", path=("deviceIds",))
@@ -163,7 +163,9 @@ async def _hold_firmware(product: Product, version: int) -> Firmware:
     found = await rows("SELECT id FROM firmware WHERE product_id = $1 AND version = $2 FOR NO KEY UPDATE", [product.id, version])
     if not found:
         raise NotFound(f"The product has no firmware version {version}.", path=("firmwareVersion",))
-    return await Firmware.get(id=found[0]["id"])
+    firmware = await Firmware.get(id=found[0]["id"])
+    await require_sound(firmware, field="firmwareVersion")
+    return firmware
 
 
 async def _choose(product: Product, ids: Sequence[str]) -> Chosen:

@@ -1,8 +1,9 @@
 """One device's updates as rows: beginning, failing, blocking and canceling one, always with the device's row held."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from auth.viewer import Viewer
 from fleet import jobs
@@ -117,6 +118,18 @@ async def cancel_open(device_ids: Iterable[str], now: datetime, *, except_firmwa
         "SELECT id, device_id, state FROM device_update WHERE device_id = ANY($1) AND state = ANY($2) AND firmware_id <> $3 FOR UPDATE",
         [list(device_ids), list(OPEN_UPDATE_STATES), except_firmware_id or 0],
     )
+    return await _cancel(found, now)
+
+
+async def cancel_updates_to(firmware_id: int, now: datetime) -> dict[str, list[int]]:
+    """Cancel what is under way to this firmware, on whatever device; answers as cancel_open does."""
+    of_it, open_states = "FROM device_update WHERE firmware_id = $1 AND state = ANY($2)", list(OPEN_UPDATE_STATES)
+    held = f"SELECT device_id FROM device WHERE device_id IN (SELECT device_id {of_it}) ORDER BY device_id FOR NO KEY UPDATE"
+    await rows(held, [firmware_id, open_states])
+    return await _cancel(await rows(f"SELECT id, device_id, state {of_it} FOR UPDATE", [firmware_id, open_states]), now)
+
+
+async def _cancel(found: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, list[int]]:
     canceled = "UPDATE device_update SET state = 'CANCELED', finished_at = $2 WHERE id = ANY($1)"
     await execute(canceled, [[row["id"] for row in found], now])
     heard_of: dict[str, list[int]] = {}

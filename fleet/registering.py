@@ -1,7 +1,5 @@
 """Devices one by one: a person's own kit, a device's key, and what people write about a device."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -20,11 +18,11 @@ from models.organization import Organization
 from models.product import Product
 from models.sql import execute
 from models.transaction import transaction
+from public_keys import is_public_key
 from realtime import log
 from realtime.log import NewEntry
 
 NOTES_MAX = 10_000  # characters
-KEY_BYTES = 32
 
 
 async def register_device(
@@ -157,14 +155,7 @@ async def _record(by: Viewer, action: str, device: Device, **detail: Any) -> Non
 
 
 def _checked_key(public_key: str | None) -> str | None:
-    """The one way to write 32 bytes in base64url without padding, so that one key has one text."""
-    if public_key is None:
-        return None
-    try:
-        raw = base64.urlsafe_b64decode(public_key.encode("ascii") + b"=" * (-len(public_key) % 4))
-    except (binascii.Error, UnicodeEncodeError):
-        raw = b""
-    if len(raw) != KEY_BYTES or base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != public_key:
+    if public_key is not None and not is_public_key(public_key):
         raise InvalidInput("A publicKey is an Ed25519 key: 32 bytes as base64url without padding.", path=("publicKey",))
     return public_key
 

@@ -10,6 +10,7 @@ from auth.viewer import Viewer
 from billing.access import require_active
 from errors import FirmwareNotProven, NotFound
 from fleet.auditing import record
+from fleet.damage import require_sound
 from fleet.telling import order
 from models.device import DeviceGroup
 from models.firmware import Firmware, GroupRelease, ProductRelease
@@ -49,6 +50,7 @@ async def release_firmware(firmware: Firmware, *, group: DeviceGroup | None, imm
     try:
         async with transaction():
             sequence = await _next_sequence(product)
+            await require_sound(firmware, field="version")
             before = await _released_version(product, group)
             statement, key = (_TO_PRODUCT, product.id) if group is None else (_TO_GROUP, group.id)
             if not await execute(statement, [product.id, firmware.version, key, firmware.id, now, immediate]):

@@ -8,10 +8,11 @@ from auth.spelling import require_text
 from auth.viewer import Viewer
 from billing.access import require_active
 from errors import AlreadyExists, BinaryInvalid, InvalidInput, NotFound
-from firmware_formats.signing import Statement, is_public_key, is_signed_by
+from firmware_formats.signing import Statement, is_signed_by
 from fleet.auditing import record
 from models.organization import Organization, SigningKey
 from models.transaction import transaction
+from public_keys import is_public_key
 
 KEYS_MAX = 50  # of an organization: an upload may be checked against each
 

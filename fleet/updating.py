@@ -1,11 +1,10 @@
 """Bringing a device to the version decided for it: offering, following, settling, and giving up for a while."""
 
-import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from fleet import offering
-from fleet.auditing import record
+from fleet.damage import is_sound
 from fleet.deciding import FirmwareRule, decide
 from fleet.fact_finding import facts_of
 from fleet.house import House
@@ -14,14 +13,10 @@ from fleet.telling import status
 from models.device import Device, Presence
 from models.firmware import Firmware, Update, UpdateState
 from models.log import DeviceChange
-from models.operations import AuditEntry
-from models.product import Product
 from models.transaction import retrying, transaction
 from realtime import log
 from realtime.log import NewEntry
 from settings import Settings
-
-logger = logging.getLogger(__name__)
 
 OFFERS_MAX = 5  # within OFFERS_WITHIN_S: a device that comes back sooner than this for a sixth is in a crash loop
 OFFERS_WITHIN_S = 180
@@ -171,20 +166,6 @@ async def _firmware(device_id: str, look: _Look) -> Firmware | None:
     device = await Device.filter(device_id=device_id).first()
     product_id = device.product_id if device is not None else None  # type: ignore[attr-defined]  # a Tortoise column
     return await Firmware.filter(product_id=product_id, version=look.version).first()
-
-
-async def is_sound(firmware: Firmware, house: House) -> bool:
-    """Whether the stored bytes still have the hash they came with. If not, people are told: once an hour, not once a device."""
-    if await house.blobs.is_sound(firmware.sha256):
-        return True
-    subject, now = f"firmware:{firmware.id}", datetime.now(UTC)
-    logger.error("The stored bytes of firmware %s are damaged or gone; it is offered to nobody.", firmware.id)
-    if not await AuditEntry.filter(action="firmware.corrupt", subject=subject, at__gt=now - timedelta(hours=1)).exists():
-        product = await Product.filter(id=firmware.product_id).first()  # type: ignore[attr-defined]  # a Tortoise column
-        organization_id = product.organization_id if product else None  # type: ignore[attr-defined]  # a Tortoise column
-        async with transaction():
-            await record(offering.GATEWAY, "firmware.corrupt", subject, organization_id=organization_id, sha256=firmware.sha256)
-    return False
 
 
 # ── offering ──

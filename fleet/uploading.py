@@ -16,6 +16,7 @@ from blobs import Incoming, Stored
 from errors import FirmwareInUse, InvalidInput, NotFound, TitleTaken, VersionNotIncreasing
 from firmware_formats.gate import Verdict, judge
 from firmware_formats.signing import Statement
+from fleet import damage
 from fleet.auditing import Json, record
 from fleet.house import House
 from fleet.trusting import require_signature
@@ -42,7 +43,7 @@ class File:
 async def upload_firmware(
     product: Product, version: int | None, *, title: str, description: str, file: File, house: House, by: Viewer
 ) -> Firmware:
-    """Take a binary in; without `version` it is the one compiled into the file.
+    """Take a binary in; without `version` it is the one compiled into the file. The file of a damaged version heals it instead.
 
     Raises InvalidInput, VersionNotIncreasing, TitleTaken before a byte is read, and of two uploads at once for the later one;
     BinaryInvalid and BinaryMismatch with the gate's rule as reason. Nothing is kept of a refused one.
@@ -54,13 +55,15 @@ async def upload_firmware(
     shown_title, told = require_text(title, path=("title",)), _description(description)
     if version is not None:
         _require_version(version)
-        await _require_increasing(product, version)
-    await _require_free_title(product, shown_title)
+    if version is None or await damage.waiting_for_its_file(product, version) is None:
+        await _require_new(product, version, shown_title)
     # A bundle may be larger than its application: which of them it is, and the platform's own limit, is for the gate.
     async with house.blobs.receive(file.binary, house.settings.firmware_max_bytes) as incoming:
         verdict = await asyncio.to_thread(_judged, await incoming.content(), product, version, house.settings.firmware_max_bytes)
         signer = await require_signature(organization, file.signature, _about(product, verdict.version, incoming))
-        await _require_increasing(product, verdict.version)
+        if waiting := await damage.waiting_for_its_file(product, verdict.version):
+            return await damage.heal(waiting, incoming, house=house, by=by)
+        await _require_new(product, verdict.version, shown_title)
         stored = await house.blobs.keep(incoming)
     try:
         async with transaction():
@@ -122,7 +125,7 @@ async def delete_firmware(firmware: Firmware, *, by: Viewer) -> None:
 
 async def sweep_blobs(house: House, now: datetime) -> int:
     """Remove files older than a day that no firmware names: refused uploads, deleted firmware. How many there were."""
-    removed = 0
+    removed = await house.blobs.sweep(ORPHANS_AFTER_S)
     async for sha256 in house.blobs.kept(ORPHANS_AFTER_S):
         if not await Firmware.filter(sha256=sha256).exists():
             await house.blobs.delete(sha256)
@@ -167,13 +170,10 @@ def _require_version(version: int) -> None:
         raise InvalidInput(f"A version is a whole number from 1 to {VERSION_MAX}.", path=("version",))
 
 
-async def _require_increasing(product: Product, version: int) -> None:
-    highest = await _highest(product)
-    if version <= highest:
+async def _require_new(product: Product, version: int | None, title: str) -> None:
+    """Rules 2 and 3 of the gate; a version that is still to be read out of the file is asked about then."""
+    if version is not None and version <= (highest := await _highest(product)):
         raise _not_increasing(version, highest)
-
-
-async def _require_free_title(product: Product, title: str) -> None:
     if await Firmware.filter(product_id=product.id, title_key=same_name_key(title)[:200]).exists():
         raise _title_taken()
 

@@ -1,34 +1,13 @@
 """How a device proves who it is: the bytes it signs, and the checks of a signature, a MAC and a first contact."""
 
-import base64
-import binascii
 import hashlib
 import hmac
 import secrets
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.protocol import NONCE_BYTES, SUBPROTOCOL
-
-PUBLIC_KEY_BYTES = 32
-
-
-def to_base64url(raw: bytes) -> str:
-    """Without padding."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def from_base64url(text: str) -> bytes:
-    """The bytes `text` stands for; ValueError unless it is the one way to write them, so that one key has one text."""
-    try:
-        raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    except (binascii.Error, UnicodeEncodeError):
-        raise ValueError("not base64url") from None
-    if to_base64url(raw) != text:
-        raise ValueError("not base64url without padding")
-    return raw
+from public_keys import is_signed_by, to_base64url
 
 
 def new_nonce() -> str:
@@ -41,10 +20,6 @@ def signed_bytes(nonce: str, device_id: str) -> bytes:
 
 
 # ── the device's side ──
-def public_key_text(key: Ed25519PrivateKey) -> str:
-    return to_base64url(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
-
-
 def signature(key: Ed25519PrivateKey, nonce: str, device_id: str) -> str:
     return to_base64url(key.sign(signed_bytes(nonce, device_id)))
 
@@ -59,23 +34,8 @@ def provisioning(provisioning_key: str, nonce: str, device_id: str, public_key: 
 
 
 # ── the server's side ──
-def is_public_key(text: str) -> bool:
-    """Whether `text` is an Ed25519 public key, 32 bytes in base64url."""
-    try:
-        raw = from_base64url(text)
-        Ed25519PublicKey.from_public_bytes(raw)
-        return len(raw) == PUBLIC_KEY_BYTES
-    except ValueError:
-        return False
-
-
 def signature_proves(said: str | None, public_key: str, nonce: str, device_id: str) -> bool:
-    try:
-        key = Ed25519PublicKey.from_public_bytes(from_base64url(public_key))
-        key.verify(from_base64url(said or ""), signed_bytes(nonce, device_id))
-    except (ValueError, InvalidSignature):
-        return False
-    return True
+    return is_signed_by(public_key, said or "", signed_bytes(nonce, device_id))
 
 
 def mac_proves(said: str | None, secret: str, nonce: str, device_id: str) -> bool:

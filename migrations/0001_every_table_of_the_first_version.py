@@ -765,6 +765,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("released_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("damaged_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
             ],
             options={"table": "firmware", "app": "models", "unique_together": (("product", "version"), ("product", "title_key"))},
             bases=["Model"],

@@ -39,6 +39,7 @@ class Firmware(Model):
     uploaded_at = fields.DatetimeField()
     uploaded_by = fields.ForeignKeyField("models.User", related_name=False, null=True, on_delete=fields.SET_NULL)
     released_at = fields.DatetimeField(null=True)  # the first time; once set the firmware is never deleted
+    damaged_at = fields.DatetimeField(null=True)  # the stored bytes were found to be others than `sha256`; null while they are sound
 
     class Meta:
         table = "firmware"

@@ -30,7 +30,7 @@ class Import(Model):
     state = fields.CharField(16, default=ImportState.RUNNING)
     force = fields.BooleanField(default=False)
     dry_run = fields.BooleanField(default=False)
-    source = fields.TextField(null=True)  # where the lines wait: a file name under the data folder; null when done
+    source = fields.TextField(null=True)  # the name that blobs keeps the lines under; null when done
     next_offset = fields.BigIntField(default=0)  # bytes of the source already judged: where a restart goes on
     next_line = fields.IntField(default=1)
     total = fields.IntField(default=0)

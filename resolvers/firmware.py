@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from errors import InvalidInput
-from fleet import downloading, locking, releasing, scope, uploading
+from fleet import damage, downloading, locking, releasing, scope, uploading
 from fleet.fact_finding import Decided
 from fleet.locking import Chosen, FlashWhen
 from fleet.refusing import errors_if_nothing_done
@@ -158,11 +158,13 @@ def signed(firmware: Firmware, context: Context) -> bool:
 
 
 async def releasable(firmware: Firmware, context: Context) -> bool:
-    return (await _running(firmware, context)).proving > 0
+    return firmware.damaged_at is None and (await _running(firmware, context)).proving > 0
 
 
 async def not_releasable_because(firmware: Firmware, context: Context) -> str | None:
-    return None if await releasable(firmware, context) else releasing.NOT_PROVEN.format(firmware.version)
+    if await releasable(firmware, context):
+        return None
+    return (damage.DAMAGED if firmware.damaged_at is not None else releasing.NOT_PROVEN).format(firmware.version)
 
 
 async def running_on(firmware: Firmware, context: Context) -> int:

@@ -92,11 +92,17 @@ class Firmware(Node):
     signed: bool = resolved_by(doors.signed, "Whether a detached signature came with it.")
     uploaded_at: DateTime = described("When it was uploaded.")
     uploaded_by: User | None = resolved_by(doors.uploaded_by, "Who uploaded it; null for a machine, or an account that is gone.")
-    releasable: bool = resolved_by(doors.releasable, "Whether an active device of the product runs it now: the gate of a release.")
+    releasable: bool = resolved_by(
+        doors.releasable, "Whether an active device of the product runs it now, and its file is sound: the gate of a release."
+    )
     not_releasable_because: str | None = resolved_by(doors.not_releasable_because, "What is missing; null when it can be released.")
     released: bool = resolved_by(doors.released, "Whether it is released now, to the product or to a group.")
     released_at: DateTime | None = described("When it was first released; null if it never was.")
     groups: list[DeviceGroupRef] = resolved_by(doors.groups, "The groups it is released to now, by path.")
+    damaged_at: DateTime | None = described(
+        "When the stored file was found to be another than was uploaded: it is offered to nobody until the same file is uploaded under"
+        " the same version again. Null while it is sound."
+    )
     running_on: int = resolved_by(doors.running_on, "How many devices of the product report it now.")
     download_url: URL = resolved_by(doors.download_url, "Where to fetch the file; good for 15 minutes, for whoever has it.")
 

@@ -10,6 +10,7 @@ from typing import IO
 import click
 
 from gateway.fields import Json
+from public_keys import is_public_key
 from simulator.device import SimulatedDevice
 from simulator.faults import FAULTS, Faults
 from simulator.flash import Flash
@@ -37,15 +38,18 @@ _FAULT = click.option("--fault", "faults", multiple=True, help=_FAULT_HELP)
 @click.option("--serial-number")
 @click.option("--claim-code", help="Shown in hello: the device becomes the customer's.")
 @click.option("--real-product-id", type=int, help="The product id its firmware carries after an update.")
+@click.option("--trusted-key", "trusted_keys", multiple=True, help="A maker's public key: take only firmware that one of these signed.")
 @click.option("--publish-every", type=float, default=0.0, help="Seconds between temperature events; 0: none.")
 def device(
     url: str, device_id: str, product_id: int | None, version: int | None, platform: str, provisioning_key: str | None,
     faults: tuple[str, ...], key_file: Path | None, secret: str | None, serial_number: str | None, claim_code: str | None,
-    real_product_id: int | None, publish_every: float,
+    real_product_id: int | None, trusted_keys: tuple[str, ...], publish_every: float,
 ) -> None:  # fmt: skip
     """Be one device, until interrupted: hello, heartbeats, the function led, the variable temperature, updates."""
     fresh = Flash(device_id, product_id, version, secret=secret)
     script = _faults(faults)
+    if not all(map(is_public_key, trusted_keys)):
+        raise click.BadParameter("a public key is what `flotilla sign --key FILE` prints", param_hint="--trusted-key")
     led = {"on": 1, "off": 0}
     variables: dict[str, Json] = {"temperature": 21.5}
 
@@ -59,6 +63,7 @@ def device(
             provisioning_key=provisioning_key,
             claim_code=claim_code,
             real_product_id=real_product_id,
+            trusted_keys=trusted_keys,
             functions={"led": lambda argument: led.get(argument, -1)},
             variables=variables,
             faults=script,

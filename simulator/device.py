@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -13,9 +13,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
+from firmware_formats.signing import Statement, is_signed_by
 from gateway import proofs, protocol
 from gateway.fields import Json
 from gateway.protocol import Closing
+from public_keys import public_half
 from simulator.downloading import Download, DownloadFailed, Partial, PowerCut
 from simulator.faults import Faults
 from simulator.flash import Flash
@@ -41,6 +43,7 @@ class SimulatedDevice:
 
     `functions` take the argument and give an int32; `variables` are read live and may be changed. After an update the firmware carries
     the new version and, if `real_product_id` is given, that product id in place of the one the device reported before.
+    With `trusted_keys`, public keys of the maker, it fetches only what one of them signed for this product, version and platform.
     `pace` multiplies every waiting time of its own (back-off, boot), for tests.
     """
 
@@ -54,6 +57,7 @@ class SimulatedDevice:
         provisioning_key: str | None = None,
         claim_code: str | None = None,
         real_product_id: int | None = None,
+        trusted_keys: Sequence[str] = (),
         functions: Mapping[str, Callable[[str], int]] | None = None,
         variables: Mapping[str, Json] | None = None,
         faults: Faults | None = None,
@@ -68,6 +72,7 @@ class SimulatedDevice:
         self.provisioning_key = provisioning_key
         self.claim_code = claim_code
         self.real_product_id = real_product_id
+        self.trusted_keys = tuple(trusted_keys)
         self.functions = dict(functions or {})
         self.variables = dict(variables or {})
         self.faults = faults or Faults()
@@ -231,7 +236,7 @@ class SimulatedDevice:
     def hello(self, nonce: str) -> protocol.Hello:
         """What it says of itself, proved over `nonce`."""
         flash, key = self.flash, self.flash.private_key()
-        public_key = None if key is None else proofs.public_key_text(key)
+        public_key = None if key is None else public_half(key)
         is_first_contact = public_key is not None and self.provisioning_key is not None
         return protocol.Hello(
             device_id=flash.device_id,
@@ -288,6 +293,7 @@ class SimulatedDevice:
     async def _run_update(self, update: protocol.Update) -> None:
         self._say_line(f"version {update.version} is offered")
         try:
+            self._require_trust(update)
             await self._download(update)
             await self._say(protocol.UpdateStatus(update.id, "INSTALLING", 100))
             await asyncio.sleep(BOOT_S * self.pace)
@@ -299,6 +305,14 @@ class SimulatedDevice:
         except (DownloadFailed, httpx.HTTPError, httpx.InvalidURL) as error:
             self._say_line(f"update failed: {error}")
             await self._say(protocol.UpdateStatus(update.id, "FAILED", error=str(error) or type(error).__name__))
+
+    def _require_trust(self, update: protocol.Update) -> None:
+        """Before a byte is fetched: what the signature covers is all in the offer. Raises DownloadFailed."""
+        product_id = self.real_product_id or self.flash.product_id or 0
+        about = Statement(product_id, update.version, update.sha256, update.size, self.platform)
+        if self.trusted_keys and not any(is_signed_by(key, update.signature or "", about) for key in self.trusted_keys):
+            what = "a signature that no trusted key made for it" if update.signature else "no signature"
+            raise DownloadFailed(f"version {update.version} comes with {what}")
 
     async def _download(self, update: protocol.Update) -> None:
         if self._partial is None or self._partial.sha256 != update.sha256:

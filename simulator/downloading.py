@@ -13,7 +13,7 @@ from gateway.protocol import Update
 from simulator.faults import Faults
 
 CHUNK_BYTES: Final = 16 << 10
-TRIES: Final = 20
+TRIES: Final = 20  # in a row that bring nothing new
 TIMEOUT_S: Final = 10.0  # without a byte
 
 
@@ -53,7 +53,8 @@ class Download:
 
     async def run(self, tell: Callable[[int], Awaitable[None]]) -> bytes:
         """The firmware, complete and checked. Raises DownloadFailed, or PowerCut by script."""
-        for attempt in range(TRIES):
+        furthest, in_vain = 0, 0
+        while in_vain < TRIES:
             try:
                 await self._fetch(tell)
                 return self._checked()
@@ -61,8 +62,10 @@ class Download:
                 self._partial.received.clear()
                 self._partial.etag = None
             except httpx.TransportError:
-                await asyncio.sleep(random.uniform(0.5, 1.0) * min(30.0, self._retry_s * 2**attempt))
-        raise DownloadFailed(f"gave up after {TRIES} tries")
+                await asyncio.sleep(random.uniform(0.5, 1.0) * min(30.0, self._retry_s * 2**in_vain))
+            in_vain = 0 if len(self._partial.received) > furthest else in_vain + 1
+            furthest = max(furthest, len(self._partial.received))
+        raise DownloadFailed(f"gave up after {TRIES} tries that brought nothing new")
 
     async def _fetch(self, tell: Callable[[int], Awaitable[None]]) -> None:
         there = len(self._partial.received)

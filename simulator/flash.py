@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway import proofs
+from public_keys import from_base64url, to_base64url
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Flash:
     def __post_init__(self) -> None:
         self.device_id = self.device_id.lower()
         if self.key is None and self.secret is None:
-            self.key = proofs.to_base64url(Ed25519PrivateKey.generate().private_bytes_raw())
+            self.key = to_base64url(Ed25519PrivateKey.generate().private_bytes_raw())
 
     @classmethod
     def at(cls, path: Path, fresh: "Flash") -> "Flash":
@@ -52,4 +52,4 @@ class Flash:
         beside.replace(self.path)
 
     def private_key(self) -> Ed25519PrivateKey | None:
-        return None if self.key is None else Ed25519PrivateKey.from_private_bytes(proofs.from_base64url(self.key))
+        return None if self.key is None else Ed25519PrivateKey.from_private_bytes(from_base64url(self.key))

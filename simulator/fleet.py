@@ -13,7 +13,7 @@ from typing import IO, Final
 
 import httpx
 
-from gateway import proofs
+from public_keys import to_base64url
 from simulator.device import SimulatedDevice
 from simulator.faults import Faults
 from simulator.flash import Flash
@@ -46,7 +46,7 @@ def numbered_ids(count: int) -> list[str]:
 
 def simulated_key(seed: str, device_id: str) -> str:
     """The same key in every run, so that a fleet once seen is known again. A simulated key guards nothing."""
-    return proofs.to_base64url(hashlib.sha256(f"{seed}\n{device_id}".encode()).digest())
+    return to_base64url(hashlib.sha256(f"{seed}\n{device_id}".encode()).digest())
 
 
 class SimulatedFleet:

@@ -15,7 +15,7 @@ from gateway.live import LiveFleet
 from models.database import sqlite_path
 from models.migrating import migrate
 from settings import Settings
-from tests import servers
+from tests import s3, servers
 from tests.house import HouseTester, open_house
 from tests.processes import SERVE, ServerProcess, environment_of
 
@@ -117,6 +117,21 @@ def settings(request: pytest.FixtureRequest) -> Settings:
     """Runs the test twice, on a fresh un-migrated database of each kind; races and faults take `postgres_settings`."""
     chosen: Settings = request.getfixturevalue(f"{request.param}_settings")
     return chosen
+
+
+# ── object storage ──
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.Bucket]:
+    with s3.serving(tmp_path_factory.mktemp("s3")) as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def bucket(s3_server: s3.Bucket, monkeypatch: pytest.MonkeyPatch) -> s3.Bucket:
+    """The run's bucket, and this process knows its keys; each test takes a prefix of its own."""
+    for name, value in s3.KEYS.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
 
 
 # ── server processes ──

@@ -19,6 +19,7 @@ from gateway.peer import PeerProtocol
 from gateway.protocol import Closing, Update
 from gateway.server import Gateway
 from gateway.session import Limits
+from public_keys import is_public_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class FakeFleet:
             return proofs.signature_proves(hello.signature, self.keys[id], nonce, id)
         if id in self.secrets:
             return proofs.mac_proves(hello.mac, self.secrets[id], nonce, id)
-        if id not in self.unkeyed or not hello.public_key or not proofs.is_public_key(hello.public_key):
+        if id not in self.unkeyed or not hello.public_key or not is_public_key(hello.public_key):
             return False
         if not proofs.provisioning_proves(hello.provisioning, self.provisioning_key, nonce, id, hello.public_key):
             return False

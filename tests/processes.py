@@ -34,6 +34,7 @@ VARIABLES = {
     "database_url": "DATABASE_URL",
     "redis_url": "REDIS_URL",
     "blob_url": "BLOB_URL",
+    "blob_presigned": "BLOB_PRESIGNED",
     "database_pool_size": "DATABASE_POOL_SIZE",
     "secret_key": "SECRET_KEY",
     "smtp_url": "SMTP_URL",

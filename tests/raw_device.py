@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway import proofs, protocol
 from gateway.session import Limits
+from public_keys import public_half
 from tests.fake_fleet import FakeFleet
 
 ID = "55ff6d04498b49aabbccdd01"
@@ -19,7 +20,7 @@ FAST = Limits(keep_alive_s=5.0, hello_timeout_s=0.3, rate_per_s=1e6, burst=1_000
 
 def known(*ids) -> FakeFleet:
     fleet = FakeFleet()
-    fleet.keys = dict.fromkeys(ids or (ID,), proofs.public_key_text(KEY))
+    fleet.keys = dict.fromkeys(ids or (ID,), public_half(KEY))
     return fleet
 
 

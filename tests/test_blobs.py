@@ -4,12 +4,11 @@ import asyncio
 import hashlib
 import os
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import blobs as blobs_module
 from blobs import CHUNK_BYTES, BlobMissing, Blobs, BlobsUnreachable, open_blobs
 from errors import BinaryInvalid
 from settings import Settings, SettingsRefused
+from tests.s3 import Bucket
 
 ABSENT = hashlib.sha256(b"never kept").hexdigest()
 CONTENT = bytes(range(256)) * 1000 + b"end"
@@ -29,48 +29,10 @@ async def stream(content: bytes, chunk: int = 10_000) -> AsyncIterator[bytes]:
         yield content[at : at + chunk]
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real S3 server that checks signatures, on a free port."""
-    pytest.importorskip("nanio", reason="NOT TESTED on S3: nanio is missing.")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("s3")
-    (folder / "fleet").mkdir()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "nanio", "serve", "--data-dir", str(folder), "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, "NANIO_ACCESS_KEY": "reader", "NANIO_SECRET_KEY": "not-a-secret"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(port)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise TimeoutError("the S3 server did not start")
-
-
 @pytest.fixture(params=["folder", "s3"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Blobs:
-    if request.param == "folder":
-        return open_blobs(Settings(data_dir=tmp_path))
-    endpoint = request.getfixturevalue("s3_endpoint")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
-    return open_blobs(Settings(data_dir=tmp_path, blob_url=f"s3://fleet/{tmp_path.name}?endpoint={endpoint}&region=us-east-1"))
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    bucket: Bucket | None = request.getfixturevalue("bucket") if request.param == "s3" else None
+    return open_blobs(Settings(data_dir=tmp_path, blob_url=bucket.url(tmp_path.name) if bucket else ""))
 
 
 def left_behind(tmp_path: Path) -> list[str]:
@@ -265,38 +227,71 @@ async def test_a_bucket_that_does_not_answer_fails_the_ping_in_time(tmp_path: Pa
     assert time.perf_counter() - began < 2
 
 
-async def test_a_wrong_secret_fails_the_ping(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+async def test_a_wrong_secret_fails_the_ping(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-one")
 
     with pytest.raises(BlobsUnreachable):
-        await open_blobs(Settings(data_dir=tmp_path, blob_url=f"s3://fleet?endpoint={s3_endpoint}&region=us-east-1")).ping()
+        await open_blobs(Settings(data_dir=tmp_path, blob_url=bucket.url("x"))).ping()
 
 
 @pytest.mark.parametrize("blobs", ["s3"], indirect=True)
 async def test_a_bucket_gives_urls_that_anyone_can_fetch_until_they_are_changed(blobs: Blobs) -> None:
     stored = await blobs.put_stream(stream(CONTENT), CAP)
 
-    url = await blobs.presign(stored.sha256, 60)
+    url = await blobs.presign(stored.sha256, "GET", 60)
 
-    assert url is not None
     assert await asyncio.to_thread(_fetched, url) == (CONTENT, "application/octet-stream", "attachment")
     with pytest.raises(urllib.error.HTTPError) as caught:
         await asyncio.to_thread(_fetched, url.replace("X-Amz-Expires=60", "X-Amz-Expires=61"))
     assert caught.value.code == 403
+    for method in ("HEAD", "PUT", "DELETE"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            await asyncio.to_thread(_fetched, url, method)
+        assert caught.value.code == 403
+    assert (await asyncio.to_thread(_fetched, await blobs.presign(stored.sha256, "HEAD", 60), "HEAD"))[0] == b""
+    assert await blobs.verify(stored.sha256)
 
 
-def _fetched(url: str) -> tuple[bytes, str, str]:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+def _fetched(url: str, method: str = "GET") -> tuple[bytes, str, str]:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=5) as answer:
         return answer.read(), answer.headers["Content-Type"], answer.headers["Content-Disposition"]
 
 
 @pytest.mark.parametrize("blobs", ["folder"], indirect=True)
 async def test_a_folder_gives_no_urls(blobs: Blobs) -> None:
-    assert await blobs.presign(ABSENT, 60) is None
+    assert not blobs.presigns
+    with pytest.raises(ValueError, match="folder"):
+        await blobs.presign(ABSENT, "GET", 60)
 
 
 @pytest.mark.parametrize("url", ["/srv/files", "file:///srv/files", "s3://", "gs://bucket", "s3://bucket?endpont=http://x"])
 def test_another_kind_of_blob_url_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsRefused, match="BLOB_URL"):
         open_blobs(Settings(data_dir=tmp_path, blob_url=url))
+
+
+async def test_shelved_bytes_are_at_hand_for_every_process_until_they_are_forgotten(blobs: Blobs, tmp_path: Path) -> None:
+    async with blobs.receive(stream(CONTENT), CAP) as incoming:
+        name = await blobs.shelve(incoming)
+    now = datetime.now(UTC)
+
+    async with blobs.at_hand(name) as path:
+        assert path.read_bytes() == CONTENT
+    assert [each async for each in blobs.shelved(now + timedelta(minutes=1))] == [name]
+    assert [each async for each in blobs.shelved(now - timedelta(minutes=1))] == []
+    assert await kept(blobs) == []
+    for _ in range(2):
+        await blobs.unshelve(name)
+    with pytest.raises(BlobMissing):
+        async with blobs.at_hand(name):
+            pass
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["", "../firmware/x", "a" * 31, "A" * 32, "a" * 32 + "\n"])
+async def test_a_name_that_shelve_never_gave_never_reaches_the_store(name: str, blobs: Blobs) -> None:
+    with pytest.raises(ValueError, match="shelve"):
+        await blobs.unshelve(name)
+    with pytest.raises(ValueError, match="shelve"):
+        async with blobs.at_hand(name):
+            pass

@@ -7,7 +7,8 @@ from click.testing import CliRunner, Result
 
 from cli import main
 from firmware_formats.building import particle_binary
-from firmware_formats.signing import is_public_key, is_signed_by, statement
+from firmware_formats.signing import is_signed_by, statement
+from public_keys import is_public_key
 
 ABOUT = ["--product", "1094", "--version", "7", "--platform", "PHOTON"]
 

@@ -21,3 +21,11 @@ def test_without_one_the_data_folder_keeps_its_own(tmp_path):
 
     assert len(first) == 43
     assert from_environment({"FLOTILLA_DATA_DIR": str(tmp_path)}).secret_key == first
+
+
+def test_downloads_are_sent_on_to_a_bucket_alone(tmp_path):
+    said = {"FLOTILLA_DATA_DIR": str(tmp_path), "BLOB_PRESIGNED": "on"}
+
+    with pytest.raises(SettingsRefused, match="needs BLOB_URL"):
+        from_environment(said)
+    assert from_environment({**said, "BLOB_URL": "s3://fleet"}).blob_presigned is True

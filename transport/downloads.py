@@ -3,15 +3,20 @@
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from errors import CallerError, NotFound, RateLimited
 
 CHUNK = 64 << 10  # bytes; what a cut costs at most
+_SENT_ON = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}  # the URL is a credential
 _RANGE = re.compile(r"bytes=(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))", re.ASCII)
+
+
+Method: TypeAlias = Literal["GET", "HEAD"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,7 @@ class Download:
     sha256: str
     read_range: Callable[[int, int], AsyncIterator[bytes]]
     file_name: str = "firmware.bin"
+    location: Callable[[Method], Awaitable[str]] | None = None  # where its bytes are to be fetched from, by the method of the request
 
 
 class Downloads:
@@ -31,7 +37,10 @@ class Downloads:
         self._resolve = resolve
 
     async def answer(self, request: Request) -> Response:
-        """Route this. 200 and 206 carry a strong ETag that is the SHA-256; several ranges at once are answered with the whole."""
+        """Route this. 200 and 206 carry a strong ETag that is the SHA-256; several ranges at once are answered with the whole.
+
+        A file that has a `location` is answered 307, once its bytes are known to be sound.
+        """
         if request.method not in ("GET", "HEAD"):
             return _refused(405, "METHOD_NOT_ALLOWED", "Downloads take GET and HEAD.", {"Allow": "GET, HEAD"})
         try:
@@ -43,15 +52,21 @@ class Downloads:
             return Response(status_code=304, headers=headers)
         part = _part(request, file)
         start, end = part or (0, file.size)
+        if part and start >= end:
+            return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{file.size}"})
+        if file.location is not None:
+            return RedirectResponse(await file.location(_method(request)), 307, headers=_SENT_ON)
         if part:
-            if start >= end:
-                return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{file.size}"})
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
         headers["Content-Length"] = str(end - start)
         status = 206 if part else 200
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers, media_type="application/octet-stream")
         return StreamingResponse(_chunks(file, start, end), status, headers, "application/octet-stream")
+
+
+def _method(request: Request) -> Method:
+    return "HEAD" if request.method == "HEAD" else "GET"
 
 
 def _headers(file: Download) -> dict[str, str]:

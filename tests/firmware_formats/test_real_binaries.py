@@ -84,6 +84,12 @@ def test_the_vendors_reader_agrees_on_every_real_module(binaries: dict[str, byte
     assert dict(zip(names, theirs, strict=True)) == {name: as_the_vendor_says_it(binaries[name]) for name in names}
 
 
+def test_the_vendors_reader_finds_every_file_unsound_that_we_refuse(binaries: dict[str, bytes]) -> None:
+    theirs = npm_peer.read(*(binaries[name] for name in REFUSED))
+
+    assert ["error" in said or not said["crcOk"] for said in theirs] == [True] * len(REFUSED)
+
+
 def test_every_real_application_with_room_can_be_restamped(binaries: dict[str, bytes]) -> None:
     stamped = {n: restamp(binaries[n], 1000, 7) for n, (function, *_, suffix, _o) in SAID.items() if function in (3, 5) and suffix >= 40}
 

@@ -1,12 +1,10 @@
-"""Firmware files behind signed URLs: for one device and one update, for the team, and never once they are damaged."""
+"""Firmware files behind signed URLs: for one device and one update, and for the team."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from fleet import downloading
-from models.firmware import Firmware
-from models.operations import AuditEntry
 from tests.firmware_house import Story, begin
 from tests.house import HouseTester
 
@@ -53,21 +51,3 @@ async def test_the_team_fetches_a_file_by_a_url_of_its_own(story: Story) -> None
         await downloading.resolve_for_team(str(int(firmware_id) + 1), ticket, now=now, house=house)
     with pytest.raises(downloading.NotFound):
         await downloading.resolve("download", firmware_id, ticket, now=now, house=house)
-
-
-async def test_damaged_bytes_are_offered_and_served_to_nobody_and_the_audit_says_so_once(story: Story) -> None:
-    await story.act("releaseFirmware", version=2)
-    firmware = await Firmware.get(version=2)
-    offer = await story.offered(at_hello=True)
-    path = story.tester.house.settings.data_dir / "blobs" / "firmware" / firmware.sha256
-    content = bytearray(path.read_bytes())
-    content[100] ^= 1
-    path.write_bytes(content)
-    *_, device_id, update_id, ticket = offer.url.split("/")
-
-    with pytest.raises(downloading.NotFound):
-        await downloading.resolve(device_id, update_id, ticket, now=datetime.now(UTC), house=story.tester.house)
-    await story.hello(1)
-    assert await story.offer(at_hello=True) is None
-    assert (await story.update())["state"] == "PENDING"
-    assert await AuditEntry.filter(action="firmware.corrupt").count() == 1

@@ -71,7 +71,7 @@ async def test_a_long_import_waits_for_a_worker_and_goes_on_where_a_dead_one_sto
     assert (first.added, first.rejected) == (second.added, second.rejected)
     assert await verdicts(tester, owner, whole["id"]) == await verdicts(tester, owner, broken["id"])
     assert await Device.all().count() == second.added
-    assert list((tester.house.settings.data_dir / "imports").iterdir()) == []
+    assert list((tester.house.settings.data_dir / "blobs" / "imports").iterdir()) == []
 
 
 async def _take_up_jobs(tester: HouseTester, answer: Any) -> None:
@@ -160,7 +160,7 @@ async def test_an_import_whose_file_is_gone_fails_and_says_so(small_pieces: Hous
     owner = await tester.owner()
     await tester.product(owner)
     await imported(tester, owner, "\n".join(ids(35)).encode())
-    for path in (tester.house.settings.data_dir / "imports").iterdir():
+    for path in (tester.house.settings.data_dir / "blobs" / "imports").iterdir():
         path.unlink()
 
     await run_import(1, tester.house)
@@ -174,8 +174,8 @@ async def test_files_that_no_import_waits_for_are_swept_after_a_day(small_pieces
     owner = await tester.owner()
     await tester.product(owner)
     await imported(tester, owner, "\n".join(ids(35)).encode())
-    folder = tester.house.settings.data_dir / "imports"
-    (folder / "left.txt").write_text("x")
+    folder = tester.house.settings.data_dir / "blobs" / "imports"
+    (folder / ("0" * 32)).write_text("x")
     now = datetime.now(UTC)
 
     early = await forget_sources(tester.house, now)

@@ -1,12 +1,17 @@
 """Locks: now, on reset, by group; what is refused changes nothing; and letting go."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from models.device import Device, DeviceGroup, GroupMembership
 from models.firmware import Update
+from models.log import LogEntry
+from models.operations import AuditEntry
+from models.product import Product
+from models.sql import execute
 from tests.firmware_house import device, entries, uploaded
 from tests.house import HouseTester
 
@@ -130,6 +135,45 @@ async def test_a_group_locks_its_devices_and_those_of_groups_inside_it_once_each
 
     assert [each["deviceId"] for each in payload["devices"]] == [rows[0].device_id, rows[1].device_id]
     assert await Device.filter(desired_firmware_version=2).count() == 2
+
+
+async def test_a_group_of_ten_thousand_devices_is_flashed_and_let_go_in_one_call_each(postgres_tester: HouseTester) -> None:
+    tester, count = postgres_tester, 10_000
+    owner = await tester.owner()
+    product_id = await tester.product(owner)
+    await uploaded(tester, owner, product_id, 2)
+    for name, parent in (("fleet", None), ("north", "fleet")):
+        await tester.do("createDeviceGroup", "group { path }", owner, productId=product_id, name=name, parent=parent)
+    await a_fleet(product_id, count, "fleet/north")
+    target = {"productId": product_id, "group": "fleet"}
+
+    locked = await tester.do("lockAndFlash", "devices { deviceId } rejected { code }", owner, **target, firmwareVersion=2, when="NOW")
+    under_way = await Update.filter(state="PENDING").count()
+    unlocked = await tester.do("unlockDevices", "devices { deviceId } rejected { code }", owner, **target)
+
+    assert [payload["errors"] + payload["rejected"] for payload in (locked, unlocked)] == [[], []]
+    assert len({each["deviceId"] for each in locked["devices"]}) == len({each["deviceId"] for each in unlocked["devices"]}) == count
+    assert under_way == count
+    assert await Device.filter(desired_firmware_version=2).count() == 0
+    assert await AuditEntry.filter(action="device.locked").count() == 1
+    said = Counter(await LogEntry.filter(kind="status").values_list("name", flat=True))
+    assert (said["LOCKED"], said["UNLOCKED"]) == (count, count)
+
+
+async def a_fleet(product_id: int, count: int, path: str) -> None:
+    """Devices that are online and run version 1, all in one group."""
+    product, group, now = await Product.get(number=product_id), await DeviceGroup.get(path=path), datetime.now(UTC)
+    await execute(
+        "INSERT INTO device (device_id, product_id, platform, reported_product_id, firmware_version, proven, created_at)"
+        " SELECT lpad(to_hex(n), 24, '0'), $1, 'PHOTON', $2, 1, TRUE, $3 FROM generate_series(1, $4::int) AS n",
+        [product.id, product_id, now, count],
+    )
+    await execute("INSERT INTO group_membership (group_id, device_id) SELECT $1, device_id FROM device", [group.id])
+    await execute(
+        "INSERT INTO presence (device_id, online, epoch, last_heard, last_handshake_at, connects_since, connects)"
+        " SELECT device_id, TRUE, 1, $1, $1, $1, 1 FROM device",
+        [now],
+    )
 
 
 async def test_another_lock_cancels_the_update_to_the_first_version(tester: HouseTester) -> None:

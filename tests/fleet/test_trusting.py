@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
-from firmware_formats.signing import new_key, public_text, sign, statement
+from firmware_formats.signing import new_key, sign, statement
 from fleet import trusting
 from models.firmware import Firmware
 from models.global_ids import global_id
 from models.operations import AuditEntry
 from models.organization import SigningKey
 from models.product import Product
+from public_keys import public_half
 from tests.firmware_house import begin, binary, upload
 from tests.house import HouseTester
 
@@ -28,7 +29,7 @@ def signature_of(key: Any, content: bytes, product_id: int, version: int, platfo
 async def test_keys_are_added_listed_and_removed_by_an_admin_and_audited(tester: HouseTester) -> None:
     owner = await tester.owner()
     admin = await tester.member(owner, "ada", "ADMIN")
-    key = public_text(new_key())
+    key = public_half(new_key())
 
     added = (await trusted(tester, admin, key))["signingKey"]
     assert added["publicKey"] == key
@@ -58,15 +59,15 @@ async def test_what_is_no_key_is_refused_and_not_kept(tester: HouseTester, publi
 
 
 async def test_a_key_is_trusted_once_and_not_by_a_developer_or_a_stranger(tester: HouseTester) -> None:
-    owner, stranger, key = await tester.owner(), await tester.person("eve"), public_text(new_key())
+    owner, stranger, key = await tester.owner(), await tester.person("eve"), public_half(new_key())
     developer = await tester.member(owner, "dan", "DEVELOPER")
     added = (await trusted(tester, owner, key))["signingKey"]
     before = await tester.audited()
 
     answers = [
         await trusted(tester, owner, key, "Again"),
-        await trusted(tester, developer, public_text(new_key())),
-        await trusted(tester, stranger, public_text(new_key())),
+        await trusted(tester, developer, public_half(new_key())),
+        await trusted(tester, stranger, public_half(new_key())),
         await tester.do("removeSigningKey", "clientMutationId", developer, id=added["id"]),
         await tester.do("removeSigningKey", "clientMutationId", stranger, id=added["id"]),
         await tester.do("removeSigningKey", "clientMutationId", owner, id=global_id("SigningKey", 9999)),
@@ -81,9 +82,9 @@ async def test_a_key_is_trusted_once_and_not_by_a_developer_or_a_stranger(tester
 async def test_an_organization_has_no_more_keys_than_its_limit(tester: HouseTester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trusting, "KEYS_MAX", 1)
     owner = await tester.owner()
-    await trusted(tester, owner, public_text(new_key()))
+    await trusted(tester, owner, public_half(new_key()))
 
-    payload = await trusted(tester, owner, public_text(new_key()))
+    payload = await trusted(tester, owner, public_half(new_key()))
 
     assert [error["code"] for error in payload["errors"]] == ["INVALID_INPUT"]
     assert await SigningKey.all().count() == 1
@@ -95,7 +96,7 @@ async def test_with_a_key_only_what_it_signed_is_taken(tester: HouseTester) -> N
     content = binary(product_id, 5)
     await upload(tester, owner, product_id, 1)
     for key in (old, ours):
-        await trusted(tester, owner, public_text(key))
+        await trusted(tester, owner, public_half(key))
     refused = {
         "unsigned": None,
         "empty": "",
@@ -126,7 +127,7 @@ async def test_the_signature_is_kept_shown_and_audited(tester: HouseTester) -> N
     owner, key = await tester.owner(), new_key()
     product_id = await tester.product(owner)
     await upload(tester, owner, product_id, 1)
-    await trusted(tester, owner, public_text(key))
+    await trusted(tester, owner, public_half(key))
     content = binary(product_id, 2)
     signature = signature_of(key, content, product_id, 2)
 
@@ -156,7 +157,7 @@ async def test_a_signature_that_no_key_can_confirm_is_not_kept_as_one(tester: Ho
 async def test_the_signature_comes_last_of_the_rules(tester: HouseTester) -> None:
     owner = await tester.owner()
     product_id = await tester.product(owner)
-    await trusted(tester, owner, public_text(new_key()))
+    await trusted(tester, owner, public_half(new_key()))
 
     payload = await upload(tester, owner, product_id, 1, binary(product_id, 2))
 
@@ -166,7 +167,7 @@ async def test_the_signature_comes_last_of_the_rules(tester: HouseTester) -> Non
 async def test_the_device_is_handed_the_signature_with_the_offer(tester: HouseTester) -> None:
     story = await begin(tester)
     key = new_key()
-    await trusted(tester, story.owner, public_text(key))
+    await trusted(tester, story.owner, public_half(key))
     content = binary(story.product_id, 9)
     signature = signature_of(key, content, story.product_id, 9)
     await upload(tester, story.owner, story.product_id, 9, content, signature=signature)

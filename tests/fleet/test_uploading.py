@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from firmware_formats.particle import Flag
+from firmware_formats.signing import new_key, sign, statement
 from fleet.uploading import sweep_blobs
 from models.firmware import Firmware
 from models.product import Product
-from tests.firmware_formats import images
+from public_keys import public_half
+from tests.firmware_formats import images, maker
 from tests.firmware_house import binary, device, upload, uploaded
 from tests.house import HouseTester
 
@@ -83,6 +86,58 @@ async def test_the_first_rule_broken_answers_and_nothing_is_kept(
     assert await Firmware.all().count() == 1
     assert (await Product.get(number=product_id)).last_version == 5
     assert await tester.audited() == before
+
+
+WRONG = {"product_id": 1001, "version": 9, "platform_id": 8}
+PART = maker.sound(function=4, **WRONG)
+# What answers, and a file that breaks this rule and as many of the later ones as a file can.
+BY_THE_FILE = [
+    ("TOO_LARGE", maker.changed(images.esp32(), 40, b"\0") + bytes(128 << 10)),
+    ("WRONG_FORMAT", maker.changed(images.esp32(), 40, b"\0")),
+    ("NOT_A_MODULE", maker.changed(maker.with_suffix(b"\x12\0\0\0" + bytes(4)), maker.PLATFORM_AT, b"\x08")),
+    ("UNSUPPORTED", maker.changed(PART, maker.FLAGS_AT, bytes([Flag.COMBINED])) + PART),
+    ("BAD_LENGTH", maker.changed(PART, 300, b"\0\1\2")[:-1]),
+    ("BAD_CRC", maker.changed(PART, 300, b"\0\1\2")),
+    ("NOT_APPLICATION", maker.recrc(maker.changed(PART, 300, b"\0\1\2"))),
+    ("BAD_DIGEST", maker.recrc(maker.changed(maker.sound(**WRONG), 300, b"\0\1\2"))),
+    ("PLATFORM_MISMATCH", maker.sound(65535, 65535, 8)),
+    ("NO_VERSION", maker.sound(65535, 65535)),
+    ("VERSION_MISMATCH", maker.sound(65535, 9)),
+    ("NO_PRODUCT_ID", maker.sound(65535)),
+    ("GENERIC_NOT_ALLOWED", maker.sound(6)),
+    ("PRODUCT_MISMATCH", maker.sound(1001)),
+]
+
+
+async def test_one_rule_after_the_other_answers_as_the_one_before_is_met(tester: HouseTester) -> None:
+    """Everything is wrong at first; each step repairs what answered, until the file is taken."""
+    owner, stranger = await tester.owner(), await tester.owner("eve", "Other")
+    product_id, key = await tester.product(owner), new_key()
+    await upload(tester, owner, product_id, 5, title="Taken")
+    viewer = await tester.member(owner, "bob", "VIEWER")
+    await tester.do("addSigningKey", "signingKey { name }", owner, organization="acme", name="ours", publicKey=public_half(key))
+    worst = BY_THE_FILE[0][1]
+    about = statement(maker.sound(), product_id=1000, version=7, platform="PHOTON")
+    steps = [
+        ("NOT_FOUND", stranger, {"version": 0, "title": ""}, worst),
+        ("FORBIDDEN", viewer, {"version": 0, "title": ""}, worst),
+        ("INVALID_INPUT", owner, {"version": 0, "title": "Taken"}, worst),
+        ("VERSION_NOT_INCREASING", owner, {"version": 5, "title": "Taken"}, worst),
+        ("TITLE_TAKEN", owner, {"version": 7, "title": "Taken"}, worst),
+        *((reason, owner, {"version": 7}, content) for reason, content in BY_THE_FILE),
+        ("SIGNATURE_REQUIRED", owner, {"version": 7}, maker.sound()),
+        ("SIGNATURE_INVALID", owner, {"version": 7, "signature": sign(new_key(), about)}, maker.sound()),
+        (None, owner, {"version": 7, "signature": sign(key, about)}, maker.sound()),
+    ]
+
+    said = []
+    for _, token, form, content in steps:
+        payload = await upload(tester, token, product_id, content=content, **{"title": "New", **form})
+        (error,) = payload["errors"] or [{"code": None}]
+        said.append(error["reason"] if error["code"] in ("BINARY_INVALID", "BINARY_MISMATCH") else error["code"])
+
+    assert said == [step[0] for step in steps]
+    assert await Firmware.all().values_list("version", flat=True) == [5, 7]
 
 
 async def test_a_title_is_taken_however_it_is_written(tester: HouseTester) -> None:

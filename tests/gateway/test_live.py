@@ -18,13 +18,14 @@ from gateway import proofs, protocol
 from models.device import Device
 from models.operations import AuditEntry
 from models.product import Product
+from public_keys import public_half, to_base64url
 from realtime import log
 from simulator.flash import Flash
 from tests.connected import ID, PROVISIONING_KEY, a_device, a_product, entries, online, order, serving, until
 from tests.house import HouseTester
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-KEY_TEXT = proofs.to_base64url(KEY.private_bytes_raw())
+KEY_TEXT = to_base64url(KEY.private_bytes_raw())
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ async def test_an_imported_device_pins_its_key_at_first_contact_and_comes_back_b
         assert again.welcome is not None
         assert again.welcome.state == "ACTIVE"
     device = await Device.get(device_id=ID)
-    assert (device.public_key, device.serial_number) == (proofs.public_key_text(KEY), "SN1")
+    assert (device.public_key, device.serial_number) == (public_half(KEY), "SN1")
     assert [name for name, *_ in await entries("status")][:4] == ["FIRMWARE_CHANGED", "ONLINE", "OFFLINE", "ONLINE"]
     assert await online() is False
 
@@ -79,7 +80,7 @@ async def test_a_device_with_a_secret_proves_itself_by_it(tester: HouseTester, p
 async def test_wrong_unknown_replayed_and_missing_proofs_look_alike(tester: HouseTester, product: Product) -> None:
     async with serving(tester) as served:
         unknown = await close_code(served.url, signature=lambda nonce: proofs.signature(KEY, nonce, ID))
-        await a_device(product, public_key=proofs.public_key_text(KEY))
+        await a_device(product, public_key=public_half(KEY))
         missing = await close_code(served.url)
         replayed = await close_code(served.url, signature=proofs.signature(KEY, "an older nonce", ID))
         wrong = await close_code(served.url, signature=lambda nonce: proofs.signature(Ed25519PrivateKey.generate(), nonce, ID))
@@ -90,21 +91,21 @@ async def test_wrong_unknown_replayed_and_missing_proofs_look_alike(tester: Hous
 
 
 async def test_a_second_key_is_refused_and_audited_once(tester: HouseTester, product: Product) -> None:
-    await a_device(product, public_key=proofs.public_key_text(KEY))
-    other = proofs.public_key_text(Ed25519PrivateKey.generate())
+    await a_device(product, public_key=public_half(KEY))
+    other = public_half(Ed25519PrivateKey.generate())
     async with serving(tester) as served:
         hello = {"publicKey": other, "provisioning": lambda nonce: proofs.provisioning(PROVISIONING_KEY, nonce, ID, other)}
         codes = [await close_code(served.url, **hello) for _ in range(2)]
         unproved = await close_code(served.url, publicKey=other, provisioning="x" * 43)
 
     assert [*codes, unproved] == [4401] * 3
-    assert (await Device.get(device_id=ID)).public_key == proofs.public_key_text(KEY)
+    assert (await Device.get(device_id=ID)).public_key == public_half(KEY)
     refused = await AuditEntry.filter(action="device.key_refused")
     assert [(entry.subject, entry.actor, entry.address) for entry in refused] == [(f"device:{ID}", "gateway", "127.0.0.1")]
 
 
 async def test_a_device_that_a_person_denied_is_closed_with_4403(tester: HouseTester, product: Product) -> None:
-    await a_device(product, public_key=proofs.public_key_text(KEY), state="DENIED")
+    await a_device(product, public_key=public_half(KEY), state="DENIED")
     async with serving(tester) as served:
         assert await close_code(served.url, signature=lambda nonce: proofs.signature(KEY, nonce, ID)) == 4403
 

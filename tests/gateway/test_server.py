@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from gateway import proofs, protocol
 from gateway.effects import Answer
 from gateway.protocol import Closing
+from public_keys import public_half
 from tests.fake_fleet import FakeFleet, serving, until
 from tests.raw_device import FAST, ID, KEY, close_code, greet, heard, known, raw, say
 
@@ -83,7 +84,7 @@ async def test_a_first_contact_pins_the_key_and_a_second_key_is_refused():
     async def first_contact(served, key):
         async with raw(served.url) as ws:
             nonce = (await heard(ws))["nonce"]
-            public = proofs.public_key_text(key)
+            public = public_half(key)
             await say(ws, type="hello", deviceId=ID, publicKey=public, provisioning=proofs.provisioning("pk", nonce, ID, public))
             with contextlib.suppress(ConnectionClosed):
                 return await heard(ws)
@@ -92,7 +93,7 @@ async def test_a_first_contact_pins_the_key_and_a_second_key_is_refused():
     async with serving(fleet) as served:
         assert (await first_contact(served, KEY))["type"] == "welcome"
         assert await first_contact(served, Ed25519PrivateKey.generate()) == 4401
-        assert fleet.keys == {ID: proofs.public_key_text(KEY)}
+        assert fleet.keys == {ID: public_half(KEY)}
 
 
 async def test_a_denied_device_is_closed_with_4403():

@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from firmware_formats.signing import new_key, sign, statement
 from gateway import protocol
 from gateway.protocol import Closing
 from gateway.session import Limits
+from public_keys import public_half
 from simulator.device import SimulatedDevice, back_off_s
 from simulator.faults import Faults
 from simulator.flash import Flash
@@ -172,6 +175,47 @@ async def test_a_download_that_is_not_the_update_fails_and_changes_nothing(conte
 
         assert served.fleet.statuses[-1] == protocol.UpdateStatus("u1", "FAILED", None, told)
         assert device.flash.version == 3 and len(served.fleet.hellos) == 1
+
+
+ABOUT = statement(FIRMWARE, product_id=1094, version=4, platform="PHOTON")
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        (None, "version 4 comes with no signature"),
+        *(
+            (replace(ABOUT, **other), "version 4 comes with a signature that no trusted key made for it")
+            for other in ({"version": 5}, {"product_id": 1}, {"platform": "P1"}, {"sha256": "0" * 64}, {"size": 1})
+        ),
+    ],
+)
+async def test_a_device_that_trusts_a_key_takes_no_offer_that_it_did_not_sign_and_says_so(about, said):
+    key = new_key()
+    async with serving(unkeyed()) as served, living(served, trusted_keys=[public_half(key)]) as device:
+        signature = about and sign(key, about)
+        served.fleet.connections[ID].offer(served.shelf.offer("fw", FIRMWARE, sequence=1, version=4, signature=signature))
+        await until(lambda: served.fleet.statuses)
+
+        assert served.fleet.statuses == [protocol.UpdateStatus("u1", "FAILED", None, said)]
+        assert (served.shelf.requests, device.flash.version) == ([], 3)
+
+
+async def test_a_device_takes_what_one_of_the_keys_it_trusts_has_signed_and_not_what_another_has():
+    ours, other, stranger = new_key(), new_key(), new_key()
+    trusted = [public_half(other), public_half(ours)]
+    async with serving(unkeyed()) as served, living(served, Flash(ID, 6, 3), real_product_id=1094, trusted_keys=trusted) as device:
+        offers = [
+            served.shelf.offer("fw", FIRMWARE, id=f"u{place}", sequence=place, version=4, signature=sign(key, ABOUT))
+            for place, key in enumerate((stranger, ours), 1)
+        ]
+        served.fleet.connections[ID].offer(offers[0])
+        await until(lambda: served.fleet.statuses)
+        served.fleet.connections[ID].offer(offers[1])
+        await until(lambda: len(served.fleet.hellos) == 2)
+
+        assert (served.fleet.statuses[0].id, served.fleet.statuses[0].state) == ("u1", "FAILED")
+        assert device.flash.version == 4
 
 
 async def test_a_device_that_crashes_after_boot_reports_the_old_version_as_often_as_scripted():

@@ -20,6 +20,10 @@ async def read_range(start: int, end: int):
         yield CONTENT[offset : min(end, offset + 150_000)]
 
 
+async def location(method: str) -> str:
+    return f"https://bucket.test/{SHA256}?signed-for={method}"
+
+
 async def resolve(request) -> Download:
     match request.path_params["name"]:
         case "none":
@@ -28,6 +32,8 @@ async def resolve(request) -> Download:
             raise Forbidden("This address has expired. Ask for a new one.")
         case "empty":
             return Download(0, hashlib.sha256(b"").hexdigest(), read_range)
+        case "elsewhere":
+            return Download(len(CONTENT), SHA256, read_range, location=location)
     return Download(len(CONTENT), SHA256, read_range, "thermostat 1.bin")
 
 
@@ -115,3 +121,19 @@ async def test_pieces_are_at_most_64_kib():
     sizes = [len(piece) async for piece in _chunks(Download(len(CONTENT), SHA256, read_range), 0, len(CONTENT))]
 
     assert max(sizes) == CHUNK and sum(sizes) == len(CONTENT)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_what_lies_elsewhere_is_sent_on_with_an_address_for_this_method_that_nobody_keeps(http, method):
+    answer = await http.request(method, "/firmware/elsewhere", headers={"range": "bytes=5-"})
+
+    assert (answer.status_code, answer.content) == (307, b"")
+    assert answer.headers["location"] == f"https://bucket.test/{SHA256}?signed-for={method}"
+    assert (answer.headers["cache-control"], answer.headers["referrer-policy"]) == ("no-store", "no-referrer")
+
+
+async def test_what_needs_no_bytes_is_answered_here(http):
+    known = await http.get("/firmware/elsewhere", headers={"if-none-match": f'"{SHA256}"'})
+    beyond = await http.get("/firmware/elsewhere", headers={"range": "bytes=200001-"})
+
+    assert (known.status_code, beyond.status_code, (await http.post("/firmware/elsewhere")).status_code) == (304, 416, 405)
