@@ -23,7 +23,7 @@ from tests.house import HouseTester, open_house
 from tests.schema.documents import Document, documents
 
 SCHEMA = build_schema()
-EXAMPLES = int(os.environ.get("DOCUMENTS", "80"))  # on each database; more of them find rarer things
+EXAMPLES = int(os.environ.get("DOCUMENTS", "50"))  # on each database; more of them find rarer things
 
 
 @dataclass
