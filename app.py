@@ -11,39 +11,48 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from auth.ledger import TableLedger
+from auth.oauth import OAuthServer
 from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import open_blobs
-from fleet import downloading, paying
+from fleet import counting, downloading, paying
 from fleet.connecting import tell
+from fleet.consenting import Consents
 from fleet.house import House
 from fleet.tills import open_till, sandbox_of
 from gateway.live import LiveFleet
 from gateway.orders import Seat
 from gateway.server import Gateway
+from gateway.socket import GATEWAY
 from mailer import open_mailer
-from models.database import DatabaseUnreachable, database, ping
+from models.database import DatabaseUnreachable, database, opened, ping
 from models.migrating import migrate
 from models.one_process import only_process
 from realtime.commands import Commands
 from realtime.dispatcher import Dispatcher
+from realtime.fanout import Fanout
 from realtime.flusher import Flusher
 from realtime.lease import Lease
 from realtime.wakeup import open_wakeup
 from resolvers.context import Context, context_for
 from schema.build import build_schema
+from schema.event import OF_THE_LOG
 from settings import Settings
 from transport import explorer, health, metrics, server
 from transport.downloads import Download, Downloads
 from transport.http import GraphQLDoor
+from transport.oauth import OAuthEndpoints
+from transport.oauth_deciding import OAuthPages
+from transport.origins import readable_from
 from transport.persisted import Persisted
-from transport.shared_rates import open_rates
+from transport.shared_rates import Rates, open_rates
 from transport.stripe_webhook import InProcess, StripeWebhook
+from transport.watch import Watch
 from worker import Worker
 
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the door itself refuses, with a sentence
@@ -68,6 +77,20 @@ def adopt_exempt(settings: Settings) -> list[str]:
 
     with only_process(settings.data_dir) if settings.is_sqlite else nullcontext():
         return asyncio.run(adopted())
+
+
+def recount(settings: Settings, *, repair: bool) -> list[counting.Difference]:
+    """The operator's `recount`: what was wrong with the kept counts of devices; with `repair`, mended."""
+
+    async def counted() -> list[counting.Difference]:
+        async with opened(settings, migrating=True):  # it reads every device: no limit of time
+            found = await counting.differences()
+            if repair:
+                await counting.repair()
+            return found
+
+    with only_process(settings.data_dir) if settings.is_sqlite else nullcontext():
+        return asyncio.run(counted())
 
 
 @asynccontextmanager
@@ -136,23 +159,34 @@ class App:
         )
 
     @asynccontextmanager
-    async def _opened(self, _: Starlette) -> AsyncIterator[None]:
+    async def _opened(self, _: Starlette) -> AsyncIterator[dict[str, object]]:
         live = LiveFleet()
-        async with open_house(self._settings, live) as house, live.serving(house) as gateway, open_rates(self._settings) as rates:
+        async with (
+            open_house(self._settings, live) as house,
+            live.serving(house) as gateway,
+            open_rates(self._settings) as rates,
+            Fanout(house.dispatcher) as fanout,
+        ):
             self._house, self._gateway = house, gateway
             self._graphql = GraphQLDoor(
-                build_schema(), lambda *asked: self._context(*asked), self._settings, persisted=self._persisted, rates=rates
+                build_schema(),
+                self._context,
+                self._settings,
+                persisted=self._persisted,
+                rates=rates,
+                fanout=fanout,
+                of_the_log=OF_THE_LOG,
             )
-            self._doors = Starlette(routes=self._routes(house, self._graphql, gateway))
+            self._doors = Starlette(routes=self._routes(house, self._graphql, rates))
             metrics.DEVICES.set_function(lambda: len(gateway.connections))
-            async with Worker(house):
-                yield
+            async with Worker(house), Watch(self._graphql.sockets):
+                yield {GATEWAY: gateway}
 
     async def _context(self, connection: HTTPConnection, authorization: str | None) -> Context:
         assert self._house is not None
         return await context_for(self._house, connection, authorization)
 
-    def _routes(self, house: House, graphql: GraphQLDoor, gateway: Gateway[Seat]) -> list[BaseRoute]:
+    def _routes(self, house: House, graphql: GraphQLDoor, rates: Rates) -> list[BaseRoute]:
         async def for_device(request: Request) -> Download:
             asked = request.path_params
             return _shaped(await downloading.resolve(asked["device"], asked["update"], asked["ticket"], now=datetime.now(UTC), house=house))
@@ -161,15 +195,21 @@ class App:
             asked = request.path_params
             return _shaped(await downloading.resolve_for_team(asked["firmware"], asked["ticket"], now=datetime.now(UTC), house=house))
 
+        settings = house.settings
         return [
-            *graphql.routes(),
-            WebSocketRoute("/device", gateway),
+            *readable_from((settings.public_url, *settings.allowed_origins), graphql.routes()),
+            *_oauth_routes(house, rates),
             Route("/firmware/download/{firmware}/{ticket}", Downloads(for_team).answer, methods=ANY_METHOD),
             Route("/firmware/{device}/{update}/{ticket}", Downloads(for_device).answer, methods=ANY_METHOD),
             *_billing_routes(house),
             *health.routes({"database": _database, "blobs": house.blobs.ping}, is_draining=lambda: self._is_draining),
             *explorer.routes(),
         ]
+
+
+def _oauth_routes(house: House, rates: Rates) -> list[BaseRoute]:
+    server = OAuthServer(Consents(house.settings), issuer=house.settings.public_url)
+    return [*OAuthPages(server, house, rates).routes(), *OAuthEndpoints(server, house.settings, rates).routes()]
 
 
 def _billing_routes(house: House) -> list[BaseRoute]:

@@ -1,4 +1,4 @@
-"""The `flotilla` command: serve, demo, migrate, device, simulate, sign, print-schema."""
+"""The `flotilla` command: serve, demo, migrate, recount, device, simulate, sign, print-schema."""
 
 import asyncio
 import logging
@@ -107,6 +107,21 @@ def adopt() -> None:
 
     slugs = app.adopt_exempt(_settings())
     click.echo("\n".join(f"adopted: {slug}" for slug in slugs) or "Every organization has its billing already.")
+
+
+@main.command()
+@click.option("--repair", is_flag=True, help="Make the kept numbers the counted ones.")
+@_told
+def recount(repair: bool) -> None:
+    """Compare the kept counts of devices with a recount; exit 1 if they differ. Stop a SQLite server first."""
+    import app
+
+    found = app.recount(_settings(), repair=repair)
+    for each in found:
+        kind = f"product row {each.product_id}, {each.state}, firmware {each.firmware_version}"
+        click.echo(f"{kind}: kept {each.kept[0]} ({each.kept[1]} online), counted {each.counted[0]} ({each.counted[1]} online)")
+    click.echo(("Mended." if repair else "Run it again with --repair.") if found else "Every count is right.")
+    sys.exit(1 if found and not repair else 0)
 
 
 @main.command("print-schema")

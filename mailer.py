@@ -9,6 +9,7 @@ import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import policy
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, getaddresses, make_msgid, parseaddr
 from ipaddress import ip_address
@@ -43,17 +44,21 @@ class MailDelayed(MailFailed):
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One plain-text mail to one address. Raises MailRefused when `to` is no address or a header would get a second line."""
+    """One plain-text mail to one address. Raises MailRefused when `to` is no address or a header would get a second line.
+
+    `sender_name` stands in place of our own before the sender's address.
+    """
 
     to: str
     subject: str
     text: str = field(repr=False)  # it may hold a token
+    sender_name: str | None = None
 
     def __post_init__(self) -> None:
         if not _ADDRESS.fullmatch(self.to) or _CONTROLS.search(self.to):
             raise MailRefused("This is not one e-mail address.")
-        if _CONTROLS.search(self.subject):
-            raise MailRefused("A subject is one line without control characters.")
+        if _CONTROLS.search(self.subject) or _CONTROLS.search(self.sender_name or ""):
+            raise MailRefused("A subject or a sender is one line without control characters.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +172,7 @@ def _url_refused() -> SettingsRefused:
 def _message(mail: Mail, sender: str, *, utf8: bool) -> EmailMessage:
     """The mail in full. With `utf8` letters stand as they are, for files; without, everything travels as ASCII."""
     message = EmailMessage(policy.default.clone(utf8=utf8))
-    message["From"] = sender
+    message["From"] = sender if mail.sender_name is None else Address(mail.sender_name, addr_spec=parseaddr(sender)[1])
     message["To"] = mail.to
     message["Subject"] = mail.subject
     message["Date"] = format_datetime(datetime.now(UTC))

@@ -1,6 +1,7 @@
 """Every setting of the server: read once from the environment into one frozen dataclass, passed down, never read elsewhere."""
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,7 +27,7 @@ class Settings:
     port: int = 8000
     public_url: str = "http://127.0.0.1:8000"  # without a trailing slash; signed URLs and mails begin with it
     data_dir: Path = Path("var")  # SQLite file, firmware files, mails, lock file
-    allowed_origins: tuple[str, ...] = ()  # further Origins whose pages may open sockets; our own is always allowed
+    allowed_origins: tuple[str, ...] = ()  # further Origins whose pages may use the API and its sockets; our own always may
     trusted_proxies: tuple[str, ...] = ()  # peers whose X-Forwarded-For is believed; nobody unless named
     trusted_documents: Path | None = None  # JSON file, hash → document: operations that may be asked for by their hash
     trusted_documents_only: bool = False  # True: no other document runs, the explorer's neither
@@ -58,6 +59,13 @@ class Settings:
     access_token_max_ttl_s: int = 365 * 86400
     access_token_default_ttl_s: int = 90 * 86400
     password_reset_ttl_s: int = 3600
+    oauth_code_ttl_s: int = 60
+    oauth_access_token_ttl_s: int = 3600
+    oauth_refresh_token_ttl_s: int = 30 * 86400  # from the last time it was exchanged
+    email_proof_ttl_s: int = 7 * 86400  # of a customer's address
+    customer_token_ttl_s: int = 86400  # made by the team for a customer, unless it says another time
+    customer_token_max_ttl_s: int = 90 * 86400
+    claim_code_ttl_s: int = 86400
 
     # ── billing ──
     billing: str = "sandbox"  # stripe | sandbox | off; in production it must be said
@@ -84,12 +92,14 @@ class Settings:
     query_fields_max: int = 2000  # fragments expanded
     query_source_max_bytes: int = 64 << 10
     requests_per_window: int = 10_000  # of one address
+    token_requests_per_window: int = 100  # of one address, at /oauth/token and its neighbors
     cost_per_window: int = 2_000_000  # points of one viewer, or of one address without a token
     streams_per_window: int = 100  # sockets one address may open
     sockets_per_address: int = 100  # open at a time
     sockets_per_viewer: int = 100
     rate_window_s: float = 300.0
     operations_per_socket: int = 100
+    stalled_reader_s: float = 30.0  # a socket that does not take what is sent to it for so long is closed with 1013
     request_timeout_s: float = 10.0
     upload_timeout_s: float = 300.0  # an operation that carries files
 
@@ -136,6 +146,7 @@ class Settings:
             "queryFields": self.query_fields_max,
             "querySourceBytes": self.query_source_max_bytes,
             "requestsPerWindow": self.requests_per_window,
+            "tokenRequestsPerWindow": self.token_requests_per_window,
             "costPerWindow": self.cost_per_window,
             "streamsPerWindow": self.streams_per_window,
             "rateWindowSeconds": self.rate_window_s,
@@ -159,8 +170,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings; Raises SettingsRefused with a sentence an operator can act on."""
     config = Config(environ=os.environ if environment is None else environment)
     d = Settings()
-    host = config("HOST", default=d.host)
-    port = _number(config, "PORT", d.port)
+    host, port = config("HOST", default=d.host), _number(config, "PORT", d.port)
     data_dir = Path(config("FLOTILLA_DATA_DIR", default=str(d.data_dir))).absolute()
     settings = Settings(
         host=host,
@@ -190,6 +200,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         billing_trial_days=_number(config, "BILLING_TRIAL_DAYS", d.billing_trial_days),
         billing_require_card=_switch(config, "BILLING_REQUIRE_CARD", config("BILLING", default="") == "stripe"),
         billing_return_urls=_list(config, "BILLING_RETURN_URLS"),
+        claim_code_ttl_s=_number(config, "CLAIM_CODE_TTL", d.claim_code_ttl_s),
         max_organizations_per_user=_number(config, "MAX_ORGANIZATIONS_PER_USER", d.max_organizations_per_user),
         keep_alive_s=_decimal(config, "KEEP_ALIVE", d.keep_alive_s),
         beat_s=_decimal(config, "BEAT", d.beat_s),
@@ -206,11 +217,13 @@ def _limits(config: Config, d: Settings) -> dict[str, Any]:
         "rate_limits": _switch(config, "RATE_LIMITS", d.rate_limits),
         "requests_per_window": _number(config, "REQUESTS_PER_WINDOW", d.requests_per_window),
         "cost_per_window": _number(config, "COST_PER_WINDOW", d.cost_per_window),
+        "stalled_reader_s": _decimal(config, "STALLED_READER", d.stalled_reader_s),
         "firmware_max_bytes": _number(config, "FIRMWARE_MAX_BYTES", d.firmware_max_bytes),
         "upload_max_bytes": _number(config, "UPLOAD_MAX_BYTES", d.upload_max_bytes),
         "event_data_max_bytes": _number(config, "EVENT_DATA_MAX", d.event_data_max_bytes),
         "event_rate_per_s": _decimal(config, "EVENT_RATE", d.event_rate_per_s),
         "event_burst": _number(config, "EVENT_BURST", d.event_burst),
+        "device_connects_per_s": _decimal(config, "DEVICE_CONNECTS", d.device_connects_per_s),
         "call_timeout_s": _decimal(config, "CALL_TIMEOUT", d.call_timeout_s),
         "log_retention_s": _number(config, "LOG_RETENTION", d.log_retention_s),
         "log_max_rows": _number(config, "LOG_MAX_ROWS", d.log_max_rows),
@@ -225,6 +238,8 @@ def _refuse_unsafe(settings: Settings) -> None:
         raise SettingsRefused("BLOB_PRESIGNED=on needs BLOB_URL, a bucket: a folder can't be fetched from without us.")
     if settings.trusted_documents_only and settings.trusted_documents is None:
         raise SettingsRefused("TRUSTED_DOCUMENTS_ONLY=on needs TRUSTED_DOCUMENTS, the file that names them.")
+    if not all(re.fullmatch(r"https?://[^/*\s]+", origin) for origin in settings.allowed_origins):
+        raise SettingsRefused("ALLOWED_ORIGINS is a list of whole origins such as https://app.example.com, with commas; * is none.")
     if len(settings.secret_key) < 32:
         raise SettingsRefused(
             "SECRET_KEY must be at least 32 characters of chance, the same in every process; unset, one is made and kept."

@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from auth.ledger import forget_paid
 from billing.outbox import END, RECONCILE, SEATS, TRIAL
-from fleet import damage, importing, paying, repeating, undoing, updating, uploading
+from fleet import advancing, consenting, counting, damage, importing, paying, repeating, undoing, updating, uploading
 from fleet.house import House
 from fleet.jobs import IMPORT, MAIL, letter_of
 from fleet.offering import CONSIDER_AGAIN
 from mailer import MailRefused
-from realtime import commands, jobs, retention
+from realtime import commands, jobs, named, retention
 from realtime.wakeup import JOBS
 
 log = logging.getLogger(__name__)
@@ -149,6 +149,10 @@ async def _purge_log(house: House, now: datetime) -> None:
     await retention.purge(house.settings, now)
 
 
+async def _forget_named_streams(house: House, now: datetime) -> None:
+    await named.forget_unused(now, timedelta(seconds=house.settings.log_retention_s))
+
+
 async def _forget_commands(house: House, now: datetime) -> None:
     await commands.purge(now)
 
@@ -166,18 +170,26 @@ async def _reconcile_billing(house: House, now: datetime) -> None:
         await paying.keep_promise(RECONCILE, {}, house=house)
 
 
+async def _forget_oauth(house: House, now: datetime) -> None:
+    await consenting.forget_old(now)
+
+
 async def _forget_keyed_calls(house: House, now: datetime) -> None:
     await repeating.forget_old(now)
 
 
 SWEEPS = (
+    Sweep("parts of the counts", 1, counting.fold),
     Sweep("billing sandbox", 1, _pass_sandbox_time),
     Sweep("billing reconciliation", 86400, _reconcile_billing),
+    Sweep("rollouts", 1, advancing.advance_all),
     Sweep("stale updates", 30, updating.expire_stale),
     Sweep("log retention", 60, _purge_log),
+    Sweep("named streams", 3600, _forget_named_streams),
     Sweep("commands nobody collected", 600, _forget_commands),
     Sweep("done jobs", 3600, _forget_done_jobs),
     Sweep("idempotency keys", 3600, _forget_keyed_calls),
+    Sweep("codes and tokens of apps", 3600, _forget_oauth),
     Sweep("throttle", 3600, _forget_paid_debts),
     Sweep("import files", 3600, importing.forget_sources),
     Sweep("damaged firmware", 600, damage.look_again),

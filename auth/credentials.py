@@ -1,16 +1,20 @@
 """Tokens in the database: who stands behind one, and how they are issued and ended."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 
 from auth.tokens import Kind, Minted, digest, mint, well_formed
-from auth.viewer import Viewer, ViewerKind
-from errors import Unauthenticated
+from auth.viewer import RANK, Viewer, ViewerKind
+from auth.walls import granted
+from errors import Unauthenticated, WrongAuthMethod
 from models.account import ApiUser, Token, User
 from models.customer import Customer
-from models.organization import WITHOUT_ACCESS, Member
-from models.sql import is_sqlite, records
+from models.oauth import OAuthConsent
+from models.organization import WITHOUT_ACCESS, Member, Role
+from models.product import AUTH_METHOD, Answer, AuthMethod
+from models.sql import is_sqlite, tuples
 from models.whole_rows import at_hand, columns, rows_of_join
 
 USE_NOTED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: a write for every request would cost more than it tells
@@ -21,7 +25,8 @@ WRONG_TOKEN = "This token is not good any more, or never was: log in again."
 async def viewer_of(authorization: str | None, *, address: str | None, now: datetime) -> Viewer:
     """Who is behind the value of an Authorization header; nobody when there is none.
 
-    Raises Unauthenticated for a token that is damaged, unknown, revoked or expired (reason TOKEN_EXPIRED).
+    Raises Unauthenticated for a token that is damaged, unknown, revoked or expired (reason TOKEN_EXPIRED), and WrongAuthMethod for
+    a customer's whose product signs customers in another way by now.
     """
     if authorization is None:
         return Viewer(address=address)
@@ -29,33 +34,41 @@ async def viewer_of(authorization: str | None, *, address: str | None, now: date
     if word.lower() != "bearer" or not well_formed(text.strip()):
         raise Unauthenticated("The Authorization header reads: Bearer, a blank, the whole token.")
     viewer = await _viewer("token.digest = $1 AND token.revoked_at IS NULL", [digest(text.strip())], address)
-    await _note_use(_living(viewer.token, now), now)
-    return viewer
+    token = _living(viewer.token, now)
+    await _require_method(token)
+    await _note_use(token, now)
+    return await _with_grants(viewer)
 
 
 async def standing_behind(token: Token, address: str | None) -> Viewer:
     """The viewer that a token just issued makes of whoever sent it, with their seats as they are now."""
-    return await _viewer("token.id = $1", [token.id], address)
+    return await _with_grants(await _viewer("token.id = $1", [token.id], address))
 
 
 async def viewer_again(viewer: Viewer, *, now: datetime) -> Viewer:
     """The same viewer as of now, for what lasts longer than a request: seats, scopes and token are read anew.
 
-    Raises Unauthenticated once the token is revoked, expired or gone.
+    Raises Unauthenticated once the token is revoked, expired or gone, and WrongAuthMethod as viewer_of does.
     """
     if viewer.token is None:
         return viewer
     again = await _viewer("token.id = $1 AND token.revoked_at IS NULL", [viewer.token.id], viewer.address)
-    _living(again.token, now)
-    return again
+    await _require_method(_living(again.token, now))
+    return await _with_grants(again)
+
+
+async def auth_method_of(product_id: int) -> AuthMethod | None:
+    """How customers of the product log in, by its row's id; None while the team has not said so."""
+    answer = await Answer.filter(product_id=product_id, key=AUTH_METHOD).only("answer").first()
+    return AuthMethod(answer.answer) if answer else None
 
 
 async def _viewer(which: str, params: Sequence[object], address: str | None) -> Viewer:
     """Whoever is behind a token, their seats, and which of their organizations wait outside because nobody pays; nobody without a token.
 
-    One statement, for it stands before every request.
+    One statement, for it stands before every request. What was granted to them is not in it.
     """
-    found = await records(_behind(is_sqlite()) + which, params)
+    found = await tuples(_behind(is_sqlite()) + which, params)
     if not found:
         return Viewer(address=address)
     rows = [rows_of_join(record, Token, User, ApiUser, Customer, Member) for record in found]
@@ -64,7 +77,17 @@ async def _viewer(which: str, params: Sequence[object], address: str | None) -> 
     members = {seat.organization_id: seat for *_, seat in rows if seat is not None}
     closed = frozenset(record[-2] for record in found if record[-1] in WITHOUT_ACCESS)
     kind = ViewerKind.API_USER if machine else ViewerKind.CUSTOMER if customer else ViewerKind.USER
-    return Viewer(kind, user, machine, customer, token, members, address, closed)
+    return Viewer(kind, user=user, api_user=machine, customer=customer, token=token, members=members, address=address, closed=closed)
+
+
+async def _with_grants(viewer: Viewer) -> Viewer:
+    """The same with what was granted to them; nobody walls an admin in."""
+    if viewer.api_user is not None:
+        return replace(viewer, granted=await granted("api_user", [viewer.api_user.id]))
+    if viewer.customer is not None:
+        return replace(viewer, granted=await granted("customer", [viewer.customer.id]))
+    held = [seat.id for seat in viewer.members.values() if RANK[Role(seat.role)] < RANK[Role.ADMIN]]
+    return replace(viewer, granted=await granted("member", held))
 
 
 @cache
@@ -89,8 +112,13 @@ async def issue(
     name: str = "",
     scopes: Sequence[str] = (),
     expires_at: datetime | None = None,
+    auth_method: AuthMethod | None = None,
+    consent: OAuthConsent | None = None,
 ) -> tuple[Minted, Token]:
-    """A new token for its owner; its text is in the first of the pair and nowhere else."""
+    """A new token for its owner; its text is in the first of the pair and nowhere else.
+
+    A customer's is good while `auth_method`, by which they came by it, is the one of their product; an app's while its family lives.
+    """
     minted = mint(kind)
     token = await Token.create(
         digest=minted.hash,
@@ -100,6 +128,8 @@ async def issue(
         user=owner if isinstance(owner, User) else None,
         api_user=owner if isinstance(owner, ApiUser) else None,
         customer=owner if isinstance(owner, Customer) else None,
+        auth_method=auth_method,
+        consent=consent,
         created_at=now,
         expires_at=expires_at,
     )
@@ -120,6 +150,15 @@ def _living(token: Token | None, now: datetime) -> Token:
     if token.expires_at is not None and token.expires_at <= now:
         raise Unauthenticated("This token has expired: log in again or make a new one.", reason="TOKEN_EXPIRED")
     return token
+
+
+async def _require_method(token: Token) -> None:
+    """A token made by one method must not outlive the team's choice of another."""
+    if token.customer is None:
+        return
+    method = await auth_method_of(token.customer.product_id)
+    if token.auth_method != method:
+        raise WrongAuthMethod(f"The product signs its customers in by {method} now: log in that way.", reason=method)
 
 
 async def _note_use(token: Token, now: datetime) -> None:

@@ -34,7 +34,7 @@ SCOPES: tuple[Scope, ...] = (
     Scope("organization:read", "Read the organization: its name, members, invitations and API users.", _STAFF),
     Scope("organization:write", "Found an organization, change its name, and add and remove its signing keys.", _PEOPLE),
     Scope("members:write", "Invite, accept, change and remove members of the organization.", _PEOPLE),
-    Scope("api_users:write", "Create, change and delete API users.", _PEOPLE),
+    Scope("api_users:write", "Create, change and delete API users and OAuth clients.", _PEOPLE),
     Scope("billing:read", "Read plan, invoices and card of the organization.", _PEOPLE),
     Scope("billing:write", "Change plan and card, cancel and reactivate.", _PEOPLE),
     Scope("products:read", "Read products, their questions and answers.", _STAFF),

@@ -18,19 +18,20 @@ _SHAPE = re.compile(rf"(fl[a-z])_[0-9A-Za-z]{{{BODY_LENGTH + CHECK_LENGTH}}}")
 
 
 class Kind(Enum):
-    """What a token is for; its prefix tells people, log filters and secret scanners at sight.
-
-    Still free for OAuth: `flo` codes, `flx` refresh tokens, `fls` client secrets.
-    """
+    """What a token is for; its prefix tells people, log filters and secret scanners at sight."""
 
     SESSION = "flu"  # a person who logged in
     ACCESS_TOKEN = "flp"  # a person's own, with scopes, for programs
     API_USER = "fla"  # a machine account's only one
     CUSTOMER = "flc"  # a customer of one product
     PASSWORD_RESET = "flr"  # mailed, single use
+    EMAIL_PROOF = "flv"  # mailed to a customer, single use
     CLAIM_CODE = "flm"  # shown by a device at its first hello, single use
     DEVICE_SECRET = "fld"  # a device's HMAC secret: sealed, since the server must compute with it
     PROVISIONING_KEY = "flk"  # a product's, sealed likewise
+    OAUTH_CODE = "flo"  # single use, for seconds
+    REFRESH_TOKEN = "flx"  # single use: each makes the next
+    CLIENT_SECRET = "fls"  # an app's, at the token endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from auth.scopes import covers
+from auth.walls import Granted
 from errors import Forbidden, NotFound, OrganizationInactive, Unauthenticated
 from models.account import ApiUser, Token, User
 from models.customer import Customer
@@ -23,44 +24,56 @@ RANK = {Role.VIEWER: 0, Role.SUPPORT: 1, Role.DEVELOPER: 2, Role.ADMIN: 3, Role.
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The weakest role that may, and the scope a token needs; machines=False keeps API users out whatever their scopes."""
+    """The weakest role that may, and the scope a token needs; machines=False keeps API users out whatever their scopes.
+
+    `customers`: so may a customer, and a person with a kit of their own, with the devices that are theirs.
+    `inside`: so may whoever is held inside groups, with what is in those; other acts are for those who see the whole product.
+    """
 
     role: Role
     scope: str
     machines: bool = True
+    customers: bool = False
+    inside: bool = False
 
 
 # Every act of a team, weakest role first. Source: vocabulary, "Actors and roles"; a verb without a row here cannot ask.
 MAY: Mapping[str, Rule] = {
-    "organization.read": Rule(Role.VIEWER, "organization:read"),
-    "product.read": Rule(Role.VIEWER, "products:read"),
-    "device.read": Rule(Role.VIEWER, "devices:read"),
-    "firmware.read": Rule(Role.VIEWER, "firmware:read"),
-    "event.read": Rule(Role.VIEWER, "events:read"),
-    "customer.read": Rule(Role.VIEWER, "customers:read"),
-    "device.call": Rule(Role.SUPPORT, "devices:call"),
-    "product.create": Rule(Role.DEVELOPER, "products:write"),
+    "organization.read": Rule(Role.VIEWER, "organization:read", inside=True),
+    "product.read": Rule(Role.VIEWER, "products:read", inside=True),
+    "device.read": Rule(Role.VIEWER, "devices:read", customers=True, inside=True),
+    "firmware.read": Rule(Role.VIEWER, "firmware:read", inside=True),
+    "event.read": Rule(Role.VIEWER, "events:read", customers=True, inside=True),
+    "customer.read": Rule(Role.VIEWER, "customers:read", inside=True),
+    "device.call": Rule(Role.SUPPORT, "devices:call", customers=True, inside=True),
+    "product.create": Rule(Role.DEVELOPER, "products:write", inside=True),
     "product.update": Rule(Role.DEVELOPER, "products:write"),
     "product.configure": Rule(Role.DEVELOPER, "products:write"),
     "product.manufacture": Rule(Role.DEVELOPER, "products:write"),
     "product.rotate_key": Rule(Role.DEVELOPER, "products:write"),
-    "device.register": Rule(Role.DEVELOPER, "devices:write"),
+    "device.register": Rule(Role.DEVELOPER, "devices:write", inside=True),
     "device.import": Rule(Role.DEVELOPER, "devices:write"),
-    "device.update": Rule(Role.DEVELOPER, "devices:write"),
-    "device.remove": Rule(Role.DEVELOPER, "devices:write"),
-    "device.admit": Rule(Role.DEVELOPER, "devices:write"),
-    "device.assign": Rule(Role.DEVELOPER, "customers:write"),
-    "group.write": Rule(Role.DEVELOPER, "devices:write"),
+    "device.update": Rule(Role.DEVELOPER, "devices:write", inside=True),
+    "device.remove": Rule(Role.DEVELOPER, "devices:write", inside=True),
+    "device.admit": Rule(Role.DEVELOPER, "devices:write", inside=True),
+    "device.assign": Rule(Role.DEVELOPER, "customers:write", inside=True),
+    "group.write": Rule(Role.DEVELOPER, "devices:write", inside=True),
     "firmware.write": Rule(Role.DEVELOPER, "firmware:write"),
-    "firmware.release": Rule(Role.DEVELOPER, "firmware:release"),
-    "firmware.flash": Rule(Role.DEVELOPER, "firmware:release"),
+    "firmware.release": Rule(Role.DEVELOPER, "firmware:release", inside=True),
+    "firmware.flash": Rule(Role.DEVELOPER, "firmware:release", inside=True),
+    "rollout.read": Rule(Role.VIEWER, "firmware:read"),
+    "rollout.steer": Rule(Role.DEVELOPER, "firmware:release"),
+    "rollout.approve": Rule(Role.DEVELOPER, "firmware:release", machines=False),
     "customer.write": Rule(Role.DEVELOPER, "customers:write"),
+    "customer.act_for": Rule(Role.DEVELOPER, "customers:write"),
     "event.publish": Rule(Role.DEVELOPER, "events:publish"),
+    "oauth_client.read": Rule(Role.DEVELOPER, "customers:read"),
     "audit.read": Rule(Role.ADMIN, "audit:read"),
-    "organization.leave": Rule(Role.VIEWER, "members:write", machines=False),
+    "organization.leave": Rule(Role.VIEWER, "members:write", machines=False, inside=True),
     "organization.update": Rule(Role.ADMIN, "organization:write", machines=False),
     "member.write": Rule(Role.ADMIN, "members:write", machines=False),
     "api_user.write": Rule(Role.ADMIN, "api_users:write", machines=False),
+    "oauth_client.write": Rule(Role.ADMIN, "api_users:write", machines=False),
     "signing_key.write": Rule(Role.ADMIN, "organization:write", machines=False),
     "billing.read": Rule(Role.ADMIN, "billing:read", machines=False),
     "billing.write": Rule(Role.ADMIN, "billing:write", machines=False),
@@ -70,8 +83,9 @@ MAY: Mapping[str, Rule] = {
 # What stays open to a team that does not pay: the way back, and out. Machines that stand for customers go on with their devices.
 # Source: billing, "Access when LOCKED, INACTIVE or INCOMPLETE".
 INACTIVE = "This organization's subscription is inactive: re-activate it under billing."
+INSIDE_GROUPS = "INSIDE_GROUPS"  # the reason of a refusal
 OPEN_TO_ALL = ("billing.read", "billing.write", "organization.leave")
-OPEN_TO_MACHINES = ("device.read", "device.call", "event.read")
+OPEN_TO_MACHINES = ("device.read", "device.call", "event.read", "customer.act_for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,7 @@ class Viewer:
     members: Mapping[int, Member] = field(default_factory=dict)
     address: str | None = None
     closed: frozenset[int] = frozenset()  # of their organizations, those whose team has no access now
+    granted: Mapping[int, Granted] = field(default_factory=dict)  # by product: a team's wall, a customer's door
     acts_as: str | None = None  # the house itself, e.g. "gateway"; None for everybody outside
 
     @classmethod
@@ -118,7 +133,8 @@ class Viewer:
     @property
     def token_scopes(self) -> tuple[str, ...] | None:
         if self.api_user is not None:
-            return tuple(self.api_user.scopes)
+            narrowed = self.token.scopes if self.token is not None else []  # an OAuth client may ask for less than it has
+            return tuple(scope for scope in self.api_user.scopes if not narrowed or scope in narrowed)
         if self.token is None or not self.token.scopes:
             return None
         return tuple(self.token.scopes)
@@ -136,6 +152,16 @@ class Viewer:
             return tuple(self.members)
         return () if self.bound_product_id else (self.api_user.organization_id,)  # type: ignore[attr-defined]  # a Tortoise column
 
+    def walls_in(self, product_id: int | None) -> Granted | None:
+        """What holds somebody of the team inside groups of this product; None: nothing does. Source: details, "Groups as walls"."""
+        return None if self.customer is not None or product_id is None else self.granted.get(product_id)
+
+    def is_held(self, organization_id: int, product_id: int | None) -> bool:
+        """Whether less than the whole is theirs: of the product, or where none is named of any product of the organization."""
+        if product_id is not None:
+            return self.walls_in(product_id) is not None
+        return any(groups.organization_id == organization_id for groups in self.granted.values())
+
     def role_in(self, organization_id: int) -> Role | None:
         member = self.members.get(organization_id)
         return Role(member.role) if member else None
@@ -150,6 +176,8 @@ class Viewer:
     def may(self, action: str, organization_id: int, product_id: int | None = None) -> bool:
         rule = MAY[action]
         if not self.belongs_to(organization_id, product_id) or not covers(self.token_scopes, rule.scope):
+            return False
+        if not rule.inside and self.is_held(organization_id, product_id):
             return False
         if self.api_user is not None:
             return rule.machines
@@ -175,7 +203,16 @@ class Viewer:
             raise NotFound("There is no such thing, or you may not see it.")
         rule = MAY[action]
         self.must_hold(rule.scope)
+        if not rule.inside and self.is_held(organization_id, product_id):
+            raise Forbidden("You are held inside groups of the product, and this is about the whole of it.", reason=INSIDE_GROUPS)
         raise Forbidden(f"This needs the role {rule.role} or above; ask an owner or admin of the organization.", reason=rule.role)
+
+    def must_with_own(self, action: str) -> None:
+        """Refuse what cannot be done with a device that is one's own: a customer's, a person's kit. Raises Forbidden."""
+        rule = MAY[action]
+        if self.customer is not None and not rule.customers:
+            raise Forbidden("Only the product's team can do this.")
+        self.must_hold(rule.scope)
 
     def must_be_somebody(self) -> None:
         """Raises Unauthenticated for nobody."""

@@ -3,7 +3,18 @@
 import importlib
 import sys
 
-BENCHMARKS = {"import": "bench.importing:main", "query": "bench.querying:main", "embedded": "bench.querying:embedded"}
+BENCHMARKS = {
+    "bursts": "bench.fanning_out:bursts",
+    "devices": "bench.devices:main",
+    "embedded": "bench.querying:embedded",
+    "fanout": "bench.fanning_out:fanout",
+    "growth": "bench.growth:main",
+    "import": "bench.importing:main",
+    "ingest": "bench.ingest:main",
+    "query": "bench.querying:main",
+    "storm": "bench.storm:main",
+    "streams": "bench.fanning_out:streams",
+}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else ""

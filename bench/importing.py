@@ -195,8 +195,8 @@ def _report(database: str, lines: int, rounds: list[Round]) -> None:
             "# Results\n\nRatios within one run, median of the rounds; the machine is shared, so seconds mean nothing.\n\n"
             "| date | commit | what | work | ratio | peak memory | with |\n| --- | --- | --- | --- | --- | --- | --- |\n"
         )
-    with RESULTS.open("a") as results:
-        results.write(line + "\n")
+    table, mark, others = RESULTS.read_text().partition("\n## ")
+    RESULTS.write_text(table.rstrip() + "\n" + line + "\n" + mark + others)
     print(line)
 
 

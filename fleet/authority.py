@@ -1,14 +1,15 @@
-"""What viewers were found to be allowed, kept for a second: however many streams depend on it, it is asked once."""
+"""What viewers were found to be allowed, kept for just under a second: however many streams depend on it, it is asked once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from auth.viewer import Viewer
 from models.transaction import detached
 
 Found = TypeVar("Found")
 
-GOOD_FOR_S = 1.0
+GOOD_FOR_S = 0.8
 KEPT = 1000  # findings; beyond it those that are no longer good are forgotten
 
 
@@ -17,7 +18,7 @@ class Authorities(Generic[Found]):
         self._found: dict[Hashable, tuple[float, asyncio.Task[Found]]] = {}
 
     async def find(self, key: Hashable, ask: Callable[[], Awaitable[Found]]) -> Found:
-        """What `ask` finds or raises, or found for the same key less than a second ago."""
+        """What `ask` finds or raises, or found for the same key within that time."""
         now = asyncio.get_running_loop().time()
         asked_at, finding = self._found.get(key, (0.0, None))
         if finding is None or now - asked_at >= GOOD_FOR_S:
@@ -30,3 +31,13 @@ class Authorities(Generic[Found]):
 
 async def _ask(ask: Callable[[], Awaitable[Found]]) -> Found:
     return await ask()
+
+
+def standing(viewer: Viewer) -> Hashable:
+    """Everything of a viewer that an answer to them may depend on; who stands alike is answered alike.
+
+    Who they are is part of it: what is a person's own, they alone see.
+    """
+    seats = tuple(sorted((organization_id, str(member.role)) for organization_id, member in viewer.members.items()))
+    scopes = None if viewer.token_scopes is None else tuple(sorted(viewer.token_scopes))
+    return (viewer.identity, viewer.bound_product_id, seats, scopes, viewer.closed, frozenset(viewer.granted.items()))

@@ -52,14 +52,17 @@ async def read_variable(device: Device, name: str, *, house: House, by: Viewer) 
 
 
 async def ping(device: Device, *, house: House, by: Viewer) -> bool:
-    """Whether the process that holds the device's session says that it stands; False too when that process does not answer."""
+    """Whether the device is there: True is its own answer to a ping of its socket, False that no session of it stands.
+
+    Raises DeviceTimeout for a session whose device does not answer, or whose server process does not.
+    """
     require(by, "device.call", device)
     try:
         session = await _session(device)
         await house.commands.ask(
             device.device_id, session.process, session.epoch, kind="ping", timeout_s=house.settings.call_timeout_s
         )  # fmt: skip
-    except (DeviceOffline, DeviceTimeout):
+    except DeviceOffline:
         return False
     return True
 

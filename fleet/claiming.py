@@ -1,20 +1,55 @@
-"""Whose a device is: giving one to a customer, and taking it back, neither of which needs the device to be online."""
+"""Whose a device is: a customer claims it or the team assigns it, and neither needs the device to be online."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from auth import throttle
 from auth.viewer import Viewer
-from billing.access import require_active
-from errors import DeviceAlreadyClaimed, DeviceNotClaimable, InvalidInput, NotFound
+from billing.access import require_active, require_active_for
+from errors import DeviceAlreadyClaimed, DeviceNotClaimable, NotFound
+from fleet.activating import is_private_beta, try_code
 from fleet.auditing import record
+from fleet.customer_accounts import must_sign_in_by
+from fleet.house import House
+from fleet.scope import device_key
 from fleet.telling import status
-from models.account import User
 from models.customer import Customer
 from models.device import Device, DeviceState
-from models.log import DeviceChange
+from models.log import DeviceChange, EntryKind
 from models.organization import Organization
-from models.product import Product
+from models.product import AuthMethod, Product
 from models.transaction import transaction
 from realtime import log
+from realtime.log import Entry
+
+
+async def claim_device(device_id: str, customer: Customer, *, activation_code: str | None = None, house: House, by: Viewer) -> Device:
+    """The customer takes a device of their product that nobody owns, online or not; in a private beta it costs their activation code.
+
+    An API user may say it for a customer where the maker keeps the accounts (SELF_MANAGED).
+    Raises NotFound for a device that is not the product's, DeviceAlreadyClaimed, DeviceNotClaimable unless it is ACTIVE,
+    ActivationCodeRequired, ActivationCodeWrong (reason LOCKED once there were too many wrong tries), ActivationCodeUsed.
+    Source: guide, "Claiming"; details, "Claiming".
+    """
+    product: Product = customer.product
+    organization: Organization = product.organization
+    if must_act_for(customer, by):
+        await must_sign_in_by(product, AuthMethod.SELF_MANAGED)
+    key, now = device_key(device_id), datetime.now(UTC)
+    guesses = throttle.guesses_at(f"claim/{customer.id}")
+    await house.throttle.take(guesses, now=now)
+    async with transaction():
+        held = await hold(customer)
+        await _require_claimable(key, product)
+        wrong = await try_code(held, activation_code, spend=True, now=now) if await is_private_beta(product) else None
+        if wrong is None:
+            await _take_or_refuse(key, customer, now)
+            await record(by, "device.claimed", f"device:{key}", organization_id=organization.id, customer=customer.username)
+            await tell_claimed(key, product, now)
+    if wrong is not None:
+        raise wrong
+    await house.throttle.give_back(guesses, now=now)
+    return await Device.get(device_id=key)
 
 
 async def assign_device(device: Device, customer: Customer, *, by: Viewer) -> Device:
@@ -30,59 +65,75 @@ async def assign_device(device: Device, customer: Customer, *, by: Viewer) -> De
     require_active(organization)
     now = datetime.now(UTC)
     async with transaction():
-        await _hold(customer)
-        unowned = Device.filter(device_id=device.device_id, product_id=product.id, owner_id=None, user_owner_id=None)
-        if not await unowned.filter(state=DeviceState.ACTIVE).update(owner_id=customer.id, claimed_at=now):
-            await _refuse(device, product)
-        await device.refresh_from_db()
+        await hold(customer)
+        if not await take(device.device_id, customer, now):
+            await _refuse(device.device_id, product, NotFound("The device's product has no such customer.", path=("customerId",)))
         await record(by, "device.assigned", f"device:{device.device_id}", organization_id=organization.id, customer=customer.username)
-        await log.append(status(device.device_id, product.number, DeviceChange.CLAIMED, now))
-    return device
-
-
-async def unclaim_device(device: Device, *, by: Viewer) -> Device:
-    """Take a product's device from its owner, customer or member; it stays in the product. Raises InvalidInput if it has none.
-
-    Source: guide, forum thread "Assigning devices to customers before shipping": returns, "without the device connecting".
-    """
-    product: Product | None = device.product
-    if product is None:
-        raise DeviceNotClaimable("This is a kit of your own that is in no product: import it into one first.", path=("deviceId",))
-    organization: Organization = product.organization
-    by.must("device.assign", organization.id, product.id)
-    require_active(organization)
-    now = datetime.now(UTC)
-    async with transaction():
-        owned = await Device.filter(device_id=device.device_id, product_id=product.id).select_for_update(no_key=True).first()
-        owner = await _owner_of(owned)
-        if owned is None or owner is None:
-            raise InvalidInput("Nobody owns this device.", path=("deviceId",))
-        await Device.filter(device_id=device.device_id).update(owner_id=None, user_owner_id=None, claimed_at=None)
+        await tell_claimed(device.device_id, product, now)
         await device.refresh_from_db()
-        await record(by, "device.unclaimed", f"device:{device.device_id}", organization_id=organization.id, owner=owner)
-        await log.append(status(device.device_id, product.number, DeviceChange.UNCLAIMED, now))
     return device
 
 
-async def _hold(customer: Customer) -> None:
-    """Whoever deletes the customer waits. Raises NotFound when somebody did."""
-    if await Customer.filter(id=customer.id).select_for_update(no_key=True).first() is None:
+def must_act_for(customer: Customer, by: Viewer) -> bool:
+    """Refuse whoever is neither this customer, with a token that may claim, nor may act for them; whether it is the latter.
+
+    The team waits while it does not pay; machines that stand for customers go on. Raises Forbidden, NotFound, OrganizationInactive.
+    """
+    if by.customer is not None and by.customer.id == customer.id:
+        by.must_hold("devices:claim")
+        return False
+    product: Product = customer.product
+    organization: Organization = product.organization
+    by.must("customer.act_for", organization.id, product.id)
+    require_active_for(by, organization)
+    return True
+
+
+async def hold(customer: Customer) -> Customer:
+    """The customer's row until the commit: whoever deletes it waits, or spends its codes. Held before any device's row.
+
+    Raises NotFound when it was deleted.
+    """
+    held = await Customer.filter(id=customer.id).select_for_update(no_key=True).first()
+    if held is None:
         raise NotFound("There is no such customer for you.", path=("customerId",))
+    return held
 
 
-async def _owner_of(device: Device | None) -> str | None:
-    """How the audit names whoever owns it: a customer, or a member with a kit of their own."""
-    if device is not None and (customer := await Customer.get_or_none(id=device.owner_id)):  # type: ignore[attr-defined]  # a Tortoise column
-        return f"customer:{customer.username}"
-    if device is not None and (user := await User.get_or_none(id=device.user_owner_id)):  # type: ignore[attr-defined]  # a Tortoise column
-        return f"user:{user.email}"
-    return None
+async def take(device_id: str, customer: Customer, now: datetime) -> bool:
+    """Make the customer the owner of an ACTIVE device of their product that nobody owns; whether it was one."""
+    unowned = Device.filter(device_id=device_id, product_id=customer.product_id, owner_id=None, user_owner_id=None)  # type: ignore[attr-defined]  # a Tortoise column
+    return bool(await unowned.filter(state=DeviceState.ACTIVE).update(owner_id=customer.id, claimed_at=now))
 
 
-async def _refuse(device: Device, product: Product) -> None:
-    found = await Device.filter(device_id=device.device_id).first()
+async def tell_claimed(device_id: str, product: Product, now: datetime) -> None:
+    """The last statement of a claim: the log is told, and the owner's history begins there."""
+    await begin_history(await log.append(status(device_id, product.number, DeviceChange.CLAIMED, now)))
+
+
+async def begin_history(appended: Iterable[Entry]) -> None:
+    """Note on each device claimed by these entries where its owner's history begins; the rows are held already, nobody is waited for."""
+    for entry in appended:
+        if entry.kind == EntryKind.STATUS and entry.name == DeviceChange.CLAIMED:
+            await Device.filter(device_id=entry.device_id).update(owned_from=entry.position)
+
+
+async def _require_claimable(device_id: str, product: Product) -> None:
+    """Before the code is looked at: nobody learns about a code by a device that could not be claimed anyway."""
+    found = await Device.filter(device_id=device_id, product_id=product.id).first()
+    if found is None or found.state != DeviceState.ACTIVE or found.owner_id or found.user_owner_id:  # type: ignore[attr-defined]  # Tortoise columns
+        await _refuse(device_id, product, NotFound("The product has no such device.", path=("deviceId",)))
+
+
+async def _take_or_refuse(device_id: str, customer: Customer, now: datetime) -> None:
+    if not await take(device_id, customer, now):
+        await _refuse(device_id, customer.product, NotFound("The product has no such device.", path=("deviceId",)))
+
+
+async def _refuse(device_id: str, product: Product, elsewhere: NotFound) -> None:
+    found = await Device.filter(device_id=device_id).first()
     if found is None or found.product_id != product.id:  # type: ignore[attr-defined]  # a Tortoise column
-        raise NotFound("The device's product has no such customer.", path=("customerId",))
+        raise elsewhere
     if found.state != DeviceState.ACTIVE:
         raise DeviceNotClaimable(f"The device is {found.state}: approve it first.", path=("deviceId",))
     raise DeviceAlreadyClaimed("Somebody owns this device: unclaim it first.", path=("deviceId",))

@@ -10,9 +10,9 @@ from billing.access import require_active
 from errors import AlreadyExists, InvalidInput, UnansweredQuestions
 from fleet.auditing import record
 from fleet.defining import lock, subject
-from fleet.questionnaire import AUTH_METHOD, QUESTIONS, SECTIONS, AuthMethod, ConfigurationSectionName, Question, QuestionEffect
+from fleet.questionnaire import QUESTIONS, SECTIONS, ConfigurationSectionName, Question, QuestionEffect
 from models.organization import Organization
-from models.product import Answer, Product
+from models.product import AUTH_METHOD, Answer, AuthMethod, Product
 from models.transaction import transaction
 
 ANSWER_MAX = 2000  # characters of a free answer

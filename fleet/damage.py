@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from auth.viewer import Viewer
 from blobs import Incoming
 from errors import BinaryInvalid, BinaryMismatch
+from fleet import staging
 from fleet.auditing import record
 from fleet.house import House
 from fleet.offering import GATEWAY, cancel_orders, cancel_updates_to
@@ -35,7 +36,7 @@ async def is_sound(firmware: Firmware, house: House) -> bool:
 
 
 async def damaged(firmware: Firmware) -> None:
-    """Stop it: what releases it is withdrawn, updates to it are canceled, and the audit says so, once however many see it at once.
+    """Stop it: releases are withdrawn, rollouts halted, updates canceled, and the audit says so, once however many see it at once.
 
     Locks stay, and bring their devices nothing until the file is whole again.
     """
@@ -46,9 +47,10 @@ async def damaged(firmware: Firmware) -> None:
         if not await Firmware.filter(id=firmware.id, damaged_at=None).update(damaged_at=now):
             return
         stopped = await _stop_releases(product, firmware)
+        halted = await staging.halt_for(firmware, "The stored file is damaged.", now)
         heard_of = await cancel_updates_to(firmware.id, now)
         await _record(GATEWAY, "firmware.damaged", product, firmware, **stopped)
-        await log.append(*cancel_orders(product.number, heard_of, now))
+        await log.append(*cancel_orders(product.number, heard_of, now), *halted)
     firmware.damaged_at = now
 
 

@@ -30,6 +30,19 @@ class GroupRelease:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutFacts:
+    """How the product's open rollout, of which there is at most one, concerns the device."""
+
+    state: str  # a RolloutState
+    version: int
+    reached: bool = False  # it is in a stage that was reached, and in the rollout's group
+    touched: bool = False  # it was offered the version
+    runs_it: bool = False
+    former_version: int | None = None  # what it ran before it was touched
+    rolls_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceFacts:
     """All that the decision depends on. The product's facts are None for a developer's kit, which is in no product."""
 
@@ -43,6 +56,7 @@ class DeviceFacts:
     forced: bool = False
     development: bool = False
     locked_version: int | None = None
+    rollout: RolloutFacts | None = None
     group_releases: tuple[GroupRelease, ...] = ()
     product_release: int | None = None
 
@@ -95,12 +109,32 @@ def _looks(facts: DeviceFacts) -> Iterator[_Look]:
     yield _Look(FirmwareRule.DEVELOPMENT, facts.development, marked)
     lock = facts.locked_version
     yield _Look(FirmwareRule.LOCKED, lock is not None, f"it is locked to version {lock}." if lock else "it is not locked.", lock)
-    yield _Look(FirmwareRule.ROLLOUT, False, "there are no rollouts yet.")
+    yield _rollout(facts.rollout)
     yield _group_release(facts)
     released = facts.product_release
     sentence = f"version {released} is released to the product." if released else "nothing is released to the product."
     yield _Look(FirmwareRule.PRODUCT_RELEASE, released is not None, sentence, released)
     yield _Look(FirmwareRule.NONE, True, "no rule has a version for it.")
+
+
+def _rollout(rollout: RolloutFacts | None) -> _Look:
+    """A running one acts on whom it has reached. Paused or halted it moves nobody further, and nobody back by itself."""
+    if rollout is None:
+        return _Look(FirmwareRule.ROLLOUT, False, "no rollout is open.")
+    what, target = f"the rollout of version {rollout.version}", rollout.version
+    match rollout.state:
+        case "RUNNING" if rollout.reached or rollout.touched:
+            return _Look(FirmwareRule.ROLLOUT, True, f"{what} has reached it.", target)
+        case "RUNNING":
+            return _Look(FirmwareRule.ROLLOUT, False, f"{what} has not reached it.")
+        case "PAUSED" if rollout.touched:
+            return _Look(FirmwareRule.ROLLOUT, True, f"{what} is paused and has reached it.", target)
+        case "HALTED" if rollout.rolls_back and rollout.touched and rollout.former_version is not None:
+            back = rollout.former_version
+            return _Look(FirmwareRule.ROLLOUT, True, f"{what} was halted and takes it back to version {back}.", back)
+        case "HALTED" if rollout.touched and rollout.runs_it and not rollout.rolls_back:
+            return _Look(FirmwareRule.ROLLOUT, True, f"{what} was halted, and it runs that version.", target)
+    return _Look(FirmwareRule.ROLLOUT, False, f"{what} is {rollout.state.lower().replace('_', ' ')}.")
 
 
 def _group_release(facts: DeviceFacts) -> _Look:

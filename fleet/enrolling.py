@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 
 from auth.password_strength import require_strong
 from auth.passwords import hash_password
-from auth.spelling import require_text, same_name_key
+from auth.spelling import require_text
 from auth.viewer import Viewer
 from billing.access import require_active
-from errors import AlreadyExists, InvalidInput, NotFound
+from errors import AlreadyExists, NotFound
 from fleet.auditing import record
+from fleet.customer_accounts import NAME_MAX, address_in, name_key, subject
 from fleet.telling import status
 from models.customer import Customer
 from models.log import DeviceChange
@@ -17,8 +18,6 @@ from models.product import Product
 from models.sql import rows
 from models.transaction import transaction
 from realtime import log
-
-NAME_MAX = 254  # characters of a user name or an external id
 
 
 async def create_customer(
@@ -33,7 +32,7 @@ async def create_customer(
     by.must("customer.write", organization.id, product.id)
     require_active(organization)
     name = require_text(username, path=("username",), max_length=NAME_MAX)
-    key, own_key = _name_key(name), None
+    key, own_key = name_key(name), None
     if external_id is not None:
         own_key = require_text(external_id, path=("externalId",), max_length=NAME_MAX)
     if password is not None:
@@ -41,9 +40,9 @@ async def create_customer(
     password_hash = await hash_password(password) if password is not None else None
     async with transaction():
         created = await rows(
-            """INSERT INTO customer (product_id, username, username_key, external_id, password_hash, created_at)
-               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING id""",
-            [product.id, name, key, own_key, password_hash, datetime.now(UTC)],
+            """INSERT INTO customer (product_id, username, username_key, external_id, email, password_hash, created_at)
+               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING id""",
+            [product.id, name, key, own_key, address_in(name), password_hash, datetime.now(UTC)],
         )
         if not created:
             await _refuse(product, key)
@@ -69,18 +68,6 @@ async def delete_customer(customer: Customer, *, by: Viewer) -> None:
         await Customer.filter(id=customer.id).delete()
         await record(by, "customer.deleted", subject(customer, product), organization_id=organization.id, devices=devices)
         await log.append(*(status(device_id, product.number, DeviceChange.UNCLAIMED, now) for device_id in devices))
-
-
-def subject(customer: Customer, product: Product) -> str:
-    """How the audit names a customer: user names are unique within a product only."""
-    return f"customer:{product.number}/{customer.username}"
-
-
-def _name_key(username: str) -> str:
-    key = same_name_key(username)
-    if len(key) > NAME_MAX:  # some single characters stand for many
-        raise InvalidInput(f"This takes 1 to {NAME_MAX} characters.", path=("username",))
-    return key
 
 
 async def _refuse(product: Product, key: str) -> None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fleet.deciding import DeviceFacts, FirmwareRule, GroupRelease, decide
+from fleet.deciding import DeviceFacts, FirmwareRule, GroupRelease, RolloutFacts, decide
+from fleet.shares import REACHED
 from models.firmware import Firmware
+from models.rollout import OPEN_ROLLOUT_STATES
 from models.sql import read_time, rows
 from models.whole_rows import fetch
 
@@ -20,6 +22,8 @@ class Found:
     product_key: int | None  # of its product, not its number
     running_version: int | None  # what it said itself, at an authenticated hello as this product
     waiting: frozenset[tuple[str, int]]  # rule and version
+    forced: frozenset[tuple[str, int]]  # rule and version: to be offered although the device puts updates off
+    rollout_id: int | None  # the product's open one
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +35,28 @@ class Decided:
     target: tuple[int, int] | None
 
 
-_FACTS = """
+_FACTS = f"""
     SELECT device.device_id, device.state, device.reported_product_id, device.platform, device.forced, device.development,
-           device.desired_firmware_version, device.lock_waits, device.firmware_version, device.proven,
+           device.desired_firmware_version, device.lock_waits, device.lock_forces, device.firmware_version, device.proven,
            device.product_id, product.number, product.platform AS product_platform,
-           product.allow_generic_firmware, firmware.version AS released, product_release.released_at, product_release.immediate,
-           presence.last_handshake_at
+           product.allow_generic_firmware, firmware.version AS released, product_release.released_at,
+           product_release.immediate, product_release.forces, presence.last_handshake_at,
+           rollout.id AS rollout_id, rollout.state AS rollout_state, rollout.rolls_back, rolled.version AS rollout_version,
+           CASE WHEN {REACHED} THEN 1 ELSE 0 END AS reached, tried.id AS tried_id, tried.former_version
       FROM device
       LEFT JOIN product ON product.id = device.product_id
       LEFT JOIN product_release ON product_release.product_id = product.id
       LEFT JOIN firmware ON firmware.id = product_release.firmware_id
       LEFT JOIN presence ON presence.device_id = device.device_id
+      LEFT JOIN rollout ON rollout.product_id = product.id AND rollout.state = ANY($2)
+      LEFT JOIN firmware AS rolled ON rolled.id = rollout.firmware_id
+      LEFT JOIN rollout_device AS tried
+             ON tried.rollout_id = rollout.id AND tried.device_id = device.device_id
      WHERE device.device_id = ANY($1)"""
 
 # A path begins with those of the groups above it; LIKE would take the "_" in names for a wildcard.
 _GROUP_RELEASES = """
-    SELECT membership.device_id, above.path, firmware.version, release.released_at, release.immediate
+    SELECT membership.device_id, above.path, firmware.version, release.released_at, release.immediate, release.forces
       FROM group_membership AS membership
       JOIN device ON device.device_id = membership.device_id
       JOIN device_group AS own ON own.id = membership.group_id AND own.product_id = device.product_id
@@ -63,7 +73,7 @@ async def facts_of(device_ids: Sequence[str]) -> dict[str, Found]:
     of_groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in await rows(_GROUP_RELEASES, [ids]):
         of_groups[row["device_id"]].append(row)
-    return {row["device_id"]: _found(row, of_groups[row["device_id"]]) for row in await rows(_FACTS, [ids])}
+    return {row["device_id"]: _found(row, of_groups[row["device_id"]]) for row in await rows(_FACTS, [ids, list(OPEN_ROLLOUT_STATES)])}
 
 
 async def decisions(device_ids: Sequence[str]) -> dict[str, Decided]:
@@ -97,12 +107,43 @@ def _found(row: dict[str, Any], group_releases: Sequence[dict[str, Any]]) -> Fou
         forced=bool(row["forced"]),
         development=bool(row["development"]),
         locked_version=row["desired_firmware_version"],
+        rollout=_rollout(row),
         group_releases=tuple(GroupRelease(path, version) for path, version in by_path),
         product_release=row["released"],
     )
     handshake_at = row["last_handshake_at"] and read_time(row["last_handshake_at"])
     running = row["firmware_version"] if row["proven"] else None
-    return Found(facts, row["product_id"], running, frozenset(_waiting(row, group_releases, handshake_at)))
+    return Found(
+        facts,
+        row["product_id"],
+        running,
+        frozenset(_waiting(row, group_releases, handshake_at)),
+        _forced(row, group_releases),
+        row["rollout_id"],
+    )
+
+
+def _forced(row: dict[str, Any], group_releases: Sequence[dict[str, Any]]) -> frozenset[tuple[str, int]]:
+    forced = {("GROUP_RELEASE", each["version"]) for each in group_releases if each["forces"]}
+    if row["forces"]:
+        forced.add(("PRODUCT_RELEASE", row["released"]))
+    if row["lock_forces"]:
+        forced.add(("LOCKED", row["desired_firmware_version"]))
+    return frozenset(forced)
+
+
+def _rollout(row: dict[str, Any]) -> RolloutFacts | None:
+    if row["rollout_id"] is None:
+        return None
+    return RolloutFacts(
+        state=row["rollout_state"],
+        version=row["rollout_version"],
+        reached=bool(row["reached"]),
+        touched=row["tried_id"] is not None,
+        runs_it=bool(row["proven"]) and row["firmware_version"] == row["rollout_version"],
+        former_version=row["former_version"],
+        rolls_back=bool(row["rolls_back"]),
+    )
 
 
 def _waiting(row: dict[str, Any], group_releases: Sequence[dict[str, Any]], handshake_at: datetime | None) -> list[tuple[str, int]]:

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from tortoise.expressions import Q, Subquery
 from tortoise.queryset import QuerySet
 
-from auth.viewer import Viewer
+from auth.viewer import INSIDE_GROUPS, Viewer
 from billing.access import require_active
-from errors import AlreadyExists, InvalidInput, NotFound
+from errors import AlreadyExists, Forbidden, InvalidInput, NotFound
 from fleet.auditing import record
 from fleet.defining import lock
 from fleet.refusing import Rejected, require_few
-from models.device import Device, DeviceGroup, GroupMembership
+from fleet.seeing import sight
+from models.device import Device, DeviceGroup, GroupGrant, GroupMembership
 from models.firmware import GroupRelease
 from models.organization import Organization
 from models.product import Product
@@ -33,6 +34,7 @@ async def create_group(product: Product, name: str, *, parent: DeviceGroup | Non
     by.must("group.write", organization.id, product.id)
     require_active(organization)
     _require_name(name)
+    _require_inside(parent, product, by)
     async with transaction():
         await lock(product)
         above = await _held(parent, field="parent") if parent else None
@@ -50,6 +52,7 @@ async def rename_group(group: DeviceGroup, name: str, *, by: Viewer) -> DeviceGr
     by.must("group.write", organization.id, product.id)
     require_active(organization)
     _require_name(name)
+    _require_below(group, by)
     async with transaction():
         await lock(product)
         await _held(group)
@@ -64,7 +67,10 @@ async def rename_group(group: DeviceGroup, name: str, *, by: Viewer) -> DeviceGr
 
 
 async def delete_group(group: DeviceGroup, *, by: Viewer) -> None:
-    """End a group and what was released to it; its devices stay in the product. Raises InvalidInput while groups are inside it."""
+    """End a group, what was released to it, and what customers saw through it; its devices stay in the product.
+
+    Raises InvalidInput while groups are inside it, or a member or an API user is held inside it: they would see all of the product.
+    """
     product: Product = group.product
     organization: Organization = product.organization
     by.must("group.write", organization.id, product.id)
@@ -74,6 +80,7 @@ async def delete_group(group: DeviceGroup, *, by: Viewer) -> None:
         await _held(group)
         if await DeviceGroup.filter(parent_id=group.id).exists():
             raise InvalidInput("There are groups inside this one: delete those first.", path=("id",))
+        await _require_nobody_held(group)
         devices = await GroupMembership.filter(group_id=group.id).count()
         await DeviceGroup.filter(id=group.id).delete()
         await record(by, "group.deleted", _subject(group), organization_id=organization.id, path=group.path, devices=devices)
@@ -88,7 +95,7 @@ async def add_devices(group: DeviceGroup, device_ids: Sequence[str], *, by: View
     async with transaction():
         await lock(group.product)
         await _held(group)
-        known, rejected = await _told_apart(group, device_ids)
+        known, rejected = await _told_apart(group, device_ids, by)
         added = await rows(
             """INSERT INTO group_membership (group_id, device_id) SELECT $1, device_id FROM device WHERE device_id = ANY($2)
                ON CONFLICT (group_id, device_id) DO NOTHING RETURNING device_id""",
@@ -109,7 +116,7 @@ async def remove_devices(group: DeviceGroup, device_ids: Sequence[str], *, by: V
     async with transaction():
         await lock(group.product)
         await _held(group)
-        known, rejected = await _told_apart(group, device_ids)
+        known, rejected = await _told_apart(group, device_ids, by)
         removed = await rows(
             "DELETE FROM group_membership WHERE group_id = $1 AND device_id = ANY($2) RETURNING device_id", [group.id, known]
         )
@@ -160,6 +167,23 @@ def _require_name(name: str) -> None:
         raise InvalidInput("A group's name has 1 to 64 characters of a-z, 0-9, - and _.", path=("name",))
 
 
+def _require_inside(parent: DeviceGroup | None, product: Product, by: Viewer) -> None:
+    if parent is None and by.walls_in(product.id) is not None:
+        raise Forbidden("You are held inside groups of the product: name a parent in one of them.", reason=INSIDE_GROUPS, path=("parent",))
+
+
+def _require_below(group: DeviceGroup, by: Viewer) -> None:
+    """The groups beside the one that was granted are none of theirs, nor is whether one of those bears a name."""
+    walls = by.walls_in(_product_id(group))
+    if walls is not None and group.parent_id not in walls.groups:  # type: ignore[attr-defined]  # a Tortoise column
+        raise Forbidden("This group is where your part of the product begins: somebody above renames it.", reason=INSIDE_GROUPS)
+
+
+async def _require_nobody_held(group: DeviceGroup) -> None:
+    if await GroupGrant.filter(Q(member_id__not_isnull=True) | Q(api_user_id__not_isnull=True), group_id=group.id).exists():
+        raise InvalidInput("Somebody of the team is held inside this group: revoke that first.", path=("id",))
+
+
 def _path(parent: DeviceGroup | None, name: str) -> str:
     path = f"{parent.path}/{name}" if parent else name
     if path.count("/") >= DEPTH_MAX:
@@ -189,11 +213,15 @@ async def _move(product: Product, before: str, after: str) -> None:
     )
 
 
-async def _told_apart(group: DeviceGroup, device_ids: Sequence[str]) -> tuple[list[str], list[Rejected]]:
-    """The product's devices among the ids, held until the commit so that none leaves the product meanwhile, and the rest."""
+async def _told_apart(group: DeviceGroup, device_ids: Sequence[str], by: Viewer) -> tuple[list[str], list[Rejected]]:
+    """The product's devices among the ids, held until the commit so that none leaves the product meanwhile, and the rest.
+
+    Whoever is held inside groups cannot pull a device in from outside them: it is one of the rest.
+    """
+    seen = await sight(by, _product_id(group)).visible(device_ids)
     found = await rows(
         "SELECT device_id FROM device WHERE device_id = ANY($1) AND product_id = $2 ORDER BY device_id FOR NO KEY UPDATE",
-        [list(device_ids), _product_id(group)],
+        [list(seen), _product_id(group)],
     )
     known = {row["device_id"] for row in found}
     refusal = NotFound("The product has no such device.", path=("deviceIds",))

@@ -10,6 +10,7 @@ from billing.till import Till
 from blobs import Blobs
 from fleet.authority import Authorities
 from mailer import Mailer
+from realtime.named import NamedStreams
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -37,3 +38,4 @@ class House:
     process: "Lease"
     till: Till | None = None  # None: billing is off
     authorities: Authorities[Any] = field(default_factory=Authorities)
+    named_streams: NamedStreams = field(default_factory=NamedStreams)

@@ -7,17 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from auth.credentials import viewer_again
 from auth.viewer import Viewer
 from billing.access import require_active
 from blobs import BlobMissing
 from errors import BinaryInvalid, InvalidInput
-from fleet import jobs
+from fleet import jobs, scope
 from fleet.auditing import record
 from fleet.house import House
 from fleet.import_lines import FirstSeen, Stretch, count_lines, device_ids, read_stretch
 from fleet.import_pieces import CODE_OF, Judged, pack
 from fleet.import_verdicts import Outcome, Terms, Unsettled, take_in
-from fleet.scope import IDS_MAX
 from fleet.telling import order, status
 from models.device import DeviceGroup
 from models.importing import Import, ImportPiece, ImportState, ImportVerdict
@@ -47,8 +47,8 @@ class Options:
 
 async def import_ids(product: Product, device_ids: Sequence[str], *, options: Options, house: House, by: Viewer) -> Import:
     """Import a list of at most 250 ids, each as if it were a line. Raises InvalidInput for more."""
-    if len(device_ids) > IDS_MAX:
-        raise InvalidInput(f"A list takes {IDS_MAX} ids; send more of them as a file.", path=("deviceIds",))
+    if len(device_ids) > scope.IDS_MAX:
+        raise InvalidInput(f"A list takes {scope.IDS_MAX} ids; send more of them as a file.", path=("deviceIds",))
     text = "\n".join(" ".join(each.splitlines()) for each in device_ids)
 
     async def once() -> AsyncIterator[bytes]:
@@ -99,9 +99,13 @@ async def run_import(import_id: int, house: House) -> None:
         await house.blobs.unshelve(source)
 
 
-async def follow(import_id: int) -> AsyncGenerator[Import, None]:
-    """The import now, at each step forward, and when it has ended."""
+async def follow(import_id: int, *, house: House, by: Viewer) -> AsyncGenerator[Import, None]:
+    """The import now, at each step forward, and when it has ended; as long as the viewer may read it.
+
+    Raises Unauthenticated, NotFound, Forbidden once they may not.
+    """
     before: tuple[object, ...] = ()
+    key = ("import", by.token.id if by.token else None, import_id)
     while (row := await Import.filter(id=import_id).first()) is not None:
         if (row.state, row.processed) != before:
             yield row
@@ -109,6 +113,12 @@ async def follow(import_id: int) -> AsyncGenerator[Import, None]:
             return
         before = (row.state, row.processed)
         await asyncio.sleep(LOOK_EVERY_S)
+        await house.authorities.find(key, lambda: _readable(import_id, by))
+
+
+async def _readable(import_id: int, by: Viewer) -> None:
+    fresh = await viewer_again(by, now=datetime.now(UTC))
+    await scope.readable_import(fresh, import_id)
 
 
 async def forget_sources(house: House, now: datetime) -> int:

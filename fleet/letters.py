@@ -19,7 +19,7 @@ def invitation(to: str, *, organization: str, inviter: str, role: str, invitatio
 {team}
 as {role}.
 
-The invitation is for {to} and ends on {_moment(expires_at)}.
+The invitation is for {to} and ends on {moment(expires_at)}.
 Log in at {public_url} and accept or decline it:
 
     mutation {{
@@ -47,7 +47,7 @@ Your reset token is
 
 {token}
 
-It works once, until {_moment(expires_at)}, at {public_url}:
+It works once, until {moment(expires_at)}, at {public_url}:
 
     mutation {{
       resetPassword(input: {{ resetToken: "(the token)", new: "(your new password)" }}) {{ errors {{ message }} }}
@@ -65,7 +65,7 @@ def password_changed(to: str, *, changed_at: datetime, public_url: str) -> Mail:
         "The password of your Flotilla account was changed",
         f"""Hello,
 
-the password of the account {to} was changed on {_moment(changed_at)}.
+the password of the account {to} was changed on {moment(changed_at)}.
 All other sessions of the account have ended.
 
 If it was not you, ask for a new password at {public_url} at once:
@@ -83,5 +83,6 @@ def name_line(text: str) -> str:
     return line if len(line) <= NAME_MAX else f"{line[: NAME_MAX - 1]}…"
 
 
-def _moment(at: datetime) -> str:
+def moment(at: datetime) -> str:
+    """A time as letters write it."""
     return f"{at.astimezone(UTC):%Y-%m-%d at %H:%M} UTC"

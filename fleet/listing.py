@@ -1,7 +1,7 @@
 """The device list: filters, search and orders as one statement of SQL that both databases know.
 
-An order whose key may be missing is read in two parts, those that have it first: each part can follow an index.
-Without an index, so read in full: search, and the orders by name, version and age.
+An order whose key may be missing is read in two parts, those that have it first. Each part follows an index of its own, so a page costs
+the same in a large fleet and a small one; filters that few devices fit, search above all, read what they pass over.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,21 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from auth.spelling import same_name_key
+from auth.viewer import Viewer
 from errors import BadRequest, NotFound
 from fleet import scope
+from fleet.counting import Kind, kinds
+from fleet.seeing import sight
 from models.device import Device
 from models.global_ids import number_of
 from models.product import Product
-from models.sql import records, rows
+from models.sql import rows, tuples
 from models.whole_rows import columns, made
 
 CONDITIONS_MAX = 100  # in one filter: and, or, not included
 DEPTH_MAX = 10
 SEARCH_MAX = 100  # characters
+KEPT = {"state", "firmware_version", "online"}  # conditions whose numbers are kept by fleet/counting.py
 
 Filter = Mapping[str, Any]
 
@@ -36,16 +40,17 @@ class DeviceOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What an order sorts by; equal ones, and those without it, by device id."""
+    """What an order sorts by; equal ones by device id in the same direction, those without it by device id upwards."""
 
     column: str | None
     kind: type = str  # of the key in a cursor
     descending: bool = False
     may_be_missing: bool = False
+    row: str | None = None  # the column that is null where the key's whole row is missing: databases skip those faster than null keys
 
 
 _KEYS = {
-    DeviceOrder.LAST_HEARD: _Key("p.last_heard", datetime, descending=True, may_be_missing=True),
+    DeviceOrder.LAST_HEARD: _Key("p.last_heard", datetime, descending=True, may_be_missing=True, row="p.device_id"),
     DeviceOrder.DEVICE_ID: _Key(None),
     DeviceOrder.NAME: _Key("d.name", may_be_missing=True),
     DeviceOrder.FIRMWARE_VERSION: _Key("d.firmware_version", int, descending=True, may_be_missing=True),
@@ -75,18 +80,26 @@ class _Where:
 class DeviceList:
     """The devices of a product that a filter names, in an order."""
 
-    def __init__(self, where: _Where, order: DeviceOrder) -> None:
+    def __init__(self, where: _Where, order: DeviceOrder, filter: Filter, *, kept_of: int | None) -> None:
         self._where = where
         self._key = _KEYS[order]
+        self._filter = filter
+        self._kept_of = kept_of
 
     @classmethod
-    async def of(cls, product: Product, filter: Filter, order: DeviceOrder) -> "DeviceList":
-        """Raises BadRequest for a filter that is too large or holds what no text can, NotFound for an unknown group."""
+    async def of(cls, product: Product, filter: Filter, order: DeviceOrder, *, by: Viewer) -> "DeviceList":
+        """Of those that the viewer may see.
+
+        Raises BadRequest for a filter that is too large or holds what no text can, NotFound for an unknown group.
+        """
         where = _Where("")
         listed = [f"d.product_id = {where.put(product.id)}"]
-        listed += await _Reading(product, where).all_of(filter, depth=0)
+        inside = sight(by, product.id).groups
+        if inside is not None:
+            listed.append(_IN_GROUPS.format(where.put(sorted(inside))))
+        listed += await _Reading(product, where, by).all_of(filter, depth=0)
         where.text = " AND ".join(listed)
-        return cls(where, order)
+        return cls(where, order, filter, kept_of=product.id if inside is None and filter.keys() <= KEPT else None)
 
     def place(self, keys: Sequence[object]) -> Place:
         """What a cursor of this order holds. Raises BadRequest for anything else."""
@@ -112,6 +125,9 @@ class DeviceList:
         return found
 
     async def count(self) -> int:
+        """How many there are in all; nothing is counted where the filter asks only for what is kept."""
+        if self._kept_of is not None:
+            return sum(_number(kind, self._filter) for kind in await kinds([self._kept_of]))
         sql = f"SELECT COUNT(*) AS count FROM {_TABLES} WHERE {self._where.text}"
         return int((await rows(sql, self._where.values))[0]["count"])
 
@@ -125,35 +141,47 @@ class DeviceList:
     async def _part(self, count: int, missing: bool, beyond: Place | None, backward: bool) -> list[tuple[Place, Device]]:
         where = _Where(self._where.text, list(self._where.values))
         column = None if missing else self._key.column
+        downwards = (column is not None and self._key.descending) != backward
+        owner = "p" if column == "p.last_heard" else "d"  # of the index to follow; a presence row bears its device's product
+        if owner == "p":
+            where.text += " AND p.product_id = $1"
         if self._key.may_be_missing:
-            where.text += f" AND {self._key.column} IS {'' if missing else 'NOT '}NULL"
+            where.text += f" AND {self._key.row or self._key.column} IS {'' if missing else 'NOT '}NULL"
         if beyond is not None and missing == (self._key.may_be_missing and beyond.key is None):
-            where.text += f" AND {self._beyond(where, column, beyond, backward)}"
-        sign = " DESC" if self._key.descending != backward else ""
+            where.text += f" AND {_beyond(where, column, owner, beyond, '<' if downwards else '>')}"
+        sign = " DESC" if downwards else ""
         by = f"{column}{sign}, " if column else ""
         sql = (
             f"SELECT {columns(Device, 'd')}, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"
-            f" ORDER BY {by}d.device_id{' DESC' if backward else ''} LIMIT {int(count)}"
+            f" ORDER BY {by}{owner}.device_id{sign} LIMIT {int(count)}"
         )
-        found = await records(sql, where.values)
+        found = await tuples(sql, where.values)
         return [(Place(record[-1], device.device_id), device) for record, device in zip(found, made(Device, found), strict=True)]
 
-    def _beyond(self, where: _Where, column: str | None, place: Place, backward: bool) -> str:
-        next_id = f"d.device_id {'<' if backward else '>'} {where.put(place.device_id)}"
-        if column is None:
-            return next_id
-        key = where.put(place.key)
-        comparison = "<" if self._key.descending != backward else ">"
-        return f"({column} {comparison} {key} OR ({column} = {key} AND {next_id}))"
+
+def _beyond(where: _Where, column: str | None, owner: str, place: Place, comparison: str) -> str:
+    if column is None:
+        return f"{owner}.device_id {comparison} {where.put(place.device_id)}"
+    return f"({column}, {owner}.device_id) {comparison} ({where.put(place.key)}, {where.put(place.device_id)})"
 
 
+def _number(kind: Kind, filter: Filter) -> int:
+    """How many devices of this kind a filter names that holds nothing beyond KEPT."""
+    if filter.get("state", kind.state) != kind.state or filter.get("firmware_version", kind.firmware_version) != kind.firmware_version:
+        return 0
+    online = filter.get("online")
+    return kind.devices if online is None else kind.online if online else kind.devices - kind.online
+
+
+_IN_GROUPS = "EXISTS (SELECT 1 FROM group_membership m WHERE m.device_id = d.device_id AND m.group_id = ANY({}))"
 _TABLES = "device d LEFT JOIN presence p ON p.device_id = d.device_id"
 
 
 class _Reading:
     """Turns a filter into conditions. Each is true or false, never unknown, so that `not` means what it says."""
 
-    def __init__(self, product: Product, where: _Where) -> None:
+    def __init__(self, product: Product, where: _Where, by: Viewer) -> None:
+        self._by = by
         self._product = product
         self._where = where
         self._conditions = 0
@@ -182,13 +210,12 @@ class _Reading:
 
     async def _in_group(self, path: str) -> str:
         """In the group or anywhere below it. Source: vocabulary, "Groups"."""
-        group = await scope.group(self._product, _storable(path), field="filter")
+        group = await scope.group(self._by, self._product, _storable(path), field="filter")
         below = await rows(
             "SELECT id FROM device_group WHERE product_id = $1 AND (id = $2 OR substr(path, 1, $3) = $4)",
             [self._product.id, group.id, len(group.path) + 1, f"{group.path}/"],
         )
-        ids = self._where.put([row["id"] for row in below])
-        return f"EXISTS (SELECT 1 FROM group_membership m WHERE m.device_id = d.device_id AND m.group_id = ANY({ids}))"
+        return _IN_GROUPS.format(self._where.put([row["id"] for row in below]))
 
     def _simple(self, name: str, value: Any) -> str:
         put = self._where.put

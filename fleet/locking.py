@@ -17,6 +17,7 @@ from fleet.fact_finding import facts_of
 from fleet.grouping import devices_in
 from fleet.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs
 from fleet.refusing import Rejected
+from fleet.seeing import sight
 from fleet.telling import status
 from models.device import Device, DeviceGroup, DeviceState
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update, UpdateState
@@ -32,7 +33,7 @@ IDS_MAX = 250  # a call; a group may hold more
 PIECE = 500
 
 
-_SET_LOCK = "UPDATE device SET desired_firmware_version = $2, lock_waits = $3 WHERE device_id = ANY($1)"
+_SET_LOCK = "UPDATE device SET desired_firmware_version = $2, lock_waits = $3, lock_forces = $4 WHERE device_id = ANY($1)"
 
 
 class FlashWhen(StrEnum):
@@ -49,9 +50,18 @@ class Chosen:
 
 
 async def lock_and_flash(
-    product: Product, version: int, *, when: FlashWhen, device_ids: Sequence[str] | None, group: DeviceGroup | None, by: Viewer
+    product: Product,
+    version: int,
+    *,
+    when: FlashWhen,
+    device_ids: Sequence[str] | None,
+    group: DeviceGroup | None,
+    forces: bool = False,
+    by: Viewer,
 ) -> Chosen:
     """Fix devices to a version: those online are brought to it now, or each one at its next hello.
+
+    One that puts updates off keeps its update pending, unless the lock `forces` it.
 
     NOW refuses devices that are offline, and nothing changes for them. A development device is flashed once, and stays one.
     Raises NotFound for a version the product does not have, BinaryInvalid for one whose file is damaged; InvalidInput unless it is
@@ -62,22 +72,24 @@ async def lock_and_flash(
     by.must("firmware.flash", organization.id, product.id)
     require_active(organization)
     ids, now = await _named(device_ids, group), datetime.now(UTC)
+    seen = await sight(by, product.id).visible(ids)
     async with transaction():
-        firmware = await _hold_firmware(product, version)
-        chosen = await _choose(product, ids)
+        firmware = await hold_firmware(product, version)
+        chosen = await _choose(product, ids, seen)
         await _refuse_unready(chosen, version, when)
         if not chosen.devices:
             return chosen
         keys = [device.device_id for device in chosen.devices]
         before = {device.device_id: device.desired_firmware_version for device in chosen.devices}
-        await execute(_SET_LOCK, [keys, version, when is FlashWhen.ON_RESET])
+        await execute(_SET_LOCK, [keys, version, when is FlashWhen.ON_RESET, forces])
         heard_of = await cancel_open(keys, now, except_firmware_id=firmware.id)
         if when is FlashWhen.NOW:
             await _begin_by_hand(chosen.devices, firmware, now)
         for device in chosen.devices:
             device.desired_firmware_version = version
         lowered = [device.device_id for device in chosen.devices if (device.firmware_version or 0) > version]
-        detail: dict[str, Json] = {"version": version, "when": when, "devices": keys, "before": before, "downgrade": lowered}
+        detail: dict[str, Json] = {"version": version, "when": when, "forces": forces, "devices": keys, "before": before}
+        detail["downgrade"] = lowered
         await record(by, "device.locked", _subject(product, keys), organization_id=organization.id, **detail)
         entries = [status(key, product.number, DeviceChange.LOCKED, now, version=version) for key in keys]
         entries += cancel_orders(product.number, heard_of, now)
@@ -94,13 +106,14 @@ async def unlock_devices(product: Product, *, device_ids: Sequence[str] | None, 
     by.must("firmware.flash", organization.id, product.id)
     require_active(organization)
     ids, now = await _named(device_ids, group), datetime.now(UTC)
+    seen = await sight(by, product.id).visible(ids)
     async with transaction():
-        chosen = await _choose(product, ids)
+        chosen = await _choose(product, ids, seen)
         before = {d.device_id: d.desired_firmware_version for d in chosen.devices if d.desired_firmware_version is not None}
         if not before:
             return chosen
         keys = list(before)
-        await execute(_SET_LOCK, [keys, None, False])
+        await execute(_SET_LOCK, [keys, None, False, False])
         heard_of = await cancel_open(keys, now)
         for device in chosen.devices:
             device.desired_firmware_version = None
@@ -123,7 +136,7 @@ async def unblock_updates(device_ids: Sequence[str], *, by: Viewer) -> Chosen:
     async with transaction():
         entries: list[NewEntry] = []
         for product in products.values():
-            chosen = await _choose(product, [device.device_id for device in seen if device.product == product])
+            chosen = await _choose(product, [device.device_id for device in seen if device.product == product], known)
             done.devices += chosen.devices
             done.rejected += chosen.rejected
             entries += await _unblock(
@@ -158,22 +171,23 @@ async def _named(device_ids: Sequence[str] | None, group: DeviceGroup | None) ->
     return sorted({scope.device_key(each) for each in ids})
 
 
-async def _hold_firmware(product: Product, version: int) -> Firmware:
-    """Whoever deletes it waits for our commit, and then sees the lock."""
+async def hold_firmware(product: Product, version: int, *, field: str = "firmwareVersion") -> Firmware:
+    """Whoever deletes it waits for our commit, and then sees the lock. `field` is the input's name for the version."""
     found = await rows("SELECT id FROM firmware WHERE product_id = $1 AND version = $2 FOR NO KEY UPDATE", [product.id, version])
     if not found:
-        raise NotFound(f"The product has no firmware version {version}.", path=("firmwareVersion",))
+        raise NotFound(f"The product has no firmware version {version}.", path=(field,))
     firmware = await Firmware.get(id=found[0]["id"])
-    await require_sound(firmware, field="firmwareVersion")
+    await require_sound(firmware, field=field)
     return firmware
 
 
-async def _choose(product: Product, ids: Sequence[str]) -> Chosen:
-    """The product's devices of these ids, their rows held to the commit; every other id is NOT_FOUND."""
+async def _choose(product: Product, ids: Sequence[str], seen: Collection[str]) -> Chosen:
+    """The product's devices of these ids that the viewer sees, their rows held to the commit; every other id is NOT_FOUND."""
+    visible = [key for key in ids if key in seen]
     devices = [
         device
-        for start in range(0, len(ids), PIECE)
-        for device in await Device.filter(device_id__in=ids[start : start + PIECE], product_id=product.id)
+        for start in range(0, len(visible), PIECE)
+        for device in await Device.filter(device_id__in=visible[start : start + PIECE], product_id=product.id)
         .order_by("device_id")
         .select_for_update()
     ]

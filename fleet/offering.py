@@ -30,8 +30,17 @@ async def hold(device_id: str) -> Device | None:
 
 
 async def open_update(device_id: str) -> Update | None:
-    found = Update.filter(device_id=device_id, state__in=OPEN_UPDATE_STATES).select_related("firmware")
-    return await found.order_by("-id").first()
+    return (await open_updates([device_id])).get(device_id)
+
+
+async def open_updates(device_ids: Collection[str]) -> dict[str, Update]:
+    """What is under way to these devices, by device, each with its firmware."""
+    found = await rows(
+        "SELECT max(id) AS id FROM device_update WHERE device_id = ANY($1) AND state = ANY($2) GROUP BY device_id",
+        [list(device_ids), list(OPEN_UPDATE_STATES)],
+    )
+    updates = await Update.filter(id__in=[row["id"] for row in found]).select_related("firmware") if found else []
+    return {update.device_id: update for update in updates}  # type: ignore[attr-defined]  # a Tortoise column
 
 
 async def last_updates(device_ids: Collection[str]) -> dict[str, Update]:

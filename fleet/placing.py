@@ -1,5 +1,6 @@
 """Where a device belongs: the product it is in or waits before, and whether what it reports gives it that product's rights."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from auth.viewer import Viewer
@@ -19,12 +20,61 @@ _ACTION = {
 }
 
 
+@dataclass(slots=True)
+class Arriving:
+    """A device that says hello: what a hello reads of its row, and what it may change there."""
+
+    device_id: str
+    product_id: int | None
+    state: str
+    forced: bool
+    removed_from_id: int | None
+    owner_id: int | None
+    user_owner_id: int | None
+    public_key: str | None
+    secret: str | None
+    reported_product_id: int | None
+    firmware_version: int | None
+    proven: bool
+    platform: str | None
+    serial_number: str | None
+    functions: list[str] | None
+    variables: dict[str, str] | None
+    lock_waits: bool
+
+
+class Products:
+    """The products that a batch of devices is in or reports, each read once."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Product | None] = {}
+        self._by_number: dict[int, Product | None] = {}
+
+    async def by_id(self, id: int | None) -> Product | None:
+        if id is not None and id not in self._by_id:
+            self._keep(await Product.filter(id=id).first(), id=id)
+        return None if id is None else self._by_id[id]
+
+    async def by_number(self, number: int | None) -> Product | None:
+        if number is not None and number not in self._by_number:
+            self._keep(await Product.filter(number=number).first(), number=number)
+        return None if number is None else self._by_number[number]
+
+    def _keep(self, product: Product | None, *, id: int | None = None, number: int | None = None) -> None:
+        if product is not None:
+            id, number = product.id, product.number
+        if id is not None:
+            self._by_id[id] = product
+        if number is not None:
+            self._by_number[number] = product
+
+
 def number_of(product: Product | None) -> int:
     """The product's number in the log."""
     return NO_PRODUCT if product is None else product.number
 
 
-def is_ours(device: Device, product: Product) -> bool:
+def is_ours(device: Device | Arriving, product: Product) -> bool:
     """Whether the product may treat the device as its own: what the firmware reports decides, unless a person forced it.
 
     With generic firmware allowed, a device that a person brought in may report its platform's number in place of the product's.
@@ -37,23 +87,25 @@ def is_ours(device: Device, product: Product) -> bool:
     return is_generic and product.allow_generic_firmware and device.state == DeviceState.ACTIVE
 
 
-def has_rights(device: Device, product: Product | None) -> bool:
+def has_rights(device: Device | Arriving, product: Product | None) -> bool:
     """Whether it takes part: its events are the product's, and the product's events and firmware are for it."""
     return product is not None and device.state == DeviceState.ACTIVE and is_ours(device, product)
 
 
-async def place(device: Device, *, vouched_by: int | None, address: str | None, now: datetime) -> tuple[Product | None, list[NewEntry]]:
+async def place(
+    device: Arriving, products: Products, *, vouched_by: int | None, address: str | None, now: datetime
+) -> tuple[Product | None, list[NewEntry]]:
     """Set product, state and force of a device that has just reported; what the log is to be told. In the caller's transaction.
 
     A product's own device stays where it is. Any other goes before the product it reports: QUARANTINED, DENIED if it was
     removed from there, ACTIVE if that product approves such devices by itself.
     """
-    product = None if _product_id(device) is None else await Product.get(id=_product_id(device))
+    product = await products.by_id(device.product_id)
     if product is not None and device.state != DeviceState.QUARANTINED:
         if device.forced and device.reported_product_id == product.number:
             device.forced = False
         return product, []
-    reported = await _reported(device, product)
+    reported = await products.by_number(device.reported_product_id)
     if reported is None:
         return product, []
     state = await _state_before(reported, device, vouched_by)
@@ -62,43 +114,31 @@ async def place(device: Device, *, vouched_by: int | None, address: str | None, 
     return reported, await _move(device, product, reported, state, address, now)
 
 
-async def _reported(device: Device, product: Product | None) -> Product | None:
-    number = device.reported_product_id
-    if product is not None and product.number == number:
-        return product
-    return None if number is None else await Product.filter(number=number).first()
-
-
-async def _state_before(product: Product, device: Device, vouched_by: int | None) -> DeviceState:
-    if device.removed_from_id == product.id:  # type: ignore[attr-defined]  # a Tortoise column
+async def _state_before(product: Product, device: Arriving, vouched_by: int | None) -> DeviceState:
+    if device.removed_from_id == product.id:
         return DeviceState.DENIED
     if product.auto_approve and await _is_approvable(product, device, vouched_by):
         return DeviceState.ACTIVE
     return DeviceState.QUARANTINED
 
 
-async def _is_approvable(product: Product, device: Device, vouched_by: int | None) -> bool:
+async def _is_approvable(product: Product, device: Arriving, vouched_by: int | None) -> bool:
     """Owned by a member of the team, or by nobody and made by the team: only they have the product's provisioning key."""
-    owner_id = device.user_owner_id  # type: ignore[attr-defined]  # a Tortoise column
+    owner_id = device.user_owner_id
     if owner_id is None:
         return vouched_by == product.number
     return await Member.filter(user_id=owner_id, organization_id=product.organization_id).exists()  # type: ignore[attr-defined]
 
 
 async def _move(
-    device: Device, former: Product | None, product: Product, state: DeviceState, address: str | None, now: datetime
+    device: Arriving, former: Product | None, product: Product, state: DeviceState, address: str | None, now: datetime
 ) -> list[NewEntry]:
     told = []
     if former is not None and former.id != product.id:
         told.append(status(device.device_id, former.number, DeviceChange.REMOVED, now))
-    device.product, device.state = product, state
+    device.product_id, device.state = product.id, state
     organization_id: int = product.organization_id  # type: ignore[attr-defined]  # a Tortoise column
     by = Viewer.house("gateway", address)
     await record(by, _ACTION[state], f"device:{device.device_id}", organization_id=organization_id, product=product.number)
     change = DeviceChange.ADDED if state == DeviceState.ACTIVE else DeviceChange.QUARANTINED
     return [*told, status(device.device_id, product.number, change, now)]
-
-
-def _product_id(device: Device) -> int | None:
-    found: int | None = device.product_id  # type: ignore[attr-defined]  # a Tortoise column
-    return found

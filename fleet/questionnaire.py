@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from models.product import AUTH_METHOD, AuthMethod
+
 
 class ConfigurationSectionName(StrEnum):
     OVERVIEW = "OVERVIEW"
@@ -16,16 +18,6 @@ class QuestionEffect(StrEnum):
     ADVICE = "ADVICE"
 
 
-class AuthMethod(StrEnum):
-    """Who keeps the accounts of a product's customers, and how they log in."""
-
-    SIMPLE = "SIMPLE"
-    SELF_MANAGED = "SELF_MANAGED"
-    TWO_LEGGED = "TWO_LEGGED"
-    OAUTH = "OAUTH"
-
-
-AUTH_METHOD = "auth_method"
 PRIVATE_BETA = "private_beta"
 PROGRAMMING = "programming"
 

@@ -24,6 +24,23 @@ class Rejected:
         return self.refusal.message
 
 
+@dataclass(frozen=True, slots=True)
+class RejectedCustomer:
+    """A line that made no customer, counted from 1, and why."""
+
+    line: int
+    username: str
+    refusal: CallerError
+
+    @property
+    def code(self) -> str:
+        return self.refusal.code
+
+    @property
+    def message(self) -> str:
+        return self.refusal.message
+
+
 def require_few(device_ids: Sequence[str]) -> None:
     """Raises InvalidInput for a list that is too long for one call."""
     if len(device_ids) > LIST_MAX:

@@ -9,9 +9,9 @@ from auth.tokens import Kind, mint
 from auth.viewer import Viewer
 from billing.access import require_active
 from errors import AlreadyExists, InvalidInput, NotFound
+from fleet import scope
 from fleet.auditing import record
 from fleet.house import House
-from fleet.scope import device_key
 from fleet.telling import KEY_CHANGED, NO_PRODUCT, order
 from models.device import Device
 from models.organization import Organization
@@ -40,7 +40,7 @@ async def register_device(
     by.must_hold("devices:write")
     key, label = _checked_key(public_key), None if name is None else require_text(name, path=("name",))
     async with transaction():
-        device = await _taken_in_hand(device_key(device_id), by)
+        device = await _taken_in_hand(scope.device_key(device_id), by)
         had_key, same = bool(device.public_key or device.secret), key is not None and device.public_key == key
         refused = had_key and not same and not rotate
         secret = None if key or refused else mint(Kind.DEVICE_SECRET).text
@@ -94,7 +94,7 @@ def must_read(device: Device, *, by: Viewer) -> None:
     if product is not None and is_known_to(product, by):
         by.must("device.read", product.organization_id, product.id)
     else:
-        by.must_hold("devices:read")  # a customer's device, or a person's own kit
+        by.must_with_own("device.read")
 
 
 def is_known_to(product: Any, viewer: Viewer) -> bool:
@@ -117,10 +117,10 @@ async def _taken_in_hand(device_id: str, by: Viewer) -> Device:
     device.product = await _team_of(device.product_id)
     if by.user is not None and device.user_owner_id == by.user.id:
         return device  # type: ignore[no-any-return]  # Tortoise makes …_id columns at run time
-    if device.product is not None:
+    if device.product is not None and await scope.devices(by).filter(device_id=device_id).exists():
         must_write(device, "device.register", by)
         return device  # type: ignore[no-any-return]  # as above
-    if by.user is None or device.user_owner_id is not None or not await _may_take(device, by):
+    if device.product is not None or by.user is None or device.user_owner_id is not None or not await _may_take(device, by):
         raise stranger
     device.user_owner_id, device.claimed_at = by.user.id, datetime.now(UTC)
     await device.save(update_fields=["user_owner_id", "claimed_at"])
@@ -130,7 +130,7 @@ async def _taken_in_hand(device_id: str, by: Viewer) -> Device:
 async def _may_take(device: Any, by: Viewer) -> bool:
     """Nobody's device is anybody's; one that a team has removed is that team's to take up again."""
     former = await _team_of(device.removed_from_id)
-    return former is None or by.may("device.register", former.organization.id, former.id)
+    return former is None or (by.walls_in(former.id) is None and by.may("device.register", former.organization.id, former.id))
 
 
 async def _team_of(product_id: int | None) -> Product | None:

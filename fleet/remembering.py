@@ -14,7 +14,7 @@ from billing.cards import Setup
 from errors import CallerError, NotFound
 from fleet import bills, scope
 from fleet.bills import Bill
-from fleet.refusing import Rejected
+from fleet.refusing import Rejected, RejectedCustomer
 
 CHUNK_BYTES = 1 << 20
 
@@ -30,6 +30,7 @@ FIND: Mapping[str, Find] = {
     "Import": scope.device_import,
     "Organization": scope.organization_by_id,
     "Product": scope.product_by_id,
+    "Rollout": scope.rollout,
     "Token": scope.own_token,
 }
 
@@ -79,6 +80,8 @@ def _packed(value: Any) -> object:
         return [_packed(each) for each in value]
     if isinstance(value, Rejected):
         return {"rejected": [value.device_id, value.code, value.message]}
+    if isinstance(value, RejectedCustomer):
+        return {"rejected_customer": [value.line, value.username, value.code, value.message]}
     if isinstance(value, datetime):
         return {"time": value.astimezone(UTC).isoformat()}
     if isinstance(value, Bill):
@@ -99,6 +102,8 @@ async def _unpacked(value: Any, by: Viewer) -> Any:
     match value:
         case {"rejected": [device_id, code, message]}:
             return Rejected(device_id, _refusal(code, message))
+        case {"rejected_customer": [line, username, code, message]}:
+            return RejectedCustomer(line, username, _refusal(code, message))
         case {"time": text}:
             return datetime.fromisoformat(text)
         case {"bill": organization_id}:

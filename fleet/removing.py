@@ -67,7 +67,7 @@ async def _take_out(product: Product, device_ids: list[str]) -> list[str]:
     taken = [row["device_id"] for row in held]
     await execute(
         "UPDATE device SET product_id = NULL, removed_from_id = product_id, state = 'ACTIVE', import_id = NULL, forced = FALSE,"
-        " development = FALSE, proven = FALSE, desired_firmware_version = NULL, lock_waits = FALSE,"
+        " development = FALSE, proven = FALSE, desired_firmware_version = NULL, lock_waits = FALSE, lock_forces = FALSE,"
         " update_failures = 0, update_blocked_until = NULL, offers = 0, offers_since = NULL,"
         " name = CASE WHEN user_owner_id IS NULL THEN NULL ELSE name END,"
         " notes = CASE WHEN user_owner_id IS NULL THEN NULL ELSE notes END"

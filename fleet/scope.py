@@ -11,17 +11,20 @@ from tortoise.queryset import QuerySet
 
 from auth.spelling import same_name_key
 from auth.viewer import Viewer
-from errors import InvalidInput, NotFound
+from errors import Forbidden, InvalidInput, NotFound
 from fleet.refusing import Rejected
+from fleet.seeing import devices_seen, sight
 from models.account import ApiUser, Token, User
 from models.customer import Customer
-from models.device import Device, DeviceGroup
+from models.device import Device, DeviceGroup, GroupGrant
 from models.firmware import Firmware, Update
 from models.importing import Import
+from models.oauth import OAuthClient
 from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization, SigningKey
 from models.product import Product
-from models.sql import records
+from models.rollout import Rollout
+from models.sql import tuples
 from models.whole_rows import at_hand, columns, rows_of_join
 
 Row = TypeVar("Row", bound=Model)
@@ -50,10 +53,10 @@ async def organization_of(viewer: Viewer, user: User) -> Organization | None:
     return seat.organization if seat else None
 
 
-async def member(viewer: Viewer, id: int) -> Member:
-    """A seat in one of the viewer's organizations, user and organization at hand."""
+async def member(viewer: Viewer, id: int, *, field: str | None = None) -> Member:
+    """A seat in one of the viewer's organizations, user and organization at hand. `field` is the input's name for it."""
     query = Member.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization", "user")
-    return await _one(query, "There is no such member for you.")
+    return await _one(query, "There is no such member for you.", path=(field,) if field else ())
 
 
 async def invitation(viewer: Viewer, id: int) -> Invitation:
@@ -84,14 +87,20 @@ async def own_tokens(viewer: Viewer) -> list[Token]:
     return await Token.filter(living, user_id=user.id, revoked_at=None).order_by("id")
 
 
-async def api_user(viewer: Viewer, id: int) -> ApiUser:
+async def api_user(viewer: Viewer, id: int, *, field: str | None = None) -> ApiUser:
     query = ApiUser.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
-    return await _one(query, "There is no such API user for you.")
+    return await _one(query, "There is no such API user for you.", path=(field,) if field else ())
 
 
 async def signing_key(viewer: Viewer, id: int) -> SigningKey:
     query = SigningKey.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
     return await _one(query, "There is no such signing key for you.")
+
+
+async def oauth_client(viewer: Viewer, client_id: str) -> OAuthClient:
+    """An app of one of the viewer's products, product and organization at hand."""
+    query = OAuthClient.filter(_in_products(viewer), client_id=client_id).select_related("product__organization")
+    return await _one(query, "There is no such OAuth client for you.", path=("clientId",))
 
 
 async def user(viewer: Viewer, id: int) -> User:
@@ -135,6 +144,12 @@ async def product(viewer: Viewer, number: int) -> Product:
     return await _product(viewer, "number", number, f"There is no product {number} for you.")
 
 
+async def product_of_customer(customer: Customer, number: int) -> Product:
+    """The product a customer is one of, if that is its productId; its organization at hand."""
+    query = Product.filter(id=customer.product_id, number=number).select_related("organization")  # type: ignore[attr-defined]  # a column
+    return await _one(query, "There is no product {} for you.", str(number))
+
+
 async def product_by_slug(viewer: Viewer, slug: str) -> Product:
     return await _product(viewer, "slug", slug, f"There is no product {slug} for you.")
 
@@ -144,9 +159,14 @@ async def product_by_id(viewer: Viewer, id: int) -> Product:
 
 
 async def _product(viewer: Viewer, column: str, value: int | str, sentence: str) -> Product:
-    """One of products(viewer), by a statement of our own: half of all requests begin here."""
+    """One of products(viewer), by a statement of our own: half of all requests begin here.
+
+    A customer knows their own product, and is told that it is not theirs to manage. Raises Forbidden for that.
+    """
+    if viewer.customer is not None and await Product.filter(id=viewer.customer.product_id, **{column: value}).exists():  # type: ignore[attr-defined]
+        raise Forbidden("Only the product's team can do this.")
     bound, teams = viewer.bound_product_id, _organization_ids(viewer)
-    found = await records(
+    found = await tuples(
         f"SELECT {columns(Product, 'product')}, {columns(Organization, 'organization')}"
         " FROM product JOIN organization ON organization.id = product.organization_id"
         f" WHERE product.{column} = $1 AND {'product.id = $2' if bound else 'product.organization_id = ANY($2)'}",
@@ -158,6 +178,12 @@ async def _product(viewer: Viewer, column: str, value: int | str, sentence: str)
     at_hand(row, organization=organization)
     assert isinstance(row, Product)
     return row
+
+
+async def product_to_enter(number: int) -> Product:
+    """The product, for somebody who wants to become or prove to be its customer: its number is in every device, and no secret."""
+    query = Product.filter(number=number).select_related("organization")
+    return await _one(query, "There is no product {}.", str(number), path=("productId",))
 
 
 def products(viewer: Viewer) -> QuerySet[Product]:
@@ -186,14 +212,11 @@ async def devices_by_id(viewer: Viewer, device_ids: Sequence[str]) -> tuple[list
 
 
 def devices(viewer: Viewer) -> QuerySet[Device]:
-    """Devices of the viewer's products; a person's own kits that are in no product, or kept out of one; a customer's ACTIVE ones."""
-    mine = Q(product__organization_id__in=_organization_ids(viewer))
-    if viewer.bound_product_id:
-        mine = Q(product_id=viewer.bound_product_id)
+    """What fleet.seeing shows the viewer, and a person's own kits that are in no product, or kept out of one."""
+    viewer.must_be_somebody()
+    mine = devices_seen(viewer)
     if viewer.user is not None:
         mine |= Q(user_owner_id=viewer.user.id) & (Q(product_id=None) | ~Q(state="ACTIVE"))
-    if viewer.customer is not None:
-        mine = Q(owner_id=viewer.customer.id, state="ACTIVE")
     return Device.filter(mine).select_related("product__organization")
 
 
@@ -216,51 +239,119 @@ async def firmware_by_id(viewer: Viewer, id: int) -> Firmware:
 
 async def update(viewer: Viewer, id: int) -> Update:
     """A try to bring a device to a version, its firmware, product and organization at hand."""
+    missing = "There is no such update for you."
     query = Update.filter(_in_products(viewer, "firmware__product"), id=id).select_related("firmware__product__organization")
-    return await _one(query, "There is no such update for you.")
+    row = await _one(query, missing)
+    if viewer.walls_in(row.firmware.product.id) is not None:
+        await _one(devices(viewer).filter(device_id=row.device_id), missing)  # type: ignore[attr-defined]  # a Tortoise column
+    return row
+
+
+async def rollout(viewer: Viewer, id: int, *, field: str = "id") -> Rollout:
+    """A rollout of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
+    query = Rollout.filter(_in_products(viewer), id=id).select_related("product__organization")
+    return await _one(query, "There is no such rollout for you.", path=(field,))
 
 
 async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:
     """A customer of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
+    missing = "There is no such customer for you."
     query = Customer.filter(_in_products(viewer), id=id).select_related("product__organization")
-    return await _one(query, "There is no such customer for you.", path=(field,))
+    row = await _one(query, missing, path=(field,))
+    return await _one(customers(viewer, row.product).filter(id=id).select_related("product__organization"), missing, path=(field,))
 
 
-def customers(product: Product, *, search: str | None = None, has_device: bool | None = None) -> QuerySet[Customer]:
-    """An already reached product's customers. `search` is found anywhere in user name or external id, in any case, taken literally."""
+async def acting_customer(
+    viewer: Viewer, product: Product | None = None, *, customer_id: int | None = None, external_id: str | None = None
+) -> Customer:
+    """The customer an act is for, product and organization at hand: the viewer, where it is one and names nobody.
+
+    The team names one by id, or by the external id within `product`. Raises InvalidInput unless it names exactly one.
+    """
+    if viewer.customer is not None and customer_id is None and external_id is None:
+        own = Customer.filter(id=viewer.customer.id).select_related("product__organization")
+        return await _one(own, "You are no customer any more.")
+    if (customer_id is None) == (external_id is None):
+        raise InvalidInput("Name the customer by customerId or by externalId, by exactly one of them.", path=("customerId",))
+    if customer_id is not None:
+        return await customer(viewer, customer_id, field="customerId")
+    missing, path = "The product has no customer {} for you.", ("externalId",)
+    query = Customer.filter(_in_products(viewer), external_id=external_id, product_id=product.id if product else None)
+    row = await _one(query, missing, external_id or "", path=path)
+    return await customer(viewer, row.id, field="externalId")
+
+
+def customers(
+    viewer: Viewer, product: Product, *, search: str | None = None, has_device: bool | None = None, external_id: str | None = None
+) -> QuerySet[Customer]:
+    """An already reached product's customers; to somebody held inside groups those who own, or were granted, something in them.
+
+    `search` is found anywhere in user name or external id, in any case, taken literally.
+    """
     found = Customer.filter(product_id=product.id)
+    if walls := viewer.walls_in(product.id):
+        owners = devices(viewer).filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id")
+        let_in = GroupGrant.filter(group_id__in=list(walls.groups), customer_id__not_isnull=True).values("customer_id")
+        found = found.filter(Q(id__in=Subquery(owners)) | Q(id__in=Subquery(let_in)))
     if search:
         found = found.filter(Q(username_key__contains=same_name_key(search)) | Q(external_id__icontains=search))
+    if external_id is not None:
+        found = found.filter(external_id=external_id)
     if has_device is not None:
-        owners = Device.filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id")
+        owners = devices(viewer).filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id")
         found = found.filter(id__in=Subquery(owners)) if has_device else found.filter(id__not_in=Subquery(owners))
     return found
 
 
 async def group_by_id(viewer: Viewer, id: int, *, field: str = "id") -> DeviceGroup:
     """A group of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
+    missing = "There is no such group for you."
     query = DeviceGroup.filter(_in_products(viewer), id=id).select_related("product__organization")
-    return await _one(query, "There is no such group for you.", path=(field,))
+    row = await _one(query, missing, path=(field,))
+    return await _one(groups(viewer, row.product).filter(id=id).select_related("product__organization"), missing, path=(field,))
 
 
-async def group(product: Product, path: str, *, field: str = "group") -> DeviceGroup:
+async def group(viewer: Viewer, product: Product, path: str, *, field: str = "group") -> DeviceGroup:
     """The group of an already reached product by its path, or by its name alone while only one group bears it.
 
     `field` is the input's name for it.
     """
-    found = await DeviceGroup.filter(product_id=product.id, path=path).first()
+    found = await groups(viewer, product).filter(path=path).first()
     if found is None and "/" not in path:
-        bearing = await DeviceGroup.filter(product_id=product.id, name=path).limit(2)
+        bearing = await groups(viewer, product).filter(name=path).limit(2)
         found = bearing[0] if len(bearing) == 1 else None
     if found is None:
         raise NotFound(f"The product has no group {path[:80]!r}; give its whole path.", path=(field,))
     return found
 
 
+def groups(viewer: Viewer, product: Product) -> QuerySet[DeviceGroup]:
+    """An already reached product's groups, of which somebody who was granted some sees those and all below them."""
+    found = DeviceGroup.filter(product_id=product.id)
+    inside = sight(viewer, product.id).groups
+    return found if inside is None else found.filter(id__in=list(inside))
+
+
 async def device_import(viewer: Viewer, id: int) -> Import:
     """An import into one of the viewer's products, product and organization at hand."""
+    missing = "There is no such import for you."
     query = Import.filter(_in_products(viewer), id=id).select_related("product__organization")
-    return await _one(query, "There is no such import for you.")
+    row = await _one(query, missing)
+    return await _one(imports(viewer, row.product).filter(id=id).select_related("product__organization"), missing)
+
+
+async def readable_import(viewer: Viewer, id: int) -> Import:
+    """The same, for whoever may read devices. Raises Forbidden for the others."""
+    row = await device_import(viewer, id)
+    product: Product = row.product
+    viewer.must("device.read", product.organization.id, product.id)
+    return row
+
+
+def imports(viewer: Viewer, product: Product) -> QuerySet[Import]:
+    """An already reached product's imports, which are the whole product's: none to whoever is held inside groups."""
+    found = Import.filter(product_id=product.id)
+    return found if viewer.walls_in(product.id) is None else found.filter(id=None)
 
 
 async def or_null(found: Awaitable[Found]) -> Found | None:

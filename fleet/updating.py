@@ -1,18 +1,20 @@
 """Bringing a device to the version decided for it: offering, following, settling, and giving up for a while."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from fleet import offering
+from fleet import offering, staging
 from fleet.damage import is_sound
 from fleet.deciding import FirmwareRule, decide
-from fleet.fact_finding import facts_of
+from fleet.fact_finding import Found, facts_of
 from fleet.house import House
-from fleet.offering import ON_OFFER, hold, open_update, product_of, progressed, runs
+from fleet.offering import ON_OFFER, hold, open_update, open_updates, product_of, progressed, runs
 from fleet.telling import status
 from models.device import Device, Presence
 from models.firmware import Firmware, Update, UpdateState
 from models.log import DeviceChange
+from models.sql import execute
 from models.transaction import retrying, transaction
 from realtime import log
 from realtime.log import NewEntry
@@ -38,6 +40,7 @@ class Offer:
     sha256: str
     signature: str | None
     expires_at: datetime
+    forced: bool = False  # obey although you put updates off
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class _Look:
     runs_it: bool
     waits: bool  # for the device's next hello
     update: Update | None
+    forced: bool = False  # although the device puts updates off
+    rollout_id: int | None = None  # the rollout that brings it there, and gives it a place first
 
     @property
     def settled(self) -> bool:
@@ -68,6 +73,12 @@ async def next_offer(device_id: str, *, updates_enabled: bool, house: House, at_
     sound = firmware is not None and await is_sound(firmware, house)
     checked = firmware.sha256 if firmware is not None and sound else None
     return await retrying(lambda: _offer(device_id, updates_enabled=updates_enabled, at_hello=at_hello, checked=checked, house=house))
+
+
+async def to_offer(device_ids: Sequence[str], *, at_hello: Collection[str] = ()) -> list[str]:
+    """For which of these devices `next_offer` may have something: most run what they should, and that is seen for all at once."""
+    looks = await _looks(device_ids, at_hello=at_hello)
+    return [device_id for device_id, look in looks.items() if not look.settled]
 
 
 async def reported(device_id: str, update_id: str, state: str, progress: int | None, error: str | None, *, house: House) -> None:
@@ -115,13 +126,16 @@ async def settle_at_hello(device: Device, *, previous_version: int | None, now: 
     return entries
 
 
-async def went_away(device_id: str) -> None:
-    """Its session has ended: what it was fetching is offered again at its next hello. Only for the session that was its newest.
+async def went_away(device_ids: Sequence[str]) -> None:
+    """Their sessions have ended: what they were fetching is offered again at their next hello. Only for each one's newest session.
 
     One that was being installed stays so: the device is rebooting into it.
     """
-    fetching = Update.filter(device_id=device_id, state__in=(UpdateState.OFFERED, UpdateState.DOWNLOADING))
-    await fetching.update(state=UpdateState.PENDING)
+    fetching = [UpdateState.OFFERED, UpdateState.DOWNLOADING]
+    await execute(
+        "UPDATE device_update SET state = $2 WHERE device_id = ANY($1) AND state = ANY($3)",
+        [list(device_ids), UpdateState.PENDING, fetching],
+    )
 
 
 async def expire_stale(house: House, now: datetime) -> int:
@@ -146,14 +160,29 @@ async def consider_again(device_id: str) -> None:
 
 # ── what is wanted ──
 async def _look(device_id: str, *, at_hello: bool) -> _Look | None:
-    found = (await facts_of([device_id])).get(device_id)
-    if found is None:
-        return None
-    update, decision = await open_update(device_id), decide(found.facts)
+    return (await _looks([device_id], at_hello=[device_id] if at_hello else [])).get(device_id)
+
+
+async def _looks(device_ids: Sequence[str], *, at_hello: Collection[str]) -> dict[str, _Look]:
+    """By device; ids that name no device are left out."""
+    found, updates = await facts_of(device_ids), await open_updates(device_ids)
+    return {device_id: _seen(each, updates.get(device_id), at_hello=device_id in at_hello) for device_id, each in found.items()}
+
+
+def _seen(found: Found, update: Update | None, *, at_hello: bool) -> _Look:
+    decision = decide(found.facts)
     version, waits = decision.version, not at_hello and (decision.rule, decision.version) in found.waiting
     if decision.rule is FirmwareRule.DEVELOPMENT and update is not None and update.by_hand:
         version = update.firmware.version
-    return _Look(version, version == found.running_version, waits, update)
+    is_staged = decision.rule is FirmwareRule.ROLLOUT and found.facts.rollout is not None and found.facts.rollout.state != "HALTED"
+    return _Look(
+        version,
+        version == found.running_version,
+        waits,
+        update,
+        (decision.rule, version) in found.forced,
+        found.rollout_id if is_staged else None,
+    )
 
 
 async def _firmware(device_id: str, look: _Look) -> Firmware | None:
@@ -188,9 +217,15 @@ async def _offer(device_id: str, *, updates_enabled: bool, at_hello: bool, check
         elif reason := await _blocks(device, now, house.settings):
             update, offer = await _block(device, update, now, house.settings, reason), None
         else:
-            update = update or await Update.create(device=device, firmware=firmware, state=UpdateState.PENDING, started_at=now)
-            ready = updates_enabled and firmware.sha256 == checked
-            offer = await _make(device, update, firmware, now, house) if ready else None
+            ready = (updates_enabled or look.forced) and firmware.sha256 == checked
+            place = await staging.take_place(look.rollout_id, device_id, now) if ready and look.rollout_id is not None else None
+            entries += place.entries if place is not None else []
+            ready = ready and (look.rollout_id is None or (place is not None and place.granted))
+            if ready or place is None:  # whoever waits for a place in a rollout has no update yet
+                update = update or await Update.create(device=device, firmware=firmware, state=UpdateState.PENDING, started_at=now)
+            offer = await _make(device, update, firmware, now, house, forced=look.forced) if ready and update is not None else None
+            if offer is not None and place is not None and update is not None:
+                await staging.offered(place.course, device, update, datetime.now(UTC))  # later than whatever made room
         if update is not None and firmware is not None and update.state != before:
             entries.append(progressed(product.number, update, device_id, now, version=firmware.version))
         await log.append(*entries)
@@ -221,7 +256,7 @@ async def _block(device: Device, update: Update | None, now: datetime, settings:
     return last
 
 
-async def _make(device: Device, update: Update, firmware: Firmware, now: datetime, house: House) -> Offer:
+async def _make(device: Device, update: Update, firmware: Firmware, now: datetime, house: House, *, forced: bool) -> Offer:
     device.update_sequence += 1  # the row is held: nobody else counts
     device.offers += 1
     await device.save(update_fields=["update_sequence", "offers", "offers_since"])
@@ -238,6 +273,7 @@ async def _make(device: Device, update: Update, firmware: Firmware, now: datetim
         sha256=firmware.sha256,
         signature=firmware.signature,
         expires_at=expires_at,
+        forced=forced,
     )
 
 

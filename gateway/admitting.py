@@ -41,6 +41,7 @@ def report_of(hello: Hello, proof: Proof, address: str | None) -> Report:
         functions=hello.functions,
         variables=hello.variables or {},
         address=address,
+        claim_code=hello.claim_code,
         new_key=proof.new_key,
         vouched_by=proof.vouched_by,
     )

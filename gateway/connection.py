@@ -1,27 +1,19 @@
-"""One device's socket: what arrives goes into its session, what the session wants done is done, what our side pushes is sent."""
+"""One device's connection: what arrives goes into its session, what the session wants done is done, what our side pushes is sent."""
 
 import asyncio
 import logging
 import secrets
-from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from starlette.types import Receive, Send
-
 from gateway import effects, protocol
 from gateway.effects import Answer, DeviceEvent, Effect
-from gateway.peer import Peer
 from gateway.protocol import Closing
-from gateway.session import Bucket, Session, Step
+from gateway.session import Bucket, Limits, Session, Step
 
 logger: Final = logging.getLogger("flotilla.gateway")
 
-OUTGOING_MAX: Final = 256  # frames waiting for a device that reads slowly; one more and it is closed with 1013
-OUTGOING_MAX_BYTES: Final = 1 << 20
-SEND_TIMEOUT_S: Final = 30.0  # without progress
-CLOSE_TIMEOUT_S: Final = 10.0  # for the peer's answer to our close
 IN_FLIGHT_MAX: Final = 64  # publishes waiting for their commit; then nothing is read until one is durable
 
 
@@ -72,21 +64,45 @@ class Fleet(Protocol[A]):
         """Called once for every admission. `code` is how we closed, None if the device went by itself."""
 
 
+class Wire(Protocol):
+    """The socket under a connection; none of its methods waits or raises. Times are of the event loop's clock."""
+
+    heard_at: float  # anything at all, a pong too
+
+    def say(self, text: str) -> None: ...
+
+    def ping(self, payload: bytes) -> None: ...
+
+    def hold(self, is_held: bool) -> None:
+        """While held, nothing further is heard."""
+
+    def limit_messages(self, max_bytes: int) -> None: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+    def drop(self, code: int, reason: str) -> None:
+        """Close without waiting for a device that does not read."""
+
+
 class House(Protocol[A]):
     """What a connection needs of the gateway it belongs to."""
 
     fleet: Fleet[A]
+    limits: Limits
 
     def settle(self, connection: "Connection[A]") -> None: ...
 
     def forget(self, connection: "Connection[A]") -> None: ...
 
+    def keep(self, task: "asyncio.Task[None]") -> None:
+        """Keep a task that outlives its connection alive, and wait for it before the end."""
+
 
 class Connection(Generic[A]):
-    """A device's socket, and the inbox through which our side talks to it.
+    """A device's connection, and the inbox through which our side talks to it.
 
-    offer, cancel, event, call, read, standing and close never wait and never raise; call them from the event loop's thread. What is said
-    before the welcome follows it. A closed connection swallows what is said, except that calls and reads end with DEVICE_OFFLINE.
+    offer, cancel, event, call, read, ping, standing and close never wait and never raise; call them from the event loop's thread. What is
+    said before the welcome follows it. A closed connection swallows what is said, except that questions end with DEVICE_OFFLINE.
     """
 
     __slots__ = (
@@ -94,40 +110,34 @@ class Connection(Generic[A]):
         "_answers",
         "_closed_with",
         "_in_flight",
-        "_is_dropped",
-        "_outgoing",
-        "_outgoing_bytes",
-        "_room",
-        "_send",
-        "_sender",
-        "_task",
+        "_is_gone",
+        "_pinged_at",
+        "_under_way",
         "address",
         "admission",
         "device_id",
+        "due",
         "house",
         "loop",
-        "peer",
         "session",
+        "wire",
     )
 
-    def __init__(self, house: House[A], session: Session, send: Send, *, address: str | None, peer: Peer | None) -> None:
+    def __init__(self, house: House[A], session: Session, wire: Wire, *, address: str | None) -> None:
         self.house = house
         self.session = session
+        self.wire = wire
         self.address = address
-        self.peer = peer
         self.device_id: str | None = None
         self.admission: A | None = None
         self.loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._send = send
-        self._sender: asyncio.Task[None] | None = None  # exists only while there is something to send
-        self._outgoing: deque[str | effects.Close] = deque()
-        self._outgoing_bytes = 0
+        self.due = 0.0  # when `tick` has something to do
+        self._pinged_at = self.loop.time()
         self._in_flight = 0
-        self._room: asyncio.Future[None] | None = None
+        self._under_way: asyncio.Task[None] | None = None  # something that has to be done before the next word is heard
         self._answers: dict[str, asyncio.Future[Answer]] | None = None
         self._closed_with: Closing | None = None
-        self._is_dropped = False
+        self._is_gone = False
 
     @property
     def nonce(self) -> str:
@@ -153,6 +163,18 @@ class Connection(Generic[A]):
         """Read a variable, as `call`."""
         return self._ask(protocol.Read(secrets.token_hex(8), name), timeout_s)
 
+    def ping(self, timeout_s: float) -> "asyncio.Future[Answer]":
+        """Ask the device itself for a sign of life, by a ping of its socket; the answer's value is true. Ends as `call` does."""
+        future: asyncio.Future[Answer] = self.loop.create_future()
+        id = secrets.token_hex(8)
+        if self.session.step is Step.CLOSED:
+            future.set_result(Answer(id, failure="DEVICE_OFFLINE"))
+            return future
+        self._awaited()[id] = future
+        self.loop.call_later(timeout_s, self._answer, [effects.Answered(Answer(id, failure="DEVICE_TIMEOUT"))])
+        self.wire.ping(id.encode())
+        return future
+
     def standing(self, *, quarantined: bool) -> None:
         """The device was approved, or lost its place, while it is connected."""
         self._perform(self.session.standing(quarantined=quarantined))
@@ -160,73 +182,106 @@ class Connection(Generic[A]):
     def close(self, code: Closing, reason: str = "") -> None:
         self._perform(self.session.close(code, reason))
 
-    def tick(self, now: float) -> None:
-        """Let fall due what is due. Without a transport that says when it heard the peer, silence is left to the server's pings."""
-        self._perform(self.session.tick(now, self.peer.heard_at if self.peer else now))
-
     def drop(self, code: Closing, reason: str) -> None:
         """Be rid of a peer that does not read: nothing that waits is sent any more."""
         self._closed_with = self._closed_with or code
-        self._is_dropped = True
-        self._outgoing.clear()
-        self._answer(self.session.lost())
-        self._make_room()
-        if self.peer is not None:
-            self.peer.drop(code, reason)
-        elif self._task is not None:
-            self._task.cancel()
+        self._end()
+        self.wire.drop(code, reason)
+
+    def tick(self, now: float) -> None:
+        """Let fall due what is due, ping, and say when to look again."""
+        self._perform(self.session.tick(now, self.wire.heard_at))
+        if self.session.step is Step.CHALLENGED:
+            self.due = now  # hello has its own, short patience: looked at with every sweep
+            return
+        every_s = self.house.limits.keep_alive_s
+        if now >= self._pinged_at + every_s:
+            self._pinged_at = now
+            self.wire.ping(b"")
+        self.due = min(self._pinged_at + every_s, self.wire.heard_at + 2 * every_s)
 
     def _ask(self, word: protocol.Call | protocol.Read, timeout_s: float) -> "asyncio.Future[Answer]":
         future: asyncio.Future[Answer] = self.loop.create_future()
-        answers = self._answers = self._answers or {}
-        answers[word.id] = future
+        self._awaited()[word.id] = future
         due = self.loop.time() + timeout_s
         self.loop.call_at(due + 0.001, self._fall_due)
         self._perform(self.session.ask(word, due))
         return future
 
+    def _awaited(self) -> "dict[str, asyncio.Future[Answer]]":
+        answers = self._answers = self._answers or {}
+        return answers
+
     def _fall_due(self) -> None:
         self.tick(self.loop.time())
 
-    # ── the socket's own task ──
-    async def run(self, receive: Receive) -> None:
-        """From the challenge to the goodbye; returns when the socket is gone."""
-        try:
-            self._perform(self.session.opening())
-            await self._read_on(receive)
-        except asyncio.CancelledError:
-            if not self._is_dropped or self._task is None or self._task.uncancel():
-                raise
-        finally:
-            await self._leave()
+    # ── what the wire tells ──
+    def open(self) -> None:
+        self._perform(self.session.opening())
 
-    async def _read_on(self, receive: Receive) -> None:
-        while True:
-            message = await receive()  # bounded by the sweep: a silent peer is closed
-            if message["type"] != "websocket.receive":
+    def hear(self, frame: str) -> None:
+        self._act(self.session.hear(frame, self.loop.time()))
+
+    def ponged(self, payload: bytes) -> None:
+        if self._answers and payload.isascii():
+            self._answer([effects.Answered(Answer(payload.decode(), True))])
+
+    def gone(self) -> None:
+        """The socket is no more. Whatever is under way is brought to its end, and then the fleet is told."""
+        self._is_gone = True
+        self._end()
+        self.house.forget(self)
+        if self._under_way is None:
+            self._leave_soon()
+
+    def _leave_soon(self) -> None:
+        admission, self.admission = self.admission, None  # or the two keep each other alive until a full collection
+        if admission is not None:
+            self.house.keep(self.loop.create_task(self._leave(admission)))
+
+    def _end(self) -> None:
+        self._answer(self.session.lost())
+        for id in list(self._answers or ()):
+            self._answer([effects.Answered(Answer(id, failure="DEVICE_OFFLINE"))])
+
+    # ── doing what a word asks for ──
+    def _act(self, wanted: Sequence[Effect]) -> None:
+        """In their order: behind one that takes time the rest waits, and so does the device's next word."""
+        for place, effect in enumerate(wanted):
+            takes_time = self._begin(effect)
+            if takes_time is not None:
+                self._under_way = self.loop.create_task(self._go_on(takes_time, wanted[place + 1 :]))
+                self.house.keep(self._under_way)
+                self._hold()
                 return
-            frame = message.get("text")
-            if frame is None:
-                self.close(Closing.MALFORMED, "frames are text")
-            else:
-                await self._act(self.session.hear(frame, self.loop.time()))
 
-    async def _act(self, wanted: list[Effect]) -> None:
-        for effect in wanted:
-            match effect:
-                case effects.Authenticate(hello):
-                    await self._authenticate(hello)
-                case effects.Publish(event):
-                    self._publish(event)
-                    await self._wait_for_room()
-                case effects.ReportUpdate(status):
-                    await self._tell(self.house.fleet.update_status(self._admitted(), status))
-                case effects.SetUpdatesEnabled(enabled):
-                    await self._tell(self.house.fleet.updates_enabled(self._admitted(), enabled))
-                case effects.Nacked(code):
-                    self.house.fleet.nacked(self._admitted(), code)
-                case _:
-                    self._perform([effect])
+    def _begin(self, effect: Effect) -> Awaitable[None] | None:
+        match effect:
+            case effects.Authenticate(hello):
+                return self._authenticate(hello)
+            case effects.Publish(event):
+                self._publish(event)
+            case effects.ReportUpdate(status):
+                return self._tell(self.house.fleet.update_status(self._admitted(), status))
+            case effects.SetUpdatesEnabled(enabled):
+                return self._tell(self.house.fleet.updates_enabled(self._admitted(), enabled))
+            case effects.Nacked(code):
+                self.house.fleet.nacked(self._admitted(), code)
+            case _:
+                self._perform([effect])
+        return None
+
+    async def _go_on(self, takes_time: Awaitable[None], rest: Sequence[Effect]) -> None:
+        await takes_time
+        self._under_way = None
+        if self._is_gone:
+            self._leave_soon()
+            return
+        self._act(rest)
+        self._hold()
+
+    def _hold(self) -> None:
+        self.wire.hold(self._under_way is not None or self._in_flight >= IN_FLIGHT_MAX)
 
     async def _authenticate(self, hello: protocol.Hello) -> None:
         try:
@@ -240,14 +295,14 @@ class Connection(Generic[A]):
             return
         self.device_id = hello.device_id
         self.admission = admitted
-        self.house.settle(self)
+        if not self._is_gone:
+            self.house.settle(self)
 
     def greet(self, bucket: Bucket | None) -> None:
         """Say welcome; the rate goes on where `bucket`, the device's former connection's, stands."""
         admission, now = self._admitted(), self.loop.time()
         self._perform(self.session.greeted(admission.session_id, now, quarantined=admission.quarantined, bucket=bucket))
-        if self.peer is not None:
-            self.peer.limit_messages(protocol.FRAME_MAX_BYTES)
+        self.wire.limit_messages(protocol.FRAME_MAX_BYTES)
 
     def _admitted(self) -> A:
         assert self.admission is not None  # the session lets nothing but a hello through before
@@ -264,84 +319,39 @@ class Connection(Generic[A]):
         self._in_flight += 1
         durable = asyncio.ensure_future(self.house.fleet.publish(self._admitted(), event))
         durable.add_done_callback(lambda done: self._published(event, done))
+        if self._in_flight >= IN_FLIGHT_MAX:
+            self._hold()
 
     def _published(self, event: DeviceEvent, durable: "asyncio.Future[None]") -> None:
         self._in_flight -= 1
-        self._make_room()
         if durable.cancelled() or durable.exception() is not None:
             logger.warning("an event was not kept: %r", None if durable.cancelled() else durable.exception())
-            return
-        self._perform(self.session.acked(event.id))
+        else:
+            self._perform(self.session.acked(event.id))
+        if self._in_flight == IN_FLIGHT_MAX - 1:
+            self._hold()
 
-    def _make_room(self) -> None:
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-
-    async def _wait_for_room(self) -> None:
-        while self._in_flight >= IN_FLIGHT_MAX and self.session.step is not Step.CLOSED:
-            self._room = self.loop.create_future()
-            await self._room
-
-    async def _leave(self) -> None:
-        self._answer(self.session.lost())
-        if self._sender is not None:
-            self._sender.cancel()
-        self.house.forget(self)
-        if self.admission is not None:
-            try:
-                await self.house.fleet.left(self.admission, self._closed_with)
-            except Exception:
-                logger.exception("a device's leaving could not be kept")
+    async def _leave(self, admission: A) -> None:
+        try:
+            await self.house.fleet.left(admission, self._closed_with)
+        except Exception:
+            logger.exception("a device's leaving could not be kept")
 
     # ── doing what needs no waiting ──
-    def _perform(self, wanted: list[Effect]) -> None:
+    def _perform(self, wanted: Sequence[Effect]) -> None:
         for effect in wanted:
             match effect:
                 case effects.Say(word):
-                    self._queue(protocol.encode(word))
-                case effects.Close(code):
+                    self.wire.say(protocol.encode(word))
+                case effects.Close(code, reason):
                     self._closed_with = code
-                    self._queue(effect)
-                    self._make_room()
+                    self.wire.close(code, reason)
                 case _:
                     self._answer([effect])
 
-    def _answer(self, wanted: list[Effect]) -> None:
+    def _answer(self, wanted: Sequence[Effect]) -> None:
         for effect in wanted:
             assert isinstance(effect, effects.Answered), effect
             future = (self._answers or {}).pop(effect.answer.id, None)
             if future is not None and not future.done():
                 future.set_result(effect.answer)
-
-    def _queue(self, item: str | effects.Close) -> None:
-        if self._is_dropped:
-            return
-        self._outgoing_bytes += len(item) if isinstance(item, str) else 0
-        if len(self._outgoing) >= OUTGOING_MAX or self._outgoing_bytes > OUTGOING_MAX_BYTES:
-            self.drop(Closing.OVERLOADED, "read faster")
-            return
-        self._outgoing.append(item)
-        if self._sender is None:
-            self._sender = self.loop.create_task(self._send_all())
-
-    async def _send_all(self) -> None:
-        try:
-            while self._outgoing:
-                item = self._outgoing.popleft()
-                async with asyncio.timeout(SEND_TIMEOUT_S):
-                    await self._send_one(item)
-        except TimeoutError:
-            self.drop(Closing.OVERLOADED, "read faster")
-        except OSError:  # gone; the reading task sees it as well
-            self._outgoing.clear()
-        finally:
-            self._sender = None
-
-    async def _send_one(self, item: str | effects.Close) -> None:
-        if isinstance(item, str):
-            await self._send({"type": "websocket.send", "text": item})
-            self._outgoing_bytes -= len(item)
-            return
-        await self._send({"type": "websocket.close", "code": int(item.code), "reason": item.reason[:120]})
-        if self.peer is not None:
-            self.peer.end_within(CLOSE_TIMEOUT_S)

@@ -7,24 +7,25 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from fleet import connecting, updating
-from fleet.connecting import Refused, Standing
+from fleet.connecting import Connected, Credentials, Refused, Report
 from fleet.house import House
 from fleet.telling import NO_PRODUCT
 from gateway import protocol
 from gateway.admitting import prove, report_of
 from gateway.connection import Connection, Refusal
 from gateway.effects import Answer, DeviceEvent
-from gateway.orders import Considering, Posts, Seat
+from gateway.orders import Considering, Post, Seat
 from gateway.protocol import Closing
 from gateway.server import Gateway
+from gateway.together import Together
 from models.log import EntryKind
 from models.transaction import detached
 from realtime.commands import Command
 from realtime.log import FAILURES, NewEntry
-from realtime.presence import GRACE_S
+from realtime.presence import GRACE_S, Leaving
 
 logger: Final = logging.getLogger("flotilla.gateway")
 
@@ -34,10 +35,17 @@ KEY_MAX_CHARS: Final = 64  # of an event's id, as the log keeps it
 REFUSED_KEYS_MAX: Final = 1000  # second keys that were audited lately and are not audited again
 
 
+class _Proved(NamedTuple):
+    """A hello whose proof holds; the seat is taken, and listens."""
+
+    seat: Seat
+    report: Report
+
+
 class LiveFleet:
     """One for each server process; it is made before the house, whose commands it delivers, and serves once it has the house.
 
-    `refused` counts the publishes refused, by code.
+    What many devices ask for at the same time is asked of the database together. `refused` counts the publishes refused, by code.
     """
 
     def __init__(self) -> None:
@@ -45,46 +53,48 @@ class LiveFleet:
         self._house: House | None = None
         self._gateway: Gateway[Seat] | None = None
         self._considering = Considering(self._consider)
-        self._posts: Posts | None = None
+        self._post: Post | None = None
         self._seats: set[Seat] = set()
         self._refused_keys: dict[tuple[str, str | None], None] = {}
+        self._credentials = Together(self._look_up, key=lambda hello: hello, name="look devices up")
+        self._hellos = Together(self._take_in, key=lambda proved: proved.seat.device_id, name="take hellos in", unclaimed=self._unclaimed)
+        self._goodbyes = Together(self._let_go, key=lambda leaving: leaving.device_id, name="let devices go")
 
     @asynccontextmanager
     async def serving(self, house: House) -> AsyncIterator[Gateway["Seat"]]:
         """The gateway for the route /device. Close its sockets before this ends, or they are left to the lease."""
-        self._house, self._posts = house, Posts(house.dispatcher, self._considering)
+        self._house, self._post = house, Post(house.dispatcher, self._considering)
         self._gateway = Gateway.of(self, house.settings)
-        tasks = [detached(self._considering.run(), name="considering"), detached(self._note_heard(), name="heard")]
+        reader = await self._post.open()
+        work = {"considering": self._considering.run(), "heard": self._note_heard(), "orders": self._post.run(reader)}
+        tasks = [detached(each, name=name) for name, each in work.items()]
         try:
             yield self._gateway
         finally:
+            reader.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._posts.close()
 
     # ── what the gateway asks ──
     async def authenticate(self, hello: protocol.Hello, connection: Connection[Seat]) -> Seat | Refusal:
-        house = self._opened()
-        known = await connecting.credentials(hello.device_id, hello.product_id, house=house)
+        known = await self._credentials((hello.device_id, hello.product_id))
         proof = prove(hello, connection.nonce, known)
         if proof is None:
             return Refusal(Closing.WRONG_CREDENTIALS)
         if isinstance(proof, Refused):
             return await self._refusal(proof, hello, connection)
         seat = Seat(connection, hello.device_id, known.product_number or NO_PRODUCT)
-        await self._listening().join(seat)
+        self._listening().join(seat)
         try:
-            connected = await connecting.hello(report_of(hello, proof, connection.address), house=house, now=datetime.now(UTC))
-            if isinstance(connected, Refused):
-                self._listening().leave(seat)
-                return await self._refusal(connected, hello, connection)
-            await self._sit_down(seat, connected)
+            connected = await self._hellos(_Proved(seat, report_of(hello, proof, connection.address)))
         except BaseException:
             self._listening().leave(seat)
-            if seat.epoch:  # its presence is taken already, and nobody else will give it back
-                detached(self._leave_again(seat, 0.0), name="leave again")
             raise
+        if isinstance(connected, Refused):
+            self._listening().leave(seat)
+            return await self._refusal(connected, hello, connection)
+        self._sit_down(seat, connected)
         return seat
 
     async def publish(self, admission: Seat, event: DeviceEvent) -> None:
@@ -115,11 +125,11 @@ class LiveFleet:
         self._considering.forget(admission)
         self._listening().leave(admission)
         self._note(admission)
-        grace_s = GRACE_S if code == Closing.RESTARTING else 0.0
+        leaving = Leaving(admission.device_id, admission.epoch, GRACE_S if code == Closing.RESTARTING else 0.0)
         try:
-            await connecting.left(admission.device_id, admission.epoch, now=datetime.now(UTC), grace_s=grace_s)
+            await self._goodbyes(leaving)
         except FAILURES:  # else it would be online for as long as this process lives
-            detached(self._leave_again(admission, grace_s), name="leave again")
+            detached(self._leave_again(leaving), name="leave again")
 
     # ── what the rest of the process asks ──
     async def deliver(self, command: Command) -> None:
@@ -128,15 +138,8 @@ class LiveFleet:
         connection = self._gateway.of_device.get(command.device_id) if self._gateway is not None else None
         if connection is None or connection.admission is None or connection.admission.epoch != command.epoch:
             await commands.answer(command.id, error="DEVICE_OFFLINE")
-        elif command.kind == "ping":
-            await commands.answer(command.id, value={"value": True})
         else:
-            asked = (
-                connection.read(command.name, command.timeout_s)
-                if command.kind == "read"
-                else connection.call(command.name, command.argument or "", command.timeout_s)
-            )
-            detached(self._answer(command, asked), name="answer a command")
+            detached(self._answer(command, _put(command, connection)), name="answer a command")
 
     def lost(self) -> None:
         """Others took this process for dead: its devices come back and are taken in anew."""
@@ -152,23 +155,30 @@ class LiveFleet:
         else:
             await commands.answer(command.id, value={"value": answer.value})
 
-    # ── taking a hello in ──
-    async def _sit_down(self, seat: Seat, connected: connecting.Connected) -> None:
+    # ── taking hellos in, and letting go: many at a time ──
+    async def _look_up(self, asked: list[tuple[str, int | None]]) -> list[Credentials]:
+        return await connecting.credentials(asked, house=self._opened())
+
+    async def _take_in(self, proved: list[_Proved]) -> list[Connected | Refused]:
+        return await connecting.hello([each.report for each in proved], house=self._opened(), now=datetime.now(UTC))
+
+    async def _let_go(self, leaving: list[Leaving]) -> list[None]:
+        await connecting.left(leaving, now=datetime.now(UTC))
+        return [None] * len(leaving)
+
+    def _unclaimed(self, proved: _Proved, connected: Connected | Refused) -> None:
+        """The socket has gone meanwhile: its presence is taken already, and nobody else will give it back."""
+        if isinstance(connected, Connected):
+            detached(self._leave_again(Leaving(proved.seat.device_id, connected.epoch)), name="leave again")
+
+    def _sit_down(self, seat: Seat, connected: Connected) -> None:
         seat.epoch, seat.standing = connected.epoch, connected.standing
         seat.session_id = f"{seat.device_id}-{connected.epoch}"
         moved = seat.product_number != connected.standing.product_number
-        await self._follow(seat, connected.standing)
+        self._listening().move(seat, connected.standing.product_number)
         self._seats.add(seat)
         self._listening().settle(seat)
         self._considering.soon(seat, refresh=moved)
-
-    async def _follow(self, seat: Seat, standing: Standing) -> None:
-        """Listen to the log of the product it stands in, if that is another one now."""
-        if seat.product_number == standing.product_number:
-            return
-        self._listening().leave(seat)
-        seat.product_number = standing.product_number
-        await self._listening().join(seat)
 
     async def _refusal(self, refused: Refused, hello: protocol.Hello, connection: Connection[Seat]) -> Refusal:
         if refused is Refused.DENIED:
@@ -181,33 +191,48 @@ class LiveFleet:
             await connecting.key_refused(hello.device_id, address=connection.address)
         return Refusal(Closing.WRONG_CREDENTIALS)
 
-    async def _consider(self, seat: Seat, refresh: bool) -> None:
-        if seat not in self._seats:
-            return
-        if refresh and not await self._refresh(seat):
-            return
-        if seat.quarantined:
-            return
-        is_first, seat.has_looked = not seat.has_looked, seat.has_looked or seat.updates_enabled
+    async def _consider(self, seats: dict[Seat, bool]) -> None:
+        here = [seat for seat in seats if seat in self._seats]
+        await self._refresh([seat for seat in here if seats[seat]])
+        newest_last = sorted((seat for seat in here if seat in self._seats and not seat.quarantined), key=lambda seat: seat.epoch)
+        looking = {seat.device_id: seat for seat in newest_last}
+        at_hello = {device_id for device_id, seat in looking.items() if not seat.has_looked}
+        for device_id in await updating.to_offer(list(looking), at_hello=at_hello):
+            await self._offer(looking.pop(device_id), at_hello=device_id in at_hello)
+        for seat in looking.values():
+            seat.has_looked = seat.has_looked or seat.updates_enabled
+
+    async def _offer(self, seat: Seat, *, at_hello: bool) -> None:
+        seat.has_looked = seat.has_looked or seat.updates_enabled
         offer = await updating.next_offer(
-            seat.device_id, updates_enabled=seat.updates_enabled, at_hello=is_first, house=self._opened()
+            seat.device_id, updates_enabled=seat.updates_enabled, at_hello=at_hello, house=self._opened()
         )  # fmt: skip
         if offer is not None:
             seat.connection.offer(
                 protocol.Update(
-                    offer.update_id, offer.sequence, offer.version, offer.url, offer.size, offer.sha256, offer.signature, offer.expires_at
+                    offer.update_id,
+                    offer.sequence,
+                    offer.version,
+                    offer.url,
+                    offer.size,
+                    offer.sha256,
+                    offer.signature,
+                    offer.expires_at,
+                    offer.forced or None,
                 )
             )
 
-    async def _refresh(self, seat: Seat) -> bool:
-        standing = await connecting.standing(seat.device_id)
-        if standing is None:
-            seat.connection.close(Closing.WRONG_CREDENTIALS, "unknown")
-            return False
-        await self._follow(seat, standing)
-        seat.standing = standing
-        seat.connection.standing(quarantined=not standing.has_rights)
-        return True
+    async def _refresh(self, seats: list[Seat]) -> None:
+        standings = await connecting.standings([seat.device_id for seat in seats]) if seats else {}
+        for seat in seats:
+            standing = standings.get(seat.device_id)
+            if standing is None:
+                seat.connection.close(Closing.WRONG_CREDENTIALS, "unknown")
+                self._seats.discard(seat)
+                continue
+            self._listening().move(seat, standing.product_number)
+            seat.standing = standing
+            seat.connection.standing(quarantined=not standing.has_rights)
 
     # ── hearing, and leaving ──
     async def _note_heard(self) -> None:
@@ -219,17 +244,17 @@ class LiveFleet:
     def _note(self, seat: Seat) -> None:
         """When it was last heard, a pong included."""
         connection = seat.connection
-        heard_at = max(connection.session.heard_at, connection.peer.heard_at if connection.peer is not None else 0.0)
+        heard_at = connection.wire.heard_at
         if heard_at > seat.heard_at:
             seat.heard_at = heard_at
             ago = timedelta(seconds=max(0.0, connection.loop.time() - heard_at))
             self._opened().process.heard.note(seat.device_id, datetime.now(UTC) - ago)
 
-    async def _leave_again(self, seat: Seat, grace_s: float) -> None:
+    async def _leave_again(self, leaving: Leaving) -> None:
         while True:
             await asyncio.sleep(LEAVE_AGAIN_S)
             try:
-                await connecting.left(seat.device_id, seat.epoch, now=datetime.now(UTC), grace_s=grace_s)
+                await self._goodbyes(leaving)
             except FAILURES as error:
                 logger.warning("A device's leaving waits for the database: %s: %s", type(error).__name__, error)
             else:
@@ -239,9 +264,20 @@ class LiveFleet:
         assert self._house is not None  # nobody connects, and no command is taken, before
         return self._house
 
-    def _listening(self) -> Posts:
-        assert self._posts is not None
-        return self._posts
+    def _listening(self) -> Post:
+        assert self._post is not None
+        return self._post
+
+
+def _put(command: Command, connection: Connection[Seat]) -> "asyncio.Future[Answer]":
+    """Put the question to the device."""
+    match command.kind:
+        case "ping":
+            return connection.ping(command.timeout_s)
+        case "read":
+            return connection.read(command.name, command.timeout_s)
+        case _:
+            return connection.call(command.name, command.argument or "", command.timeout_s)
 
 
 def _event_key(id: str | None) -> str | None:

@@ -1,6 +1,7 @@
-"""What the log says to devices connected here: one reader for each of their products, and decisions taken at a bounded pace."""
+"""What the log says to devices connected here: one reader for all of them, and decisions taken together or at a bounded pace."""
 
 import asyncio
+import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -12,13 +13,14 @@ from gateway.protocol import Closing
 from models.log import DeviceChange, EntryKind
 from models.transaction import detached
 from realtime.cursor import Gap
-from realtime.dispatcher import Dispatcher, Filter, Reader
+from realtime.dispatcher import WHOLE_LOG, Dispatcher, Filter, Reader
 from realtime.log import FAILURES, Entry
 
 logger: Final = logging.getLogger("flotilla.gateway")
 
 PACE_PER_S: Final = 200  # sessions a second that decide again after a release
-AT_ONCE: Final = 8  # decisions under way: each takes a connection to the database
+AT_ONCE: Final = 8  # pieces of decisions under way: each takes a connection to the database
+TOGETHER: Final = 100  # sessions in a piece
 AGAIN_S: Final = 1.0  # until a decision is tried again that the database did not answer
 WAITING_MAX: Final = 256  # entries for a device whose hello is still being taken in
 SPREAD: Final = 500  # sessions told before others have their turn
@@ -59,9 +61,12 @@ class Seat:
 
 
 class Considering:
-    """Sessions that are to decide which firmware they should run: `soon`, or `in_turn` with all the others of a release."""
+    """Sessions that are to decide which firmware they should run: `soon`, or `in_turn` with all the others of a release.
 
-    def __init__(self, consider: Callable[[Seat, bool], Awaitable[None]]) -> None:
+    `consider` is given sessions, each with whether its standing is to be read anew before.
+    """
+
+    def __init__(self, consider: Callable[[dict[Seat, bool]], Awaitable[None]]) -> None:
         self._consider = consider
         self._soon: dict[Seat, bool] = {}
         self._in_turn: dict[Seat, bool] = {}
@@ -84,63 +89,71 @@ class Considering:
     async def run(self) -> None:
         while True:
             await self._woken.wait()
-            queue = self._soon or self._in_turn
-            if not queue:
+            if not self._soon and not self._in_turn:
                 self._woken.clear()
                 continue
             await self._room.acquire()
-            seat = next(iter(queue), None)
-            if seat is None:
-                self._room.release()
-                continue
-            is_paced = queue is self._in_turn
-            detached(self._one(seat, queue.pop(seat)), name="consider a device")
+            is_paced = not self._soon
+            self._begin(_taken(self._soon, TOGETHER) or _taken(self._in_turn, 1))
             if is_paced:
                 await asyncio.sleep(random.uniform(0, 2 / PACE_PER_S))
 
-    async def _one(self, seat: Seat, refresh: bool) -> None:
+    def _begin(self, seats: dict[Seat, bool]) -> None:
+        if seats:
+            detached(self._some(seats), name="consider devices")
+        else:
+            self._room.release()
+
+    async def _some(self, seats: dict[Seat, bool]) -> None:
         try:
-            await self._consider(seat, refresh)
+            await self._consider(seats)
         except FAILURES as error:
             logger.warning("A decision waits for the database: %s: %s", type(error).__name__, error)
             await asyncio.sleep(AGAIN_S)
-            self.in_turn(seat, refresh=refresh)
+            for seat, refresh in seats.items():
+                self.in_turn(seat, refresh=refresh)
         except Exception:
-            logger.exception("deciding for %s failed", seat.device_id)
+            logger.exception("deciding for %s failed", ", ".join(seat.device_id for seat in seats))
         finally:
             self._room.release()
 
 
-class Posts:
-    """For each product with a device connected here, one reader of its log that hands each entry to whom it concerns."""
+def _taken(queue: dict[Seat, bool], at_most: int) -> dict[Seat, bool]:
+    return {seat: queue.pop(seat) for seat in list(itertools.islice(queue, at_most))}
+
+
+class Post:
+    """Where the devices connected here are told what the log says to them: one reader of the whole log for the process."""
 
     def __init__(self, dispatcher: Dispatcher, considering: Considering) -> None:
         self._dispatcher = dispatcher
         self._considering = considering
-        self._posts: dict[int, _Post] = {}
+        self._of_device: dict[str, list[Seat]] = {}  # two of one device, while the newer replaces the older
+        self._of_product: dict[int, dict[Seat, None]] = {}
 
-    async def join(self, seat: Seat) -> None:
-        """Listen for the seat to its product's log: to everything committed once this has returned."""
-        post = self._posts.get(seat.product_number)
-        if post is None:
-            post = self._posts[seat.product_number] = _Post(seat.product_number, self._dispatcher, self._considering)
-        post.seats.setdefault(seat.device_id, []).append(seat)
-        try:
-            await asyncio.shield(post.opening)
-        except BaseException:
-            self.leave(seat)
-            raise
+    def join(self, seat: Seat) -> None:
+        """From now on the seat is told of what is committed."""
+        self._of_device.setdefault(seat.device_id, []).append(seat)
+        self._of_product.setdefault(seat.product_number, {})[seat] = None
 
     def leave(self, seat: Seat) -> None:
-        post = self._posts.get(seat.product_number)
-        if post is None or seat not in post.seats.get(seat.device_id, ()):
+        """Harmless when it has left already."""
+        seats = self._of_device.get(seat.device_id, [])
+        if seat not in seats:
             return
-        post.seats[seat.device_id].remove(seat)
-        if not post.seats[seat.device_id]:
-            del post.seats[seat.device_id]
-        if not post.seats:
-            del self._posts[seat.product_number]
-            post.close()
+        seats.remove(seat)
+        if not seats:
+            del self._of_device[seat.device_id]
+        self._leave_product(seat)
+
+    def move(self, seat: Seat, product_number: int) -> None:
+        """It stands in another product now."""
+        if seat.product_number == product_number:
+            return
+        self._leave_product(seat)
+        seat.product_number = product_number
+        if seat in self._of_device.get(seat.device_id, ()):
+            self._of_product.setdefault(product_number, {})[seat] = None
 
     def settle(self, seat: Seat) -> None:
         """The hello is taken in: what was said meanwhile counts now."""
@@ -148,54 +161,38 @@ class Posts:
         for entry in waiting:
             obey(seat, entry, self._considering)
 
-    def close(self) -> None:
-        for post in self._posts.values():
-            post.close()
-        self._posts.clear()
+    async def open(self) -> Reader:
+        """The reader that `run` reads: of everything committed once this has returned."""
+        return await self._dispatcher.subscribe(WHOLE_LOG, only=Filter(devices=self._concerns))
 
-
-class _Post:
-    def __init__(self, product_number: int, dispatcher: Dispatcher, considering: Considering) -> None:
-        self.seats: dict[str, list[Seat]] = {}  # two of one device, while the newer replaces the older
-        self._considering = considering
-        self._reader: Reader | None = None
-        self._is_closed = False
-        self.opening = detached(self._open(product_number, dispatcher), name="listen to a product's orders")
-
-    def close(self) -> None:
-        self._is_closed = True
-        if self._reader is not None:
-            self._reader.close()
-
-    async def _open(self, product_number: int, dispatcher: Dispatcher) -> None:
-        self._reader = await dispatcher.subscribe(
-            product_number, only=Filter(devices=lambda device_id: device_id is None or device_id in self.seats)
-        )
-        if self._is_closed:
-            self._reader.close()
-        detached(self._run(self._reader), name="orders of a product")
-
-    async def _run(self, reader: Reader) -> None:
+    async def run(self, reader: Reader) -> None:
         async for found in reader:
             if isinstance(found, Gap):
-                for seat in self._all():
-                    self._considering.in_turn(seat, refresh=True)
+                for seats in self._of_product.values():
+                    for seat in seats:
+                        self._considering.in_turn(seat, refresh=True)
                 continue
             for entry in found:
                 await self._hand_over(entry)
 
     async def _hand_over(self, entry: Entry) -> None:
         if entry.device_id is not None:
-            for seat in tuple(self.seats.get(entry.device_id, ())):
+            for seat in tuple(self._of_device.get(entry.device_id, ())):
                 obey(seat, entry, self._considering)
             return
-        for place, seat in enumerate(self._all()):
+        for place, seat in enumerate(tuple(self._of_product.get(entry.product_number, ()))):
             obey(seat, entry, self._considering)
             if place % SPREAD == SPREAD - 1:
                 await asyncio.sleep(0)
 
-    def _all(self) -> list[Seat]:
-        return [seat for seats in self.seats.values() for seat in seats]
+    def _concerns(self, device_id: str | None) -> bool:
+        return device_id is None or device_id in self._of_device
+
+    def _leave_product(self, seat: Seat) -> None:
+        seats = self._of_product[seat.product_number]
+        del seats[seat]
+        if not seats:
+            del self._of_product[seat.product_number]
 
 
 def obey(seat: Seat, entry: Entry, considering: Considering) -> None:

@@ -7,7 +7,7 @@ Unknown types and unknown fields are ignored, so that the protocol can grow; eve
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar, get_type_hints
@@ -206,6 +206,7 @@ class Update:
     sha256: Annotated[str, matching("[0-9a-f]{64}", "64 hex digits")]
     signature: Annotated[str | None, text(1, 256)] = None  # the maker's, over what firmware_formats/signing.py says
     expires_at: Annotated[datetime | None, instant] = None
+    force: Annotated[bool | None, yes_or_no] = None  # true: also for a device that has said it puts updates off
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +264,15 @@ def encode(word: DeviceWord | ServerWord) -> str:
         said |= {name: value for name, value in word.measured.items() if name not in said}
     else:
         said |= _plain(word)
-    return json.dumps(said, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _TO_JSON.encode(said)
 
 
 def json_text(value: Json) -> str:
     """`value` as it is kept and measured."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _TO_JSON.encode(value)
+
+
+_TO_JSON: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 W = TypeVar("W")
@@ -373,6 +377,6 @@ def _plain(word: object) -> dict[str, object]:
 def _plain_value(value: object) -> object:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if is_dataclass(value):
+    if type(value) in _RULES:
         return _plain(value)
     return list(value) if isinstance(value, tuple) else value

@@ -3,23 +3,19 @@
 import asyncio
 from typing import Final, Generic
 
-from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
-
-from gateway import peer, protocol
-from gateway.connection import A, Connection, Fleet
+from gateway.connection import A, Connection, Fleet, Wire
 from gateway.proofs import new_nonce
 from gateway.protocol import Closing
 from gateway.session import Bucket, Limits, Session
 from settings import Settings
 
 DRAIN_STEPS: Final = 50
+LEAVING_S: Final = 0.5  # for the goodbyes of those that were reset at the end; what is not written by then, the lease writes
 RESTING_MAX: Final = 100_000  # rate buckets of devices that left with theirs not full
 
 
 class Gateway(Generic[A]):
-    """An ASGI application for the WebSocket route `/device`, one a process.
+    """One a process; gateway/socket.py brings it the sockets of the path /device.
 
     `connections` are all sockets of this process, `of_device` the newest admitted one of each device.
     """
@@ -33,6 +29,7 @@ class Gateway(Generic[A]):
         self._connects_per_s = connects_per_s
         self._connects: Bucket | None = None
         self._resting: dict[str, Bucket] = {}
+        self._kept: set[asyncio.Task[None]] = set()  # under way for connections, some of which have gone already
         self._sweep_at: asyncio.TimerHandle | None = None
         self._sweep_every_s = min(1.0, limits.keep_alive_s / 10, limits.hello_timeout_s / 10)
 
@@ -40,17 +37,19 @@ class Gateway(Generic[A]):
     def of(cls, fleet: Fleet[A], settings: Settings) -> "Gateway[A]":
         return cls(fleet, Limits.of(settings), connects_per_s=settings.device_connects_per_s)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        socket = WebSocket(scope, receive, send)
-        if protocol.SUBPROTOCOL not in scope.get("subprotocols", ()):
-            await socket.send_denial_response(PlainTextResponse(f"Ask for the subprotocol {protocol.SUBPROTOCOL}.\n", 400))
-            return
-        await socket.accept(protocol.SUBPROTOCOL)
+    def open(self, wire: Wire, address: str | None) -> Connection[A] | None:
+        """A device's socket is open: greet it with a challenge. None for one that is turned away, and closed already."""
         refusal = self._refusal()
         if refusal is not None:
-            await socket.close(refusal)
-            return
-        await self._connection(scope, send).run(receive)
+            wire.close(refusal, "come back later")
+            return None
+        loop = asyncio.get_running_loop()
+        connection: Connection[A] = Connection(self, Session(self.limits, new_nonce(), loop.time()), wire, address=address)
+        self.connections.add(connection)
+        if self._sweep_at is None:
+            self._sweep_at = loop.call_later(self._sweep_every_s, self._sweep)
+        connection.open()
+        return connection
 
     async def close_all(self, code: Closing = Closing.RESTARTING, *, over_s: float = 5.0, grace_s: float = 2.0) -> None:
         """Close every socket, spread over `over_s`; those that have not gone `grace_s` later are reset. New ones are closed at once."""
@@ -66,6 +65,8 @@ class Gateway(Generic[A]):
             await asyncio.sleep(0.02)
         for connection in list(self.connections):
             connection.drop(code, "restarting")
+        if self._kept:
+            await asyncio.wait(self._kept, timeout=LEAVING_S)
 
     # ── what its connections tell it ──
     def settle(self, connection: Connection[A]) -> None:
@@ -92,6 +93,10 @@ class Gateway(Generic[A]):
         if bucket is not None and not bucket.is_full(connection.loop.time()) and len(self._resting) < RESTING_MAX:
             self._resting[device_id] = bucket
 
+    def keep(self, task: asyncio.Task[None]) -> None:
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+
     def _refusal(self) -> Closing | None:
         if self.is_draining:
             return Closing.RESTARTING
@@ -100,25 +105,12 @@ class Gateway(Generic[A]):
             self._connects = Bucket(self._connects_per_s, max(1.0, self._connects_per_s), now)
         return Closing.TOO_MANY_CONNECTS if self._connects.take(now) else None
 
-    def _connection(self, scope: Scope, send: Send) -> Connection[A]:
-        loop = asyncio.get_running_loop()
-        under: peer.Peer | None = scope.get("extensions", {}).get(peer.EXTENSION)
-        if under is not None:
-            under.limit_messages(protocol.HELLO_FRAME_MAX_BYTES)
-            under.keep_alive(self.limits.keep_alive_s)
-        client = scope.get("client")
-        session = Session(self.limits, new_nonce(), loop.time())
-        connection: Connection[A] = Connection(self, session, send, address=client[0] if client else None, peer=under)
-        self.connections.add(connection)
-        if self._sweep_at is None:
-            self._sweep_at = loop.call_later(self._sweep_every_s, self._sweep)
-        return connection
-
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for connection in list(self.connections):
-            connection.tick(now)
+            if connection.due <= now:
+                connection.tick(now)
         self._resting = {device: bucket for device, bucket in self._resting.items() if not bucket.is_full(now)}
         is_needed = self.connections or self._resting
         self._sweep_at = loop.call_later(self._sweep_every_s, self._sweep) if is_needed else None

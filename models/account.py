@@ -46,6 +46,8 @@ class Token(Model):
     user = fields.ForeignKeyField("models.User", related_name=False, null=True, db_index=True)
     api_user = fields.ForeignKeyField("models.ApiUser", related_name=False, null=True, db_index=True)
     customer = fields.ForeignKeyField("models.Customer", related_name=False, null=True, db_index=True)
+    auth_method = fields.CharField(12, null=True)  # a customer's: how it was come by; good only while the product's answer is the same
+    consent = fields.ForeignKeyField("models.OAuthConsent", related_name=False, null=True, db_index=True)  # the family it dies with
     created_at = fields.DatetimeField()
     expires_at = fields.DatetimeField(null=True)
     last_used_at = fields.DatetimeField(null=True)

@@ -27,9 +27,11 @@ MODEL_MODULES: tuple[str, ...] = (
     "models.firmware",
     "models.importing",
     "models.log",
+    "models.oauth",
     "models.operations",
     "models.organization",
     "models.product",
+    "models.rollout",
     "models.sandbox_billing",
 )
 

@@ -38,6 +38,7 @@ class Device(Model):
     owner = fields.ForeignKeyField("models.Customer", related_name=False, null=True, on_delete=fields.RESTRICT)
     user_owner = fields.ForeignKeyField("models.User", related_name=False, null=True, on_delete=fields.RESTRICT)
     claimed_at = fields.DatetimeField(null=True)
+    owned_from = fields.BigIntField(default=0, db_default=0)  # the log's position of the hand-over: its owner sees nothing before
 
     public_key = fields.CharField(43, null=True)  # Ed25519, base64url without padding
     secret = fields.TextField(null=True)  # sealed (auth/sealing.py); for devices without Ed25519
@@ -50,6 +51,7 @@ class Device(Model):
 
     desired_firmware_version = fields.IntField(null=True)  # the lock
     lock_waits = fields.BooleanField(default=False, db_default=False)  # ON_RESET: the lock is in force from the next hello on
+    lock_forces = fields.BooleanField(default=False, db_default=False)  # the lock counts although the device puts updates off
     update_sequence = fields.IntField(default=0, db_default=0)  # grows with every desired-state message sent to it
     update_failures = fields.IntField(default=0, db_default=0)  # in a row, towards the block
     update_blocked_until = fields.DatetimeField(null=True)
@@ -58,9 +60,12 @@ class Device(Model):
 
     class Meta:
         table = "device"
-        indexes = (
+        indexes = (  # the first four are the orders of the device list
+            ("product_id", "device_id"),
+            ("product_id", "firmware_version", "device_id"),
+            ("product_id", "name", "device_id"),
+            ("product_id", "created_at", "device_id"),
             ("product_id", "state", "device_id"),
-            ("product_id", "firmware_version"),
             ("owner_id",),
             ("user_owner_id",),
             ("removed_from_id",),
@@ -68,7 +73,11 @@ class Device(Model):
 
 
 class Presence(Model):
-    """Whether a device is connected, where, and since when. No row: it never connected."""
+    """Whether a device is connected, where, and since when. No row: it never connected.
+
+    The last four columns are the device's own, kept equal by the triggers of the tallies: what is online is counted, and listed by
+    when it was last heard, without a look at the device.
+    """
 
     device = fields.OneToOneField("models.Device", related_name=False, primary_key=True)
     online = fields.BooleanField()
@@ -83,13 +92,38 @@ class Presence(Model):
     announced_at = fields.DatetimeField(null=True)
     announce_at = fields.DatetimeField(null=True)  # when the log must be told, if it is then still wrong; null: nothing is owed
 
+    product_id = fields.IntField(null=True)
+    state = fields.CharField(16, null=True)
+    firmware_version = fields.IntField(null=True)
+    proven = fields.BooleanField(null=True)
+
     class Meta:
         table = "presence"
-        indexes = (("process", "online"), ("last_heard",), ("announce_at",))
+        indexes = (("process", "online"), ("product_id", "last_heard", "device_id"), ("announce_at",))
 
     def flapping_at(self, now: datetime) -> bool:
         """Whether it connects so often that the log is told of it more seldom. Source: reliability, rule 14 of "OTA safety rules"."""
         return self.connects > FLAPPING and now - self.connects_since < timedelta(hours=1)
+
+
+class DeviceTally(Model):
+    """A part of the number of a product's devices of one kind: the sum of all parts of a kind is the number.
+
+    Triggers write the parts in the transaction that changes a device or its presence (migration 0002), so that nothing forgets to,
+    and each as a row of its own, so that nobody waits for anybody. fleet/counting.py reads them and folds many into one.
+    """
+
+    id = fields.BigIntField(primary_key=True)
+    product_id = fields.IntField()
+    state = fields.CharField(16)
+    firmware_version = fields.IntField(null=True)
+    proven = fields.BooleanField()
+    devices = fields.IntField()
+    online = fields.IntField()
+
+    class Meta:
+        table = "device_tally"
+        indexes = (("product_id", "state", "firmware_version", "proven"),)
 
 
 class DeviceGroup(Model):
@@ -115,3 +149,18 @@ class GroupMembership(Model):
     class Meta:
         table = "group_membership"
         unique_together = (("group", "device"),)
+
+
+class GroupGrant(Model):
+    """A group granted to somebody, with all below it; exactly one of member, customer, api_user is set."""
+
+    id = fields.IntField(primary_key=True)
+    group = fields.ForeignKeyField("models.DeviceGroup", related_name=False)
+    member = fields.ForeignKeyField("models.Member", related_name=False, null=True, db_index=True)
+    customer = fields.ForeignKeyField("models.Customer", related_name=False, null=True, db_index=True)
+    api_user = fields.ForeignKeyField("models.ApiUser", related_name=False, null=True, db_index=True)
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        table = "group_grant"
+        unique_together = (("group", "member"), ("group", "customer"), ("group", "api_user"))

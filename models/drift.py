@@ -29,7 +29,7 @@ class _Table:
 async def drift(settings: Settings, *, models: Sequence[str] = MODEL_MODULES) -> list[str]:
     """One sentence for each difference between a migrated database and the classes; empty when they agree.
 
-    Indexes over expressions, or for some rows only, are beyond the classes (they come from models.steps.InSql) and are not told.
+    Indexes over expressions, or for some rows only, are beyond the classes (they come from migrations._steps.InSql) and are not told.
     """
     async with opened(settings, models) as context:
         wanted = await _wanted(context)

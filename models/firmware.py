@@ -56,6 +56,7 @@ class ProductRelease(Model):
     firmware = fields.ForeignKeyField("models.Firmware", related_name=False, on_delete=fields.RESTRICT, db_index=True)
     released_at = fields.DatetimeField()
     immediate = fields.BooleanField(default=False)  # else devices online at that moment wait for their next hello
+    forces = fields.BooleanField(default=False)  # it counts although a device puts updates off
 
     class Meta:
         table = "product_release"
@@ -68,6 +69,7 @@ class GroupRelease(Model):
     firmware = fields.ForeignKeyField("models.Firmware", related_name=False, on_delete=fields.RESTRICT, db_index=True)
     released_at = fields.DatetimeField()
     immediate = fields.BooleanField(default=False)
+    forces = fields.BooleanField(default=False)
 
     class Meta:
         table = "group_release"

@@ -63,6 +63,23 @@ class LogState(Model):
         table = "log_state"
 
 
+class NamedStream(Model):
+    """How far a stream that its viewer has named was delivered; realtime/named.py knows the rules."""
+
+    id = fields.BigIntField(primary_key=True)
+    owner = fields.CharField(40)  # e.g. user:3: whoever asks, with whichever token
+    product_number = fields.IntField()
+    kind = fields.CharField(8)  # an EntryKind
+    name = fields.CharField(64)
+    cursor = fields.CharField(27, null=True)  # of the last message known to be delivered, or of the place where it began
+    holder = fields.CharField(16)  # the subscriber who has it now
+    used_at = fields.DatetimeField(db_index=True)
+
+    class Meta:
+        table = "named_stream"
+        unique_together = (("owner", "product_number", "kind", "name"),)
+
+
 class ErrorTally(Model):
     """Events of a day whose name begins with error or exception, by device."""
 

@@ -1,7 +1,21 @@
 """Products and the answers to their configuration questions."""
 
+from enum import StrEnum
+
 from tortoise import fields
 from tortoise.models import Model
+
+
+class AuthMethod(StrEnum):
+    """Who keeps the accounts of a product's customers, and how they log in: the answer to the question AUTH_METHOD."""
+
+    SIMPLE = "SIMPLE"
+    SELF_MANAGED = "SELF_MANAGED"
+    TWO_LEGGED = "TWO_LEGGED"
+    OAUTH = "OAUTH"
+
+
+AUTH_METHOD = "auth_method"
 
 
 class Product(Model):

@@ -15,7 +15,7 @@ from models import asyncpg_engine, sqlite_engine
 from models.sqlite_engine import stored_time
 from models.transaction import connection
 
-__all__ = ["copy_in", "execute", "execute_many", "is_sqlite", "read_time", "records", "rows", "stored_time"]
+__all__ = ["copy_in", "database_time", "execute", "execute_many", "is_sqlite", "read_time", "rows", "stored_time", "tuples"]
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")
@@ -32,11 +32,11 @@ async def rows(sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
     return await client.execute_query_dict(_dialect(sql), _checked(params))
 
 
-async def records(sql: str, params: Sequence[Any] = ()) -> list[Sequence[Any]]:
-    """The same as tuples, in the order of the columns."""
+async def tuples(sql: str, params: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
+    """What a SELECT returns, each row as its values in their order: half the cost of `rows`, for what is read by the thousand."""
     client: Any = connection()
-    _, found = await client.execute_query(_dialect(sql), _checked(params))
-    return list(found)
+    found: Sequence[Sequence[Any]] = (await client.execute_query(_dialect(sql), _checked(params)))[1]
+    return found
 
 
 async def execute(sql: str, params: Sequence[Any] = ()) -> int:
@@ -60,6 +60,11 @@ async def copy_in(table: str, columns: Sequence[str], records: Iterable[Sequence
     if not isinstance(client, asyncpg_engine.Client | asyncpg_engine.Transaction):
         raise TypeError("COPY exists on PostgreSQL only: use execute_many() on SQLite.")
     return await client.copy_in(table, columns, records)
+
+
+async def database_time() -> datetime.datetime:
+    """The one clock that all server processes share; SQLite has one process, and its clock."""
+    return datetime.datetime.now(datetime.UTC) if is_sqlite() else read_time((await rows("SELECT now() AS now"))[0]["now"])
 
 
 def is_sqlite() -> bool:

@@ -1,6 +1,7 @@
 """Tortoise's SQLite client with what it lacks: BEGIN IMMEDIATE, safe cancellation, bounded waits, exact counts, UTC text for times."""
 
 import datetime
+import hashlib
 import json
 import logging
 import sqlite3
@@ -35,6 +36,10 @@ sqlite3.register_adapter(datetime.datetime, stored_time)
 sqlite3.register_adapter(uuid.UUID, str)
 sqlite3.register_adapter(list, json.dumps)  # read back by json_each: see models/sql.py
 sqlite3.register_adapter(tuple, json.dumps)
+
+
+def _md5(text: str | None) -> str | None:
+    return None if text is None else hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 class _Turn(ConnectionWrapper[aiosqlite.Connection]):
@@ -86,6 +91,12 @@ class Client(_Statements):
     def __init__(self, file_path: str, acquire_timeout_s: float, **pragmas: Any) -> None:
         super().__init__(file_path, **pragmas)
         self.acquire_timeout_s = acquire_timeout_s
+
+    async def create_connection(self, with_db: bool) -> None:
+        """With the hash that PostgreSQL has, so that one text of SQL can spread rows on both."""
+        await super().create_connection(with_db)
+        assert self._connection is not None
+        await self._connection.create_function("md5", 1, _md5, deterministic=True)
 
     def acquire_connection(self) -> _Turn:
         return _Turn(self)

@@ -23,7 +23,7 @@ async def fetch(table: type[Row], where: str, params: Sequence[Any] = ()) -> lis
     They are whole and as good as Tortoise's, their relations not at hand.
     """
     text = f"SELECT {columns(table)} FROM {table._meta.db_table} WHERE {where}"
-    return made(table, await sql.records(text, params))
+    return made(table, await sql.tuples(text, params))
 
 
 async def by_key(table: type[Row], column: str, keys: Sequence[Any]) -> dict[Any, Row]:

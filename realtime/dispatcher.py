@@ -28,6 +28,7 @@ AGAIN_S = 0.5  # seconds until a read is tried again that the database did not a
 RING = 20_000  # entries kept in memory, over all topics somebody reads
 
 Topic = int | str  # a product's number, or a device's ID
+WHOLE_LOG: Topic = "*"  # all products and devices: for what every process reads once for itself
 
 _position = attrgetter("position")
 
@@ -81,16 +82,22 @@ class Dispatcher:
 
         An `after` that a client gave must have passed log.check_cursor(). Close the reader, or use it as a context manager.
         """
-        assert topics
-        reader = Reader(self, topics, only or Filter())
-        for name in topics:
-            self._topics.setdefault(name, _Topic(self.position)).readers.add(reader)
+        reader = self.read_on(*topics, after=after or 0, only=only)
         try:
-            # Not our own last position: it may lag behind what the caller has already seen in the database.
-            reader.position = (await log.head()).position if after is None else after
+            if after is None:  # not our own last position: it may lag behind what the caller has already seen in the database
+                reader.position = (await log.head()).position
         except BaseException:
             reader.close()
             raise
+        return reader
+
+    def read_on(self, *topics: Topic, after: int, only: Filter | None = None) -> "Reader":
+        """A reader that goes on behind a position another one has reached."""
+        assert topics
+        reader = Reader(self, topics, only or Filter())
+        reader.position = after
+        for name in topics:
+            self._topics.setdefault(name, _Topic(self.position)).readers.add(reader)
         return reader
 
     @property
@@ -137,9 +144,8 @@ class Dispatcher:
     def _spread(self, entries: list[Entry]) -> None:
         touched: set[_Topic] = set()
         for entry in entries:
-            topics = [
-                topic for topic in (self._topics.get(entry.product_number), self._topics.get(entry.device_id or "")) if topic is not None
-            ]
+            names = (WHOLE_LOG, entry.product_number, entry.device_id or "")
+            topics = [topic for topic in map(self._topics.get, names) if topic is not None]
             for topic in topics:
                 topic.entries.append(entry)
                 touched.add(topic)
@@ -153,7 +159,7 @@ class Dispatcher:
 
     def _forget(self, count: int) -> None:
         dropped, self._ring = self._ring[:count], self._ring[count:]
-        for name in {entry.product_number for entry in dropped} | {entry.device_id or "" for entry in dropped}:
+        for name in {WHOLE_LOG} | {entry.product_number for entry in dropped} | {entry.device_id or "" for entry in dropped}:
             if name in self._topics:
                 self._topics[name].forget_through(dropped[-1].position)
 
@@ -229,14 +235,21 @@ class Reader:
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
     async def __aiter__(self) -> AsyncIterator[list[Entry] | Gap]:
         while (found := await self.next()) is not None:
             yield found
 
-    async def next(self) -> list[Entry] | Gap | None:
+    async def next(self, *, wait: bool = True) -> list[Entry] | Gap | None:
         """The next entries in order, one to 500 of them; or a gap, after which it goes on; None once it is closed.
 
-        A database that does not answer is asked again until it does.
+        Without `wait` no entries at all where nothing in memory is left to read. A database that does not answer is asked again until
+        it does.
         """
         while not self._closed:
             self.woken.clear()
@@ -249,6 +262,8 @@ class Reader:
             else:
                 found = self._from_memory()
                 if self.position == before:
+                    if not wait:
+                        return []
                     await self.woken.wait()
             if found:
                 return found
@@ -277,11 +292,12 @@ class Reader:
     async def _from_database(self) -> list[Entry] | Gap:
         start = self.position
         through = self._dispatcher.position  # before the query: all of it will be seen by the query
+        named = () if WHOLE_LOG in self.topics else self.topics
         try:
             page = await log.read_after(
                 start,
-                product_numbers=[name for name in self.topics if isinstance(name, int)],
-                device_ids=[name for name in self.topics if isinstance(name, str)],
+                product_numbers=[name for name in named if isinstance(name, int)],
+                device_ids=[name for name in named if isinstance(name, str)],
                 kinds=self._only.kinds,
                 name_prefix=self._only.name_prefix,
             )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from models.log import EntryKind
-from models.sql import rows
+from models.sql import rows, tuples
 from realtime.log import COLUMNS, Entry, Where, entry_of
 
 
@@ -20,6 +20,7 @@ class Selection:
     name_prefix: str = ""  # literal and case-sensitive
     since: datetime | None = None  # inclusive
     until: datetime | None = None  # exclusive
+    begins_at: int = 0  # position, inclusive
 
     def where(self) -> Where:
         assert self.product_number is not None or self.device_ids is not None
@@ -39,6 +40,8 @@ class Selection:
             where.add("published_at >= {}", self.since)
         if self.until is not None:
             where.add("published_at < {}", self.until)
+        if self.begins_at:
+            where.add("position >= {}", self.begins_at)
         return where
 
 
@@ -54,7 +57,7 @@ async def page(
     if before is not None:
         where.add("position < {}", before)
     direction = "DESC" if backward else "ASC"
-    found = await rows(f"SELECT {COLUMNS} FROM log_entry WHERE {where} ORDER BY position {direction} LIMIT {int(limit)}", where.values)
+    found = await tuples(f"SELECT {COLUMNS} FROM log_entry WHERE {where} ORDER BY position {direction} LIMIT {int(limit)}", where.values)
     entries = [entry_of(row) for row in found]
     return entries[::-1] if backward else entries
 

@@ -16,7 +16,7 @@ import asyncpg
 from tortoise.exceptions import BaseORMException
 
 from errors import InvalidInput
-from models.sql import execute, is_sqlite, read_time, rows
+from models.sql import execute, is_sqlite, read_time, rows, tuples
 from models.transaction import after_commit, in_transaction
 from realtime import wakeup
 from realtime.cursor import Cursor, Gap, GapReason, parse
@@ -110,7 +110,7 @@ async def write(entries: Sequence[NewEntry]) -> list[Written]:
     said_before = [entry for entry, tag in zip(entries, tags, strict=True) if tag not in positions]
     stored = await _stored(said_before) if said_before else {}
     return [
-        Written(Entry(positions[tag], *entry, tag, epoch), True)
+        Written(Entry._make((positions[tag], *entry, tag, epoch)), True)
         if tag in positions
         else Written(stored[entry.device_id, entry.event_key], False)
         for entry, tag in zip(entries, tags, strict=True)
@@ -160,7 +160,7 @@ COLUMNS = """position, product_number, kind, name, published_at, device_id, data
 
 
 async def _stored(entries: Sequence[NewEntry]) -> dict[tuple[str | None, str | None], Entry]:
-    found = await rows(
+    found = await tuples(
         f"SELECT {COLUMNS} FROM log_entry WHERE device_id = ANY($1) AND event_key = ANY($2)",
         [[entry.device_id for entry in entries], [entry.event_key for entry in entries]],
     )
@@ -182,14 +182,14 @@ async def read_after(
     if product_numbers or device_ids:
         where.any_of(("product_number", list(product_numbers)), ("device_id", list(device_ids)))
     where.common(kinds, name_prefix)
-    found = await rows(
+    found = await tuples(
         f"SELECT {COLUMNS}, (SELECT purged_through FROM log_state) AS purged_through"
         f" FROM log_entry WHERE {where} ORDER BY position LIMIT {int(limit)}",
         where.values,
     )
     if not found:
         return Page([], (await state()).purged_through)
-    purged_through: int = found[0]["purged_through"]
+    purged_through: int = found[0][-1]
     return Page([entry_of(row) for row in found], purged_through)
 
 
@@ -276,9 +276,9 @@ class Where:
         return " AND ".join(self._conditions)
 
 
-def entry_of(row: dict[str, Any]) -> Entry:
-    values = list(row.values())[: len(Entry._fields)]
-    if isinstance(row["published_at"], str):  # SQLite
-        values[4] = read_time(row["published_at"])
-        values[7] = row["device_time"] and read_time(row["device_time"])
-    return Entry(*values)
+def entry_of(row: Sequence[Any]) -> Entry:
+    """Of a row that begins with COLUMNS."""
+    entry = Entry._make(row[: len(Entry._fields)])
+    if isinstance(entry.published_at, str):  # SQLite
+        return entry._replace(published_at=read_time(entry.published_at), device_time=entry.device_time and read_time(entry.device_time))
+    return entry

@@ -6,7 +6,8 @@ in the database, so whichever process looks next pays it.
 Source: reliability, "Presence", and rule 14 of "OTA safety rules".
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,6 +30,14 @@ class Arrival(NamedTuple):
     flapping: bool
 
 
+class Leaving(NamedTuple):
+    """A session that ends. With `grace_s` the log is told only if the device is not back by then."""
+
+    device_id: str
+    epoch: int
+    grace_s: float = 0.0
+
+
 class Departure(NamedTuple):
     """A session that has ended. `changed` is False for one that a newer session has replaced: nothing happened then."""
 
@@ -45,43 +54,41 @@ class Due(NamedTuple):
     since: datetime
 
 
-async def came_online(device_id: str, process: str, ip: str | None, now: datetime) -> Arrival:
-    """A device has said hello: its newest session wins. In the caller's transaction."""
-    before = await _row(device_id)
-    if before is None:
-        await execute(
-            "INSERT INTO presence (device_id, online, epoch, last_heard, last_handshake_at, connects_since, connects, announced)"
-            " VALUES ($1, FALSE, 0, $2, $2, $2, 0, FALSE) ON CONFLICT (device_id) DO NOTHING",
-            [device_id, now],
-        )
-        before = await _row(device_id)
-        assert before is not None
-    same_hour = now - read_time(before["connects_since"]) < timedelta(hours=1)
-    connects = before["connects"] + 1 if same_hour else 1
-    announcing = _announcing(before, online=True, now=now, flapping=connects > FLAPPING, grace_s=0)
-    epoch = (
-        await rows(
-            "UPDATE presence SET online = TRUE, process = $2, epoch = epoch + 1, last_heard = $3, last_handshake_at = $3,"
-            " last_ip_address = $4, connects_since = $5, connects = $6, announced = $7, announced_at = $8, announce_at = $9"
-            " WHERE device_id = $1 RETURNING epoch",
-            [device_id, process, now, ip, now if not same_hour else read_time(before["connects_since"]), connects, *announcing],
-        )
-    )[0]["epoch"]
-    replaced = (before["process"], before["epoch"]) if before["online"] else None
-    return Arrival(epoch, announcing.announced and not before["announced"], replaced, connects > FLAPPING)
+async def came_online(addresses: Mapping[str, str | None], process: str, now: datetime) -> dict[str, Arrival]:
+    """Devices have said hello, each from its address: the newest session of each wins. In the caller's transaction."""
+    before = await _held(addresses)
+    if unseen := [device_id for device_id in addresses if device_id not in before]:
+        await _begin(unseen, now)
+        before |= await _held(unseen)
+    records, arrivals = [], {}
+    for device_id, address in addresses.items():
+        was = before[device_id]
+        since = read_time(was["connects_since"])
+        same_hour = now - since < timedelta(hours=1)
+        connects = was["connects"] + 1 if same_hour else 1
+        announcing = _announcing(was, online=True, now=now, flapping=connects > FLAPPING, grace_s=0)
+        records.append((device_id, address, since if same_hour else now, connects, *announcing))
+        replaced = (was["process"], was["epoch"]) if was["online"] else None
+        announce = announcing.announced and not was["announced"]
+        arrivals[device_id] = Arrival(was["epoch"] + 1, announce, replaced, connects > FLAPPING)
+    await _write(_ARRIVED, records, process, now)
+    return arrivals
 
 
-async def went_offline(device_id: str, epoch: int, now: datetime, *, grace_s: float = 0) -> Departure:
-    """The session `epoch` has ended. With `grace_s` the log is told only if the device is not back by then. In the caller's transaction."""
-    before = await _row(device_id)
-    if before is None or before["epoch"] != epoch or not before["online"]:
-        return Departure(changed=False, announce=False)
-    announcing = _announcing(before, online=False, now=now, flapping=_is_flapping(before, now), grace_s=grace_s)
-    await execute(
-        "UPDATE presence SET online = FALSE, announced = $2, announced_at = $3, announce_at = $4 WHERE device_id = $1 AND epoch = $5",
-        [device_id, *announcing, epoch],
-    )
-    return Departure(changed=True, announce=before["announced"] and not announcing.announced)
+async def went_offline(leaving: Iterable[Leaving], now: datetime) -> dict[str, Departure]:
+    """Sessions have ended, at most one of each device. In the caller's transaction."""
+    ending = {each.device_id: each for each in leaving}
+    before = await _held(ending)
+    records, departures = [], dict.fromkeys(ending, Departure(changed=False, announce=False))
+    for device_id, (_, epoch, grace_s) in ending.items():
+        was = before.get(device_id)
+        if was is None or was["epoch"] != epoch or not was["online"]:
+            continue
+        announcing = _announcing(was, online=False, now=now, flapping=_is_flapping(was, now), grace_s=grace_s)
+        records.append((device_id, *announcing))
+        departures[device_id] = Departure(changed=True, announce=was["announced"] and not announcing.announced)
+    await _write(_LEFT, records)
+    return departures
 
 
 class _Announcing(NamedTuple):
@@ -104,12 +111,64 @@ def _is_flapping(row: dict[str, Any], now: datetime) -> bool:
     return row["connects"] > FLAPPING and now - read_time(row["connects_since"]) < timedelta(hours=1)
 
 
-async def _row(device_id: str) -> dict[str, Any] | None:
+async def _held(device_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The rows, locked in the one order in which everybody locks several of them."""
     found = await rows(
-        "SELECT online, process, epoch, connects_since, connects, announced, announced_at FROM presence WHERE device_id = $1 FOR UPDATE",
-        [device_id],
+        "SELECT device_id, online, process, epoch, connects_since, connects, announced, announced_at FROM presence"
+        " WHERE device_id = ANY($1) ORDER BY device_id FOR UPDATE",
+        [list(device_ids)],
     )
-    return found[0] if found else None
+    return {row["device_id"]: row for row in found}
+
+
+async def _begin(device_ids: Iterable[str], now: datetime) -> None:
+    columns = "(device_id, online, epoch, last_heard, last_handshake_at, connects_since, connects, announced)"
+    once = f"INSERT INTO presence {columns} {{}} ON CONFLICT (device_id) DO NOTHING"
+    if is_sqlite():
+        await execute_many(once.format("VALUES ($1, FALSE, 0, $2, $2, $2, 0, FALSE)"), [(device_id, now) for device_id in device_ids])
+        return
+    said = "SELECT device_id, FALSE, 0, $2, $2, $2, 0, FALSE FROM unnest($1::text[]) AS said (device_id) ORDER BY device_id"
+    await execute(once.format(said), [list(device_ids), now])
+
+
+class _Update(NamedTuple):
+    """An update of many rows. `types` are those of a record's values, the first of which is the device's id."""
+
+    sets: str  # in terms of the columns `said`, and of $1 and $2: what is the same for all
+    said: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+_ANNOUNCING = "announced = said.announced, announced_at = said.announced_at, announce_at = said.announce_at"
+_ARRIVED = _Update(
+    "online = TRUE, process = $1, epoch = epoch + 1, last_heard = $2, last_handshake_at = $2, last_ip_address = said.address,"
+    f" connects_since = said.since, connects = said.connects, {_ANNOUNCING}",
+    ("device_id", "address", "since", "connects", "announced", "announced_at", "announce_at"),
+    ("text", "text", "timestamptz", "int", "bool", "timestamptz", "timestamptz"),
+)
+_LEFT = _Update(
+    f"online = FALSE, {_ANNOUNCING}",
+    ("device_id", "announced", "announced_at", "announce_at"),
+    ("text", "bool", "timestamptz", "timestamptz"),
+)
+
+
+async def _write(update: _Update, records: Sequence[tuple[Any, ...]], *same: Any) -> None:
+    """The rows are held already. SQLite has no arrays, and no round trips either."""
+    if not records:
+        return
+    first = len(same) + 1
+    if is_sqlite():
+        places = {name: f"${first + place}" for place, name in enumerate(update.said)}
+        sets = re.sub(r"said\.(\w+)", lambda said: places[said[1]], update.sets)
+        await execute_many(f"UPDATE presence SET {sets} WHERE device_id = {places['device_id']}", [(*same, *each) for each in records])
+        return
+    arrays = ", ".join(f"${first + place}::{kind}[]" for place, kind in enumerate(update.types))
+    await execute(
+        f"UPDATE presence SET {update.sets} FROM unnest({arrays}) AS said ({', '.join(update.said)})"
+        " WHERE presence.device_id = said.device_id",
+        [*same, *map(list, zip(*records, strict=True))],
+    )
 
 
 async def take_due(now: datetime, limit: int = PIECE) -> list[Due]:
@@ -142,7 +201,8 @@ async def release(process: str, now: datetime, *, grace_s: float = 0) -> int:
     One that came back elsewhere is on that process, and not touched.
     """
     return await execute(
-        "UPDATE presence SET online = FALSE, announce_at = $2 WHERE process = $1 AND online",
+        "UPDATE presence SET online = FALSE, announce_at = $2 WHERE process = $1 AND online AND device_id IN ("
+        "SELECT device_id FROM presence WHERE process = $1 AND online ORDER BY device_id FOR UPDATE)",
         [process, now + timedelta(seconds=grace_s)],
     )
 
@@ -186,6 +246,7 @@ async def _write_heard(records: Iterable[tuple[str, datetime]]) -> None:
             await execute_many("UPDATE presence SET last_heard = $2 WHERE device_id = $1 AND last_heard < $2", records)
             return
         ids, times = zip(*records, strict=True)
+        await _held(ids)
         await execute(
             "UPDATE presence SET last_heard = said.at FROM unnest($1::text[], $2::timestamptz[]) AS said (device_id, at)"
             " WHERE presence.device_id = said.device_id AND presence.last_heard < said.at",

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from auth.viewer import Viewer
-from fleet import issuing, scope, signing_in
+from fleet import customer_signing_in, issuing, scope, signing_in
 from models.account import ApiUser, Token, User
 from models.global_ids import number_of
 from models.organization import Invitation, Organization
@@ -27,7 +27,8 @@ async def log_in(context: Context, *, email: str, password: str) -> Answer:
 
 
 async def log_out(context: Context) -> None:
-    await signing_in.log_out(by=context.viewer)
+    by = context.viewer
+    await (customer_signing_in.log_out(by.customer, by=by) if by.customer else signing_in.log_out(by=by))
 
 
 async def change_password(context: Context, *, current: str, new: str) -> None:

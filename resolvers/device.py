@@ -1,11 +1,11 @@
 """Doors of devices: registering, admitting, removing them, and lists of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet import admitting, registering, removing, scope
+from fleet import admitting, owning, registering, removing, scope
 from fleet.listing import DeviceList, DeviceOrder
 from fleet.refusing import errors_if_nothing_done
 from models.account import User
@@ -15,6 +15,7 @@ from models.global_ids import read_global_id
 from models.product import Product
 from resolvers.context import Context
 from resolvers.gathering import ForAll, Rows
+from resolvers.group import seen_of
 from resolvers.paging import Order, Page, Slice, decode_cursor, encode_cursor, given, page, shape
 
 Answer = Mapping[str, Any]
@@ -67,7 +68,7 @@ async def device_of(product: Product, context: Context, device_id: str) -> Devic
 async def devices(product: Product, context: Context, filter: object, order_by: DeviceOrder | None, **slice: Any) -> Page[Device]:
     context.viewer.must("device.read", product.organization_id, product.id)  # type: ignore[attr-defined]  # a Tortoise column
     part, order = Slice.of(**slice), order_by or DeviceOrder.LAST_HEARD
-    return await _page(await DeviceList.of(product, _plain(filter), order), part, f"devices:{product.id}:{order}")
+    return await _page(await DeviceList.of(product, _plain(filter), order, by=context.viewer), part, f"devices:{product.id}:{order}")
 
 
 async def _page(listed: DeviceList, part: Slice, name: str) -> Page[Device]:
@@ -116,7 +117,7 @@ async def groups(devices: Rows, context: Context) -> list[list[DeviceGroup]]:
     shown = await _on_the_teams_side(devices, context)
     ids = [device.device_id for device, is_shown in zip(devices, shown, strict=True) if is_shown]
     found = iter(await context.loaders.groups_of.load_all(ids))
-    return [next(found) if is_shown else [] for is_shown in shown]
+    return [seen_of(next(found), context) if is_shown else [] for is_shown in shown]
 
 
 async def _on_the_teams_side(devices: Rows, context: Context) -> list[bool]:
@@ -127,7 +128,11 @@ async def _on_the_teams_side(devices: Rows, context: Context) -> list[bool]:
 
 @ForAll
 async def owner(devices: Rows, context: Context) -> list[Customer | None]:
-    return await context.loaders.customers.load_all([device.owner_id for device in devices])
+    """A customer who was let into a group is not told whose its devices are."""
+    me = context.viewer.customer
+    return await context.loaders.customers.load_all(
+        [device.owner_id if me is None or me.id == device.owner_id else None for device in devices]
+    )
 
 
 @ForAll
@@ -150,17 +155,27 @@ async def online(devices: Rows, context: Context) -> list[bool]:
 
 @ForAll
 async def last_heard(devices: Rows, context: Context) -> list[datetime | None]:
-    return [presence.last_heard if presence else None for presence in await _presences(devices, context)]
+    by, presences = context.viewer, await _presences(devices, context)
+    moments = [presence.last_heard if presence else None for presence in presences]
+    return [owning.known_to(by, device, moment) for device, moment in zip(devices, moments, strict=True)]
 
 
 @ForAll
 async def last_handshake_at(devices: Rows, context: Context) -> list[datetime | None]:
-    return [presence.last_handshake_at if presence else None for presence in await _presences(devices, context)]
+    return _handshakes_known(devices, await _presences(devices, context), context)
 
 
 @ForAll
 async def last_ip_address(devices: Rows, context: Context) -> list[str | None]:
-    return [presence.last_ip_address if presence else None for presence in await _presences(devices, context)]
+    presences = await _presences(devices, context)
+    known = _handshakes_known(devices, presences, context)
+    return [presence.last_ip_address if presence and moment else None for presence, moment in zip(presences, known, strict=True)]
+
+
+def _handshakes_known(devices: Rows, presences: Sequence[Presence | None], context: Context) -> list[datetime | None]:
+    """Of those that the viewer may know of."""
+    moments = [presence.last_handshake_at if presence else None for presence in presences]
+    return [owning.known_to(context.viewer, device, moment) for device, moment in zip(devices, moments, strict=True)]
 
 
 @ForAll

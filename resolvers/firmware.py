@@ -16,6 +16,7 @@ from models.global_ids import number_of
 from models.product import Product
 from resolvers.context import Context
 from resolvers.gathering import ForAll, Rows
+from resolvers.group import seen_of
 from resolvers.paging import Order, Page, Slice, page
 
 Answer = Mapping[str, Any]
@@ -59,16 +60,23 @@ async def delete_firmware(context: Context, *, product_id: int, version: int) ->
 
 
 async def release_firmware(
-    context: Context, *, product_id: int, version: int, group: str | None = None, immediate: bool | None = None
+    context: Context,
+    *,
+    product_id: int,
+    version: int,
+    group: str | None = None,
+    plan_token: str | None = None,
+    immediate: bool | None = None,
+    force_updates: bool | None = None,
 ) -> Answer:
-    firmware = await scope.firmware(context.viewer, product_id, version)
-    team = await _group(firmware.product, group)
-    return {"firmware": await releasing.release_firmware(firmware, group=team, immediate=bool(immediate), by=context.viewer)}
+    firmware, house = await scope.firmware(context.viewer, product_id, version), context.house
+    how = releasing.How(await _group(context, firmware.product, group), bool(immediate), bool(force_updates), plan_token)
+    return {"firmware": await releasing.release_firmware(firmware, how, house=house, by=context.viewer)}
 
 
 async def withdraw_release(context: Context, *, product_id: int, group: str | None = None) -> Answer:
     product = await scope.product(context.viewer, product_id)
-    return {"product": await releasing.withdraw_release(product, group=await _group(product, group), by=context.viewer)}
+    return {"product": await releasing.withdraw_release(product, group=await _group(context, product, group), by=context.viewer)}
 
 
 async def lock_and_flash(
@@ -79,16 +87,19 @@ async def lock_and_flash(
     when: FlashWhen,
     device_ids: list[str] | None = None,
     group: str | None = None,
+    force_updates: bool | None = None,
 ) -> Answer:
     product = await scope.product(context.viewer, product_id)
-    team = await _group(product, group)
-    chosen = await locking.lock_and_flash(product, firmware_version, when=when, device_ids=device_ids, group=team, by=context.viewer)
+    team, forces = await _group(context, product, group), bool(force_updates)
+    chosen = await locking.lock_and_flash(
+        product, firmware_version, when=when, device_ids=device_ids, group=team, forces=forces, by=context.viewer
+    )
     return _answered(chosen)
 
 
 async def unlock_devices(context: Context, *, product_id: int, device_ids: list[str] | None = None, group: str | None = None) -> Answer:
     product = await scope.product(context.viewer, product_id)
-    team = await _group(product, group)
+    team = await _group(context, product, group)
     return _answered(await locking.unlock_devices(product, device_ids=device_ids, group=team, by=context.viewer))
 
 
@@ -96,8 +107,8 @@ async def unblock_updates(context: Context, *, device_ids: list[str]) -> Answer:
     return _answered(await locking.unblock_updates(device_ids, by=context.viewer))
 
 
-async def _group(product: Product, path: str | None) -> DeviceGroup | None:
-    return await scope.group(product, path) if path is not None else None
+async def _group(context: Context, product: Product, path: str | None) -> DeviceGroup | None:
+    return await scope.group(context.viewer, product, path) if path is not None else None
 
 
 def _answered(chosen: Chosen) -> Answer:
@@ -168,16 +179,19 @@ async def not_releasable_because(firmware: Firmware, context: Context) -> str | 
 
 
 async def running_on(firmware: Firmware, context: Context) -> int:
+    product_id: int = firmware.product_id  # type: ignore[attr-defined]  # a Tortoise column
+    if walls := context.viewer.walls_in(product_id):
+        return await releasing.running_inside(product_id, firmware.version, walls.groups)
     return (await _running(firmware, context)).devices
 
 
 async def released(firmware: Firmware, context: Context) -> bool:
     where = await context.loaders.released.load(firmware.id)
-    return where.to_product or bool(where.groups)
+    return where.to_product or bool(seen_of(where.groups, context))
 
 
 async def groups(firmware: Firmware, context: Context) -> list[DeviceGroup]:
-    return list((await context.loaders.released.load(firmware.id)).groups)
+    return seen_of((await context.loaders.released.load(firmware.id)).groups, context)
 
 
 def download_url(firmware: Firmware, context: Context) -> str:

@@ -21,20 +21,22 @@ async def import_devices(
     context: Context, *, product_id: int, device_ids: list[str] | None = None, file: Any = None, **options: Any
 ) -> Answer:
     product = await scope.product(context.viewer, product_id)
-    chosen = await _options(product, **options)
+    chosen = await _options(context, product, **options)
     if (device_ids is None) == (file is None):
         raise InvalidInput("Give the ids as `deviceIds` or as `file`, as exactly one of them.", path=("deviceIds",))
     if device_ids is not None:
         return {"import_": await importing.import_ids(product, device_ids, options=chosen, house=context.house, by=context.viewer)}
-    return {"import_": await importing.import_lines(product, _chunks(file), options=chosen, house=context.house, by=context.viewer)}
+    return {"import_": await importing.import_lines(product, chunks_of(file), options=chosen, house=context.house, by=context.viewer)}
 
 
-async def _options(product: Product, force: bool | None = None, dry_run: bool | None = None, group: str | None = None) -> importing.Options:
-    found = await scope.group(product, group) if group is not None else None
+async def _options(
+    context: Context, product: Product, force: bool | None = None, dry_run: bool | None = None, group: str | None = None
+) -> importing.Options:
+    found = await scope.group(context.viewer, product, group) if group is not None else None
     return importing.Options(force=bool(force), dry_run=bool(dry_run), group=found)
 
 
-async def _chunks(file: Any) -> AsyncIterator[bytes]:
+async def chunks_of(file: Any) -> AsyncIterator[bytes]:
     """The uploaded file, which lies on disk when it is large."""
     while chunk := await file.read(CHUNK_BYTES):
         yield chunk
@@ -47,20 +49,17 @@ async def undo_import(context: Context, *, import_id: str) -> Answer:
 
 async def import_progress(context: Context, *, import_id: str) -> AsyncGenerator[Import, None]:
     row = await by_id(context, import_id)
-    return importing.follow(row.id)
+    return importing.follow(row.id, house=context.house, by=context.viewer)
 
 
 # ── reading ──
 async def by_id(context: Context, id: str) -> Import:
-    row = await scope.device_import(context.viewer, number_of("Import", id))
-    product: Product = row.product
-    context.viewer.must("device.read", product.organization.id, product.id)
-    return row
+    return await scope.readable_import(context.viewer, number_of("Import", id))
 
 
 async def imports(product: Product, context: Context, first: int | None, after: str | None) -> Page[Import]:
     context.viewer.must("device.read", product.organization_id, product.id)  # type: ignore[attr-defined]  # a Tortoise column
-    found = Import.filter(product_id=product.id)
+    found = scope.imports(context.viewer, product)
     return await page(found, Slice.of(first, after), list_name=f"imports:{product.id}", order=Order(descending=True))
 
 

@@ -1,28 +1,36 @@
 """Doors of what happens now: subscriptions, the history they go on from, publishing, and asking connected devices."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from errors import InvalidInput
 from fleet import calling, following, publishing, scope
-from fleet.following import Followed, Following, Here
+from fleet.following import Authority, Followed, Following, Here
 from fleet.reaching import require
 from models.device import Device
 from models.log import DeviceChange, EntryKind
 from models.product import Product
 from realtime import history, log
 from realtime.cursor import Cursor, Gap
+from realtime.dispatcher import AGAIN_S, Filter, Topic
+from realtime.fanout import Level, Message, Source
 from realtime.history import Selection
-from realtime.log import Entry
+from realtime.log import FAILURES, Entry
+from realtime.named import Held
 from resolvers.context import Context
 from resolvers.paging import Page, Slice, given, shape
 
 Answer = Mapping[str, Any]
 Found = Sequence[Entry] | Gap | Here
+Told = TypeVar("Told", bound=Message)
+
+log_of_failures = logging.getLogger(__name__)
 
 NO_DEVICE = "0" * 24  # stands for the device of an event that was published through the API
 
@@ -44,6 +52,73 @@ class DeviceStatusMessage:
 
 
 # ── subscriptions ──
+class LiveStream(Source, Generic[Told]):
+    """A subscription of the log: whose way along it is a Following, and what is told of it."""
+
+    def __init__(self, context: Context, following: Following, tell: Callable[[Following, Found], Awaitable[list[Told]]]) -> None:
+        self._context = context
+        self._following = following
+        self._tell = tell
+
+    @property
+    def topic(self) -> Topic:
+        return self._following.topic
+
+    @property
+    def only(self) -> Filter:
+        return self._following.only
+
+    @property
+    def authority_key(self) -> Hashable:
+        return self._following.authority_key
+
+    def view(self, *, looks: bool) -> Hashable:
+        return self._following.view(looks=looks)
+
+    async def check(self) -> Authority | None:
+        return await self._following.check()
+
+    def renew(self, authority: Authority) -> None:
+        self._following.renew(authority)
+
+    @property
+    def named(self) -> Held | None:
+        return self._following.held
+
+    async def release(self) -> None:
+        await self._following.release()
+
+    def before_message(self) -> None:
+        self._context.renew(self._following.viewer)
+
+    async def messages(self, entries: Sequence[Entry]) -> list[Told]:
+        return await self._tell(self._following, await self._following.visible(entries))
+
+    async def read(self, begin: Cursor | Gap | int | None = None, *, is_slow: bool = False) -> AsyncGenerator[Sequence[Told] | Level, None]:
+        async with aclosing(self._following.read(begin, is_slow=is_slow)) as parts:
+            async for part in parts:
+                yield part if isinstance(part, Level) else await self._told(part)
+
+    async def __aiter__(self) -> AsyncGenerator[Told, None]:
+        try:
+            async with aclosing(self.read()) as parts:
+                async for part in parts:
+                    for message in () if isinstance(part, Level) else part:
+                        self.before_message()
+                        yield message
+        finally:
+            await self.release()
+
+    async def _told(self, found: Found) -> list[Told]:
+        """Entries wait for a database that is away; they are still there when it is back."""
+        while True:
+            try:
+                return await self._tell(self._following, found)
+            except FAILURES as error:
+                log_of_failures.warning("A stream waits for the database: %s: %s", type(error).__name__, error)
+                await asyncio.sleep(AGAIN_S)
+
+
 async def events(
     context: Context,
     *,
@@ -52,28 +127,25 @@ async def events(
     group: str | None = None,
     name_prefix: str | None = None,
     after: str | None = None,
-) -> AsyncGenerator[EventMessage, None]:
+    stream: str | None = None,
+) -> LiveStream[EventMessage]:
     followed = Followed("event.read", (EntryKind.EVENT,), product_id, device_id, group, name_prefix or "")
-    stream = await following.follow(followed, after=after, house=context.house, by=context.viewer)
-    return _stream(context, stream, _event_messages)
+    found = await following.follow(followed, after=after, stream=stream, house=context.house, by=context.viewer)
+    return LiveStream(context, found, _event_messages)
 
 
 async def device_status(
-    context: Context, *, product_id: int | None = None, device_id: str | None = None, group: str | None = None, after: str | None = None
-) -> AsyncGenerator[DeviceStatusMessage, None]:
+    context: Context,
+    *,
+    product_id: int | None = None,
+    device_id: str | None = None,
+    group: str | None = None,
+    after: str | None = None,
+    stream: str | None = None,
+) -> LiveStream[DeviceStatusMessage]:
     followed = Followed("device.read", (EntryKind.STATUS,), product_id, device_id, group)
-    stream = await following.follow(followed, after=after, house=context.house, by=context.viewer)
-    return _stream(context, stream, _status_messages)
-
-
-async def _stream(
-    context: Context, stream: Following, messages: Callable[[Following, Found], Awaitable[list[Any]]]
-) -> AsyncGenerator[Any, None]:
-    async with aclosing(stream.read()) as parts:
-        async for part in parts:
-            for message in await messages(stream, part):
-                context.renew(stream.viewer)
-                yield message
+    found = await following.follow(followed, after=after, stream=stream, house=context.house, by=context.viewer)
+    return LiveStream(context, found, _status_messages)
 
 
 async def _event_messages(stream: Following, found: Found) -> list[EventMessage]:
@@ -114,7 +186,7 @@ async def product_events(
 ) -> Page[Entry]:
     known = await scope.product(context.viewer, product.number)
     context.viewer.must("event.read", known.organization.id, known.id)
-    return await _page(await following.selection(known, **given(filter)), Slice.of(first, after, last, before))
+    return await _page(await following.selection(context.viewer, known, **given(filter)), Slice.of(first, after, last, before))
 
 
 async def device_events(
@@ -130,7 +202,7 @@ async def device_events(
     require(context.viewer, "event.read", known)
     asked = given(filter)
     is_own = asked.pop("device_id", known.device_id) == known.device_id
-    chosen = await following.device_selection(known, is_own=is_own, **asked)
+    chosen = await following.device_selection(context.viewer, known, is_own=is_own, **asked)
     return await _page(chosen, Slice.of(first, after, last, before))
 
 

@@ -9,16 +9,19 @@ from typing import Any, Generic, TypeVar
 from tortoise.models import Model
 
 from auth.viewer import Viewer
-from fleet import fact_finding, grouping, offering, releasing, summarizing
+from fleet import fact_finding, grouping, offering, releasing, rollouts, summarizing
 from fleet.fact_finding import Decided
 from fleet.following import fresh_devices
 from fleet.releasing import Released, Running
+from fleet.rollouts import Counts
+from fleet.summarizing import Usage
 from models.account import User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, Presence
 from models.firmware import Firmware, Update
 from models.organization import Organization
 from models.product import Product
+from models.rollout import RolloutStage
 from models.whole_rows import by_key
 from resolvers.gathering import Gathered
 
@@ -61,6 +64,7 @@ class Loaders:
     presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence))
     group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
     last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
+    customer_usage: Gathered[tuple[int, datetime | None], Usage] = field(default_factory=lambda: Gathered(summarizing.usage_of, Usage))
     devices: ByKey[Device] = field(default_factory=lambda: ByKey(Device))
     product_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(releasing.product_releases, _nothing))
     decisions: Gathered[str, Decided | None] = field(default_factory=lambda: Gathered(fact_finding.decisions, _nothing))
@@ -68,6 +72,8 @@ class Loaders:
     versions: Gathered[tuple[int, int], Firmware | None] = field(default_factory=lambda: Gathered(fact_finding.versions, _nothing))
     running: Gathered[tuple[int, int], Running] = field(default_factory=lambda: Gathered(releasing.running, Running))
     released: Gathered[int, Released] = field(default_factory=lambda: Gathered(releasing.released, Released))
+    rollout_stages: Gathered[int, list[RolloutStage]] = field(default_factory=lambda: Gathered(rollouts.stages, list))
+    rollout_counts: Gathered[int, dict[int, Counts]] = field(default_factory=lambda: Gathered(rollouts.counts, dict))
     _in_scope: Gathered[str, Device | None] | None = None
 
     def in_scope(self, viewer: Viewer) -> Gathered[str, Device | None]:

@@ -9,6 +9,7 @@ import resolvers.firmware
 import resolvers.group
 import resolvers.importing
 import resolvers.product
+import resolvers.rollout
 import resolvers.signing
 from errors import BadRequest
 from fleet import bills, following, scope
@@ -101,6 +102,7 @@ FINDERS: dict[str, Finder] = {
     "Member": _member,
     "Organization": _organization,
     "Product": resolvers.product.by_id,
+    "Rollout": resolvers.rollout.by_id,
     "SigningKey": resolvers.signing.by_id,
     "Update": resolvers.firmware.update_by_id,
     "User": _user,

@@ -7,6 +7,7 @@ from typing import Any
 from errors import BadRequest
 from firmware_formats.platforms import Platform
 from fleet import configuring, defining, scope, summarizing
+from fleet.seeing import sight
 from models.device import DeviceState
 from models.global_ids import number_of
 from models.organization import Organization
@@ -80,30 +81,30 @@ def fleet(product: Product, context: Context) -> Product:
 
 
 async def total(product: Product, context: Context) -> int:
-    return await summarizing.count_devices(product, DeviceState.ACTIVE)
+    return await summarizing.count_devices(product, DeviceState.ACTIVE, inside=_inside(product, context))
 
 
 async def quarantined(product: Product, context: Context) -> int:
-    return await summarizing.count_devices(product, DeviceState.QUARANTINED)
+    return await summarizing.count_devices(product, DeviceState.QUARANTINED, inside=_inside(product, context))
 
 
 async def online(product: Product, context: Context) -> int:
-    return await summarizing.count_online(product)
+    return await summarizing.count_online(product, inside=_inside(product, context))
 
 
 async def customers_active(product: Product, context: Context, since: datetime | None) -> int:
     context.viewer.must("customer.read", _organization_id(product), product.id)
-    return await summarizing.count_active_customers(product, since)
+    return await summarizing.count_active_customers(product, since, inside=_inside(product, context))
 
 
 async def customers_inactive(product: Product, context: Context, since: datetime | None) -> int:
     context.viewer.must("customer.read", _organization_id(product), product.id)
-    return await summarizing.count_inactive_customers(product, since)
+    return await summarizing.count_inactive_customers(product, since, inside=_inside(product, context))
 
 
 async def usage(product: Product, context: Context, first: int | None, since: datetime | None) -> list[summarizing.Usage]:
     context.viewer.must("customer.read", _organization_id(product), product.id)
-    return await summarizing.usage(product, most=Slice.of(first).size, since=since)
+    return await summarizing.usage(product, most=Slice.of(first).size, since=since, inside=_inside(product, context))
 
 
 async def customer_of(usage: summarizing.Usage, context: Context) -> Any:
@@ -111,12 +112,16 @@ async def customer_of(usage: summarizing.Usage, context: Context) -> Any:
 
 
 async def firmware_versions(product: Product, context: Context) -> list[summarizing.Running]:
-    return await summarizing.firmware_versions(product)
+    return await summarizing.firmware_versions(product, inside=_inside(product, context))
 
 
 async def errors(product: Product, context: Context, first: int | None, since: datetime | None) -> list[summarizing.Failing]:
     context.viewer.must("event.read", _organization_id(product), product.id)
-    return await summarizing.errors(product, most=Slice.of(first).size, since=since)
+    return await summarizing.errors(product, most=Slice.of(first).size, since=since, inside=_inside(product, context))
+
+
+def _inside(product: Product, context: Context) -> summarizing.Inside:
+    return sight(context.viewer, product.id).groups
 
 
 def _organization_id(product: Product) -> int:

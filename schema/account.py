@@ -3,6 +3,7 @@
 import strawberry
 
 import resolvers.account as doors
+import resolvers.customer
 import resolvers.device
 from auth.viewer import ViewerKind
 from models import account as rows
@@ -25,7 +26,7 @@ from schema.fields import (
     resolved_by,
     rows_of,
 )
-from schema.lazies import DeviceRef, InvitationRef, OrganizationRef, ProductRef
+from schema.lazies import CustomerRef, DeviceRef, InvitationRef, OrganizationRef, ProductRef
 
 enumeration(
     ViewerKind,
@@ -77,6 +78,7 @@ class Viewer:
     kind: ViewerKind = described("Nobody, a person, a customer, or a machine.")
     user: User | None = described("The person; null for everybody else.")
     api_user: ApiUser | None = described("The machine account; null for everybody else.")
+    customer: CustomerRef | None = resolved_by(resolvers.customer.own_customer, "The customer; null for everybody else.")
     scopes: list[str] = resolved_by(doors.scopes, "What the token may be used for; empty means all that its owner may do.")
     invitations: list[InvitationRef] = resolved_by(doors.invitations, "Open invitations to the person, to accept or decline.")
     devices: Connection[DeviceRef] = asked(

@@ -38,7 +38,9 @@ class PingDeviceInput(Input):
 
 @strawberry.type(description="Whether the device is there.")
 class PingDevicePayload(Payload):
-    online: bool | None = outcome("Whether its session stands, asked of the process that holds it.")
+    online: bool | None = outcome(
+        "Whether the device itself answered; false when it is offline. One that is connected and does not answer in time: DEVICE_TIMEOUT."
+    )
 
 
 @strawberry.type

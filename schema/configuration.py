@@ -2,7 +2,8 @@
 
 import strawberry
 
-from fleet.questionnaire import AuthMethod, ConfigurationSectionName, QuestionEffect
+from fleet.questionnaire import ConfigurationSectionName, QuestionEffect
+from models.product import AuthMethod
 from schema.fields import DateTime, described, enumeration
 
 enumeration(

@@ -1,11 +1,12 @@
 """Customers, and whose a device is."""
 
-from enum import Enum
-
 import strawberry
+from strawberry.file_uploads import Upload
 
 import resolvers.customer as doors
+from errors import ErrorCode
 from models import customer as rows
+from models.customer import ActivationState
 from schema.fields import (
     AFTER,
     FIRST,
@@ -18,6 +19,7 @@ from schema.fields import (
     Payload,
     asked,
     described,
+    enumeration,
     id_of,
     mutation,
     optional,
@@ -26,13 +28,15 @@ from schema.fields import (
     rows_of,
 )
 from schema.lazies import DeviceRef, ProductRef
+from schema.summary import SINCE, CustomerUsage
 
-
-@strawberry.enum(description="What became of a customer's activation code.")
-class ActivationState(Enum):
-    UNUSED = strawberry.enum_value("UNUSED", description="It can be spent on claiming a device.")
-    USED = strawberry.enum_value("USED", description="It was spent.")
-    LOCKED = strawberry.enum_value("LOCKED", description="It was guessed at too often.")
+enumeration(
+    ActivationState,
+    "What became of a customer's activation code.",
+    UNUSED="It can be spent on claiming a device.",
+    USED="It was spent.",
+    LOCKED="It was guessed at too often: for 15 minutes after 5 wrong tries in a row, after 10 in all until the team gives out another.",
+)
 
 
 @strawberry.type(description="An end user of one product; owns devices.")
@@ -44,19 +48,172 @@ class Customer(Node):
     product: ProductRef = resolved_by(doors.product_of, "The product they are a customer of.")
     devices: Connection[DeviceRef] = asked(doors.devices, "What they own, by id.", first=FIRST, after=AFTER)
     activation: ActivationState | None = resolved_by(doors.activation, "What became of their activation code; null: they have none.")
+    email: str | None = described("Where letters go to them; null: nowhere.")
+    email_verified_at: DateTime | None = described("When they showed that they read that mail; null: not yet.")
+    activation_code: str | None = resolved_by(
+        doors.activation_code, "Their activation code, for the team to hand on; null without one, and below DEVELOPER."
+    )
     created_at: DateTime = described("When the account was made.")
     last_active_at: DateTime | None = resolved_by(
-        doors.last_active_at, "When a device of theirs last published or was called; null: never."
+        doors.last_active_at,
+        "When they last used a token, exact to a minute, or a device of theirs last published or was called; null: never.",
     )
+    usage: CustomerUsage = asked(doors.usage, "What their devices did.", since=SINCE)
 
 
 @strawberry.input(description="Which customers to list; what is absent does not matter.")
 class CustomerFilter:
     search: str | None = optional("Found anywhere in the user name or external id, in any case; taken literally.")
+    external_id: str | None = optional("With exactly this external id.")
     has_device: bool | None = optional("true: only those who own a device; false: only those who own none.")
 
 
-# ── inputs and payloads ──
+# ── signing in ──
+@strawberry.input(description="A new account of a product whose customers log in by SIMPLE.")
+class SignUpCustomerInput(Input):
+    product_id: int = described("Of which product.")
+    username: str = described("The name they are known by, 1 to 254 characters; often an e-mail address.")
+    password: str = described("At least 15 characters, any of them; phrases are welcome.")
+    email: str | None = optional("Where letters go; absent: to the user name, if it is an address.")
+
+
+@strawberry.type(description="The account and its first session.")
+class SignUpCustomerPayload(Payload):
+    token: str | None = outcome("Send it as `Authorization: Bearer …`. Shown once.")
+    expires_at: DateTime | None = outcome("When the session ends by itself.")
+    customer: Customer | None = outcome("The new account, or the one that was imported under this name.")
+
+
+@strawberry.input(description="User name and password of a customer.")
+class LogInCustomerInput(Input):
+    product_id: int = described("Of which product.")
+    username: str = described("The user name, in any spelling.")
+    password: str = described("The password.")
+
+
+@strawberry.type(description="A session.")
+class LogInCustomerPayload(Payload):
+    token: str | None = outcome("Send it as `Authorization: Bearer …`. Shown once.")
+    expires_at: DateTime | None = outcome("When the session ends by itself.")
+    customer: Customer | None = outcome("Who logged in.")
+
+
+@strawberry.input(description="The code out of a letter to a customer.")
+class VerifyCustomerEmailInput(Input):
+    verification_token: str = described("As it stands in the letter.")
+
+
+@strawberry.type(description="The address is the customer's.")
+class VerifyCustomerEmailPayload(Payload):
+    pass
+
+
+@strawberry.input(description="A customer who has forgotten the password.")
+class RequestCustomerPasswordResetInput(Input):
+    product_id: int = described("Of which product.")
+    username: str = described("The user name.")
+
+
+@strawberry.type(description="The same whether there is such a customer or not.")
+class RequestCustomerPasswordResetPayload(Payload):
+    pass
+
+
+@strawberry.input(description="The code out of a letter, and a new password.")
+class ResetCustomerPasswordInput(Input):
+    reset_token: str = described("As it stands in the letter.")
+    new: str = described("At least 15 characters, any of them.")
+
+
+@strawberry.type(description="The password is changed; every session of the customer has ended.")
+class ResetCustomerPasswordPayload(Payload):
+    pass
+
+
+# ── inputs and payloads of claiming ──
+_BY_ID = "For this customer, by global id; for the team. Absent: for you, the customer."
+_BY_EXTERNAL_ID = "The same by the maker's own key."
+
+
+@strawberry.input(description="For whom a claim code is.")
+class CreateClaimCodeInput(KeyedInput):
+    product_id: int = described("Of which product.")
+    activation_code: str | None = optional("Needed in a private beta; the claim spends it.")
+    customer_id: strawberry.ID | None = optional(_BY_ID)
+    external_id: str | None = optional(_BY_EXTERNAL_ID)
+
+
+@strawberry.type(description="A code that makes the device which shows it at its hello the customer's. Good once.")
+class CreateClaimCodePayload(Payload):
+    claim_code: str | None = outcome("What the device shows as `claimCode`. Shown this once.")
+    expires_at: DateTime | None = outcome("When it ends unused.")
+
+
+@strawberry.input(description="A device to claim.")
+class ClaimDeviceInput(Input):
+    device_id: DeviceID = described("An ACTIVE device of the product that nobody owns; it need not be online.")
+    activation_code: str | None = optional("Needed in a private beta, and spent; any case.")
+    customer_id: strawberry.ID | None = optional(_BY_ID)
+    external_id: str | None = optional(_BY_EXTERNAL_ID)
+
+
+@strawberry.type(description="The device with its new owner.")
+class ClaimDevicePayload(Payload):
+    device: DeviceRef | None = outcome("The device.")
+
+
+# ── inputs and payloads of the team ──
+@strawberry.input(description="User names of new customers: in `usernames` or in `file`, exactly one of them.")
+class ImportCustomersInput(KeyedInput):
+    product_id: int = described("Of which product.")
+    usernames: list[str] | None = optional("At most 250.")
+    file: Upload | None = optional("A UTF-8 text file with one user name a line, at most 10,000 lines, in a multipart request.")
+
+
+@strawberry.type(description="A customer with the code that they need for claiming in a private beta.")
+class CreatedCustomer:
+    customer: Customer = strawberry.field(resolver=lambda root: root, description="The customer.")
+    activation_code: str = described("Four characters, unique in the product; any case is taken.")
+
+
+@strawberry.type(description="A name that made no customer; the others did.")
+class RejectedCustomer:
+    line: int = described("Which one, counted from 1.")
+    username: str = described("As it was given, cut at 100 characters.")
+    code: ErrorCode = described("Why, for programs.")
+    message: str = described("Why, for people.")
+
+
+@strawberry.type(description="The new customers, and the names that made none.")
+class ImportCustomersPayload(Payload):
+    created: list[CreatedCustomer] = strawberry.field(description="In the order of the list.", default_factory=list)
+    rejected: list[RejectedCustomer] = strawberry.field(description="Such as names that the product has.", default_factory=list)
+
+
+@strawberry.input(description="A customer who needs another activation code.")
+class ReissueActivationCodeInput(Input):
+    customer_id: strawberry.ID = described("The customer's global id.")
+
+
+@strawberry.type(description="The new code; the old one and its wrong tries are forgotten.")
+class ReissueActivationCodePayload(Payload):
+    customer: Customer | None = outcome("The customer.")
+    activation_code: str | None = outcome("The new code.")
+
+
+@strawberry.input(description="What a token for a customer may be used for.")
+class CreateCustomerTokenInput(KeyedInput):
+    customer_id: strawberry.ID = described("The customer's global id.")
+    scopes: list[str] = described("Of those a customer token may have, e.g. devices:read; `server { scopes }` lists all.")
+    expires_at: DateTime | None = optional("When it ends, at most 90 days from now; absent: in a day.")
+
+
+@strawberry.type(description="A token of the customer's.")
+class CreateCustomerTokenPayload(Payload):
+    token: str | None = outcome("Send it as `Authorization: Bearer …`. Shown once.")
+    expires_at: DateTime | None = outcome("When it ends by itself.")
+
+
 @strawberry.input(description="A new customer.")
 class CreateCustomerInput(KeyedInput):
     product_id: int = described("Of which product.")
@@ -83,7 +240,8 @@ class DeleteCustomerPayload(Payload):
 @strawberry.input(description="A device for a customer.")
 class AssignDeviceInput(Input):
     device_id: DeviceID = described("An ACTIVE device of the product that nobody owns; it need never have connected.")
-    customer_id: strawberry.ID = described("The customer's global id.")
+    customer_id: strawberry.ID | None = optional("The customer's global id; give this or externalId.")
+    external_id: str | None = optional("The customer by the maker's own key.")
 
 
 @strawberry.type(description="The device with its new owner.")
@@ -94,15 +252,65 @@ class AssignDevicePayload(Payload):
 @strawberry.input(description="A device that somebody owns.")
 class UnclaimDeviceInput(Input):
     device_id: DeviceID = described("Which device; it need never have connected.")
+    move_to_group: str | None = optional("Take it out of its groups and put it into this one: its path. For the team.")
+    lock_to_version: int | None = optional("Lock it to this firmware, which it gets at its next hello. For the team.")
 
 
 @strawberry.type(description="The device, owned by nobody.")
 class UnclaimDevicePayload(Payload):
-    device: DeviceRef | None = outcome("The device; it is still in the product.")
+    device: DeviceRef | None = outcome("The device, still in the product; null for a customer, who sees nothing of it any more.")
 
 
 @strawberry.type
 class CustomerMutations:
+    sign_up_customer: SignUpCustomerPayload = mutation(
+        doors.sign_up_customer,
+        SignUpCustomerInput,
+        SignUpCustomerPayload,
+        "Become a customer of a product that keeps its accounts here (SIMPLE), and log in. Nobody needs to be known for it.",
+    )
+    log_in_customer: LogInCustomerPayload = mutation(
+        doors.log_in_customer, LogInCustomerInput, LogInCustomerPayload, "Log in as a customer of a product (SIMPLE)."
+    )
+    verify_customer_email: VerifyCustomerEmailPayload = mutation(
+        doors.verify_customer_email, VerifyCustomerEmailInput, VerifyCustomerEmailPayload, "Show that an address is the customer's."
+    )
+    request_customer_password_reset: RequestCustomerPasswordResetPayload = mutation(
+        doors.request_customer_password_reset,
+        RequestCustomerPasswordResetInput,
+        RequestCustomerPasswordResetPayload,
+        "Have a letter sent, in the name of the product's makers, with which a customer sets a new password (SIMPLE).",
+    )
+    reset_customer_password: ResetCustomerPasswordPayload = mutation(
+        doors.reset_customer_password, ResetCustomerPasswordInput, ResetCustomerPasswordPayload, "Set a customer's password by a letter."
+    )
+    create_claim_code: CreateClaimCodePayload = mutation(
+        doors.create_claim_code,
+        CreateClaimCodeInput,
+        CreateClaimCodePayload,
+        "Make the code by which a device becomes the customer's. For the customer, or the team for one; needs DEVELOPER then.",
+    )
+    claim_device: ClaimDevicePayload = mutation(
+        doors.claim_device,
+        ClaimDeviceInput,
+        ClaimDevicePayload,
+        "Take a device. For the customer; for one of theirs by the makers of a SELF_MANAGED product, who need DEVELOPER.",
+    )
+    import_customers: ImportCustomersPayload = mutation(
+        doors.import_customers, ImportCustomersInput, ImportCustomersPayload, "Make customers with activation codes. Needs DEVELOPER."
+    )
+    reissue_activation_code: ReissueActivationCodePayload = mutation(
+        doors.reissue_activation_code,
+        ReissueActivationCodeInput,
+        ReissueActivationCodePayload,
+        "Give a customer another activation code. Needs DEVELOPER.",
+    )
+    create_customer_token: CreateCustomerTokenPayload = mutation(
+        doors.create_customer_token,
+        CreateCustomerTokenInput,
+        CreateCustomerTokenPayload,
+        "Make a token for one customer of a product whose makers log them in (TWO_LEGGED). Needs DEVELOPER.",
+    )
     create_customer: CreateCustomerPayload = mutation(
         doors.create_customer, CreateCustomerInput, CreateCustomerPayload, "Make an account for a customer. Needs DEVELOPER."
     )

@@ -73,9 +73,15 @@ class Device(DeviceEventFields, DeviceFirmwareFields, Node):
     )
     claimed_at: DateTime | None = described("When its owner got it; null without one.")
     online: bool = resolved_by(doors.online, "Whether it is connected.")
-    last_heard: DateTime | None = resolved_by(doors.last_heard, "When it last said anything; null: never.")
-    last_handshake_at: DateTime | None = resolved_by(doors.last_handshake_at, "When it last connected; null: never.")
-    last_ip_address: str | None = resolved_by(doors.last_ip_address, "Where it last connected from; null: never.")
+    last_heard: DateTime | None = resolved_by(
+        doors.last_heard, "When it last said anything; null: never, or not since it is yours, the customer's."
+    )
+    last_handshake_at: DateTime | None = resolved_by(
+        doors.last_handshake_at, "When it last connected; null: never, or not since it is yours, the customer's."
+    )
+    last_ip_address: str | None = resolved_by(
+        doors.last_ip_address, "Where it last connected from; null: never, or not since it is yours, the customer's."
+    )
     flapping: bool = resolved_by(doors.flapping, "Whether it connected more than ten times within the hour.")
     reported_product_id: int | None = described("The product its firmware says it is; null until it first connects.")
     forced: bool = described("Whether it is treated as the product's whatever it reports; ends by itself when it reports the product.")

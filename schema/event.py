@@ -32,6 +32,10 @@ from schema.fields import (
 )
 from schema.lazies import DeviceRef
 
+# Types whose own fields show what stands in the log and never look at who asks: subscriptions of nothing else are executed once
+# for everybody who sees the entry.
+OF_THE_LOG = frozenset({"EventMessage", "DeviceStatusMessage", "DeviceEvent", "StreamGap"})
+
 enumeration(
     GapReason,
     "Why a stream cannot give what came after its cursor.",

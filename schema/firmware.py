@@ -202,7 +202,11 @@ class ReleaseFirmwareInput(KeyedInput):
     product_id: int = described("Of which product.")
     version: int = described("Which version; an older one than before takes devices back to it.")
     group: str | None = optional("Only to this group and those inside it, as a path; absent: to the whole product.")
+    plan_token: str | None = optional(
+        "The token of planRelease: release only if exactly the same devices would update, and for the same reasons, as in that plan."
+    )
     immediate: bool | None = optional("Also to devices that are online, now; else each gets it at its next hello.")
+    force_updates: bool | None = optional("Also to devices that put updates off; else theirs are pending until they take updates again.")
 
 
 @strawberry.type(description="The firmware, released.")
@@ -228,6 +232,7 @@ class LockAndFlashInput(KeyedInput):
     when: FlashWhen = described("When to bring them to it.")
     device_ids: list[DeviceID] | None = optional("1 to 250 devices; give these or a group.")
     group: str | None = optional("All devices of this group and those inside it, by its path.")
+    force_updates: bool | None = optional("Also if they put updates off; else theirs are pending until they take updates again.")
 
 
 @strawberry.type(description="What was locked, and what was refused.")

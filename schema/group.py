@@ -22,7 +22,7 @@ from schema.fields import (
     resolved_by,
     rows_of,
 )
-from schema.lazies import DeviceRef, FirmwareRef
+from schema.lazies import ApiUserRef, CustomerRef, DeviceRef, FirmwareRef, MemberRef
 from schema.rejected import RejectedDevice
 
 
@@ -38,6 +38,15 @@ class DeviceGroup(Node):
     released_firmware: FirmwareRef | None = resolved_by(
         doors.released_firmware, "The version released to this very group; null when none is. Groups above may have one."
     )
+
+    access: list["GroupAccess"] = resolved_by(doors.access, "Who was granted this very group. Needs the scope customers:read.")
+
+
+@strawberry.type(description="A grant of a group, and with it of all below; exactly one of its fields is not null.")
+class GroupAccess:
+    member: MemberRef | None = described("A member of the team who is held inside the groups granted to them.")
+    customer: CustomerRef | None = described("A customer who sees and uses these devices as if they were their own.")
+    api_user: ApiUserRef | None = described("An API user that is held inside the groups granted to it.")
 
 
 # ── inputs and payloads ──
@@ -98,6 +107,32 @@ class RemoveDevicesFromGroupPayload(Payload):
     rejected: list[RejectedDevice] = strawberry.field(description="Devices that were left as they were.", default_factory=list)
 
 
+@strawberry.input(description="Whom to grant a group: exactly one of the three.")
+class GrantGroupAccessInput(Input):
+    group_id: strawberry.ID = described("The group's global id.")
+    member_id: strawberry.ID | None = optional("A member who is neither owner nor admin: from now on held inside what was granted.")
+    customer_id: strawberry.ID | None = optional("A customer of the group's product: sees and uses these devices without owning them.")
+    api_user_id: strawberry.ID | None = optional("An API user: from now on held inside what was granted.")
+
+
+@strawberry.type(description="The group with the grant.")
+class GrantGroupAccessPayload(Payload):
+    group: DeviceGroup | None = outcome("The group.")
+
+
+@strawberry.input(description="From whom to take a grant: exactly one of the three.")
+class RevokeGroupAccessInput(Input):
+    group_id: strawberry.ID = described("The group's global id.")
+    member_id: strawberry.ID | None = optional("A member; with their last grant in the product gone, their role alone decides.")
+    customer_id: strawberry.ID | None = optional("A customer, who keeps what they own.")
+    api_user_id: strawberry.ID | None = optional("An API user; with its last grant in the product gone, its scopes alone decide.")
+
+
+@strawberry.type(description="The group without the grant.")
+class RevokeGroupAccessPayload(Payload):
+    group: DeviceGroup | None = outcome("The group.")
+
+
 @strawberry.type
 class GroupMutations:
     create_device_group: CreateDeviceGroupPayload = mutation(
@@ -120,4 +155,17 @@ class GroupMutations:
         RemoveDevicesFromGroupInput,
         RemoveDevicesFromGroupPayload,
         "Take devices out of a group, not out of groups inside it; again is no error. Needs DEVELOPER.",
+    )
+    grant_group_access: GrantGroupAccessPayload = mutation(
+        doors.grant_group_access,
+        GrantGroupAccessInput,
+        GrantGroupAccessPayload,
+        "Let a customer into a group, or hold a member or an API user inside it, at once; again is no error."
+        " Needs DEVELOPER for customers, ADMIN for the team.",
+    )
+    revoke_group_access: RevokeGroupAccessPayload = mutation(
+        doors.revoke_group_access,
+        RevokeGroupAccessInput,
+        RevokeGroupAccessPayload,
+        "Take a grant back, at once; again is no error. Needs DEVELOPER for customers, ADMIN for the team.",
     )

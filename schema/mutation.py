@@ -11,8 +11,10 @@ from schema.event import EventMutations
 from schema.firmware import FirmwareMutations
 from schema.group import GroupMutations
 from schema.importing import ImportMutations
+from schema.oauth import OAuthMutations
 from schema.organization import OrganizationMutations
 from schema.product import ProductMutations
+from schema.rollout import RolloutMutations
 from schema.signing import SigningMutations
 
 
@@ -27,8 +29,10 @@ class Mutation(
     FirmwareMutations,
     GroupMutations,
     ImportMutations,
+    OAuthMutations,
     OrganizationMutations,
     ProductMutations,
+    RolloutMutations,
     SigningMutations,
 ):
     pass

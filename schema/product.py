@@ -6,7 +6,9 @@ import resolvers.customer
 import resolvers.device
 import resolvers.group
 import resolvers.importing
+import resolvers.oauth
 import resolvers.product as doors
+import resolvers.rollout
 from fleet.listing import DeviceOrder
 from models import product as rows
 from schema.configuration import Configuration
@@ -38,7 +40,8 @@ from schema.fields import (
 )
 from schema.firmware import ProductFirmwareFields
 from schema.group import DeviceGroup
-from schema.lazies import DeviceRef, ImportRef, OrganizationRef
+from schema.lazies import DeviceRef, ImportRef, OrganizationRef, RolloutRef
+from schema.oauth import OAuthClient
 from schema.platform import Platform
 from schema.summary import FleetSummary
 
@@ -84,7 +87,11 @@ class Product(ProductEventFields, ProductFirmwareFields, Node):
         filter=argument(DeviceFilter | None, "Which devices; absent: all."),
         order_by=argument(DeviceOrder | None, "In which order; null: LAST_HEARD.", DeviceOrder.LAST_HEARD),
     )
+    oauth_clients: list[OAuthClient] = resolved_by(
+        resolvers.oauth.oauth_clients, "Apps its customers may log in to with their account here, oldest first. Needs DEVELOPER."
+    )
     imports: Connection[ImportRef] = asked(resolvers.importing.imports, "Imports into it, newest first.", first=FIRST, after=AFTER)
+    rollouts: Connection[RolloutRef] = asked(resolvers.rollout.rollouts, "Its rollouts, the newest first.", first=FIRST, after=AFTER)
 
 
 # ── inputs and payloads ──

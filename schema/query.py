@@ -6,12 +6,14 @@ import resolvers.account
 import resolvers.device
 import resolvers.node
 import resolvers.organization
+import resolvers.planning
 import resolvers.product
 import resolvers.server
 from schema.account import Viewer
 from schema.device import Device
 from schema.fields import DeviceID, Node, argument, asked
 from schema.organization import Organization
+from schema.planning import ReleasePlan
 from schema.product import Product
 from schema.server import RateLimit, Server
 
@@ -37,5 +39,12 @@ class Query:
     )
     device: Device | None = asked(
         resolvers.device.device_or_null, "A device of your team, or your own; null for any other.", device_id=argument(DeviceID, "Its id.")
+    )
+    plan_release: ReleasePlan = asked(
+        resolvers.planning.plan_release,
+        "Who would update if this version were released now, and who would not and why. Changes nothing.",
+        product_id=argument(int, "Of which product."),
+        version=argument(int, "Which version."),
+        group=argument(str | None, "Only to this group and those inside it, as a path; absent: to the whole product."),
     )
     rate_limit: RateLimit = asked(resolvers.server.rate_limit, "What this request cost, and what is left.")

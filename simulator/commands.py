@@ -45,13 +45,12 @@ def device(
     faults: tuple[str, ...], key_file: Path | None, secret: str | None, serial_number: str | None, claim_code: str | None,
     real_product_id: int | None, trusted_keys: tuple[str, ...], publish_every: float,
 ) -> None:  # fmt: skip
-    """Be one device, until interrupted: hello, heartbeats, the function led, the variable temperature, updates."""
+    """Be one device, until interrupted: hello, heartbeats, the function led, the variables led and temperature, updates."""
     fresh = Flash(device_id, product_id, version, secret=secret)
     script = _faults(faults)
     if not all(map(is_public_key, trusted_keys)):
         raise click.BadParameter("a public key is what `flotilla sign --key FILE` prints", param_hint="--trusted-key")
-    led = {"on": 1, "off": 0}
-    variables: dict[str, Json] = {"temperature": 21.5}
+    variables: dict[str, Json] = {"temperature": 21.5, "led": "off"}
 
     async def live() -> None:
         flash = Flash.at(key_file, fresh) if key_file else fresh
@@ -64,7 +63,7 @@ def device(
             claim_code=claim_code,
             real_product_id=real_product_id,
             trusted_keys=trusted_keys,
-            functions={"led": lambda argument: led.get(argument, -1)},
+            functions={"led": lambda argument: turn(one, argument)},
             variables=variables,
             faults=script,
             say=lambda line: click.echo(f"{flash.device_id} {line}"),
@@ -87,19 +86,20 @@ def device(
 @click.option("--devices", "count", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--ids", type=click.File(), help="Their ids, one a line; without it, ids are made up.")
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Events a second of each device.")
+@click.option("--faulty", "faulty_share", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="How many have the faults.")
 @click.option("--duration", type=float, help="Seconds; without it, until interrupted.")
 @click.option("--connects-per-s", type=float, default=200.0, show_default=True)
 @click.option("--ledger", type=click.File("w"), help="What was published and what became of it, as JSON lines.")
 def simulate(
     url: str, product_id: int | None, version: int | None, platform: str, provisioning_key: str | None, faults: tuple[str, ...],
-    count: int, ids: IO[str] | None, rate: float, duration: float | None, connects_per_s: float,
+    count: int, ids: IO[str] | None, rate: float, faulty_share: float, duration: float | None, connects_per_s: float,
     ledger: IO[str] | None,
 ) -> None:  # fmt: skip
     """Be many devices in one process. Their keys follow from their ids, so that the same fleet is known again."""
     _faults(faults)
     given = [line.strip() for line in ids if line.strip()] if ids is not None else numbered_ids(count)
     plan = Plan(
-        url, given[:count], product_id, version, platform, provisioning_key, rate, duration, connects_per_s, faults
+        url, given[:count], product_id, version, platform, provisioning_key, rate, duration, connects_per_s, faults, faulty_share
     )  # fmt: skip
 
     async def live() -> None:
@@ -116,6 +116,15 @@ def _faults(scripted: tuple[str, ...]) -> Faults:
         return Faults(scripted)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--fault") from None
+
+
+def turn(one: SimulatedDevice, state: str) -> int:
+    """The light goes on or off, and the device says so; -1 for anything else."""
+    if state not in ("on", "off"):
+        return -1
+    one.variables["led"] = state
+    one.post("led", state)
+    return int(state == "on")
 
 
 async def _publish(one: SimulatedDevice, every_s: float) -> None:

@@ -27,6 +27,7 @@ OPEN_TIMEOUT_S: Final = 10.0
 SEND_TIMEOUT_S: Final = 30.0
 BACK_OFF_MAX_S: Final = 60.0
 BOOT_S: Final = 0.5
+CRASHES_AFTER_S: Final = 0.5  # of the hello: a build that runs a little
 TOLD_EVERY_PERCENT: Final = 10
 STAYS_AWAY: Final = {Closing.REPLACED}  # another device with our id is there: coming back would only throw it out again
 
@@ -94,6 +95,8 @@ class SimulatedDevice:
         self._update: protocol.Update | None = None
         self._updating: asyncio.Task[None] | None = None
         self._partial: Partial | None = None
+        self._falls_to: int | None = None  # the version that a bad build makes room for again
+        self._falling: asyncio.Task[None] | None = None
 
     # ── what its firmware does ──
     def post(self, name: str, data: str | None = None, *, id: str | None = None) -> "asyncio.Future[str]":
@@ -130,6 +133,8 @@ class SimulatedDevice:
             self.welcome = None
             await self._stay_away(back_off_s(code, failures, self._rng) if code != 1000 else BOOT_S)
         await self._cancel_update()
+        if self._falling is not None:
+            self._falling.cancel()
 
     async def _session(self) -> int | None:
         code: int | None = None
@@ -186,6 +191,9 @@ class SimulatedDevice:
         self.flash.keep()
         self.outbox.connected(welcome.publish_rate, _now())
         self.online.set()
+        if self._falls_to is not None:
+            self._falling = asyncio.create_task(self._fall_back(self._falls_to))
+            self._falls_to = None
         self._say_line(f"online as {welcome.state}, running version {self.flash.version}")
 
     async def _speak(self, socket: ClientConnection) -> None:
@@ -271,7 +279,7 @@ class SimulatedDevice:
 
     # ── updating itself ──
     async def _offered(self, update: protocol.Update) -> None:
-        if self.faults.has("never-ack") or not self._updates_enabled:
+        if self.faults.has("never-ack") or not (self._updates_enabled or update.force):
             return
         if update.sequence < self.flash.sequence or (update.expires_at and update.expires_at < datetime.now(UTC) + self._clock_off):
             self._say_line(f"ignored an old order for version {update.version}")
@@ -343,10 +351,19 @@ class SimulatedDevice:
         if self.faults.strikes("crash-after-boot"):
             self._say_line(f"version {update.version} crashed, back to {self.flash.version}")
             return
+        if self.faults.amount("falls-back") == update.version:
+            self._falls_to = self.flash.version
         self.flash.version = update.version
         self.flash.product_id = self.real_product_id or self.flash.product_id
         self.flash.keep()
         self._say_line(f"booted version {update.version}")
+
+    async def _fall_back(self, version: int) -> None:
+        await asyncio.sleep(CRASHES_AFTER_S * self.pace)
+        self._say_line(f"version {self.flash.version} crashed, back to {version}")
+        self.flash.version = version
+        self.flash.keep()
+        await self.reconnect()
 
     async def _say(self, word: protocol.DeviceWord) -> None:
         """Say it if there is a connection; what matters is said again after the next hello."""

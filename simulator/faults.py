@@ -7,13 +7,14 @@ FAULTS: Final = {
     "drop-at": "cut both connections at that byte of a download, once: drop-at=50000",
     "wrong-hash": "corrupt what was downloaded; wrong-hash=2: only the first two times",
     "crash-after-boot": "come back from an update with the old version; crash-after-boot=2: only twice",
+    "falls-back": "boot that version, crash soon after its hello, and come back with the one before: falls-back=2",
     "never-ack": "say nothing about updates and fetch none",
     "never-answer": "answer no call and no read",
     "slow": "wait that many seconds after each 16 KiB of a download: slow=0.05",
     "flap": "drop the connection after that many seconds, again and again: flap=5",
     "flood": "publish as fast as told to, whatever rate the server asks for",
 }
-_AMOUNTS: Final = ("drop-at", "slow", "flap")  # their number is an amount, not how many times
+_AMOUNTS: Final = ("drop-at", "slow", "flap", "falls-back")  # their number is an amount, not how many times
 
 
 class Faults:

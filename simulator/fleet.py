@@ -36,6 +36,7 @@ class Plan:
     duration_s: float | None = None
     connects_per_s: float = 200.0
     faults: tuple[str, ...] = ()
+    faulty_share: float = 1.0  # of the devices: which ones, their ids decide
     seed: str = "flotilla"
 
 
@@ -47,6 +48,11 @@ def numbered_ids(count: int) -> list[str]:
 def simulated_key(seed: str, device_id: str) -> str:
     """The same key in every run, so that a fleet once seen is known again. A simulated key guards nothing."""
     return to_base64url(hashlib.sha256(f"{seed}\n{device_id}".encode()).digest())
+
+
+def is_faulty(device_id: str, share: float) -> bool:
+    """Whether the device is among this share of all, the same in every run."""
+    return int(hashlib.sha256(device_id.encode()).hexdigest()[:8], 16) < share * (1 << 32)
 
 
 class SimulatedFleet:
@@ -89,7 +95,7 @@ class SimulatedFleet:
             provisioning_key=plan.provisioning_key,
             functions={"led": lambda argument: 1 if argument == "on" else 0},
             variables={"temperature": 21.5},
-            faults=Faults(plan.faults),
+            faults=Faults(plan.faults if is_faulty(device_id, plan.faulty_share) else ()),
             http=http,
         )
 

@@ -15,6 +15,8 @@ import pytest
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's id, by the WebDriver standard
 
+TAB, ENTER = "\ue004", "\ue007"
+
 
 class Browser:
     """One window. Scripts are the body of a function and return JSON."""
@@ -47,6 +49,11 @@ class Browser:
     def type(self, selector: str, text: str) -> None:
         element = self._call("POST", "element", {"using": "css selector", "value": selector})
         self._call("POST", f"element/{element[ELEMENT]}/value", {"text": text})
+
+    def press(self, keys: str) -> None:
+        """Type into whatever has the focus, as somebody without a mouse does; TAB and ENTER are keys too."""
+        element = self._call("GET", "element/active")
+        self._call("POST", f"element/{element[ELEMENT]}/value", {"text": keys})
 
     def click(self, selector: str) -> None:
         element = self._call("POST", "element", {"using": "css selector", "value": selector})

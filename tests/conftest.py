@@ -66,6 +66,10 @@ def _from_controller(config: pytest.Config, name: str) -> str | None:
     return urls.get(name)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rollout-devices", type=int, default=60, help="How many devices the rollouts of tests/flows have.")
+
+
 # ── databases ──
 class NewPostgresDatabase(Protocol):
     def __call__(self, *, template: str | None = None) -> str: ...
@@ -207,3 +211,11 @@ async def postgres_tester(migrated_postgres: Settings) -> AsyncIterator[HouseTes
     live = LiveFleet()
     async with open_house(migrated_postgres, live) as house:
         yield HouseTester(house, live=live)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def slowing_tester(request: pytest.FixtureRequest) -> AsyncIterator[HouseTester]:
+    """A house with RATE_LIMITS=on."""
+    settings: Settings = request.getfixturevalue(f"migrated_{request.param}")
+    async with open_house(dataclasses.replace(settings, rate_limits=True)) as house:
+        yield HouseTester(house)

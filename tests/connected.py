@@ -11,9 +11,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
 
-from gateway.peer import PeerProtocol
 from gateway.server import Gateway
 from models.device import Device
 from models.organization import Organization
@@ -24,7 +22,9 @@ from realtime import log
 from realtime.log import NewEntry
 from simulator.device import SimulatedDevice
 from simulator.flash import Flash
+from tests.fake_fleet import with_devices
 from tests.house import GraphQLFailed, HouseTester
+from transport.uvicorn_protocol import FiniteHttp
 
 ID = "55ff6d04498b49aabbccdd01"
 PROVISIONING_KEY = "a provisioning key"
@@ -112,11 +112,11 @@ class Served:
 async def serving(tester: HouseTester) -> AsyncIterator[Served]:
     """A real uvicorn with the gateway of the tester's house at /device."""
     async with tester.live.serving(tester.house) as gateway:
-        app = Starlette(routes=[WebSocketRoute("/device", gateway)])
+        app = Starlette(lifespan=with_devices(gateway))
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            app, ws=PeerProtocol, ws_per_message_deflate=False, lifespan="off", log_level="critical", timeout_graceful_shutdown=3
+            app, http=FiniteHttp, ws_per_message_deflate=False, lifespan="on", log_level="critical", timeout_graceful_shutdown=3
         )  # fmt: skip
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Route
 
 from gateway import proofs
 from gateway.connection import Refusal
-from gateway.peer import PeerProtocol
 from gateway.protocol import Closing, Update
 from gateway.server import Gateway
 from gateway.session import Limits
+from gateway.socket import GATEWAY
 from public_keys import is_public_key
+from transport.uvicorn_protocol import FiniteHttp
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,20 +145,26 @@ class Served:
         return f"ws://127.0.0.1:{self.port}/device"
 
 
+def with_devices(gateway):
+    """The lifespan of an application beside which the gateway takes the devices."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        yield {GATEWAY: gateway}
+
+    return lifespan
+
+
 @contextlib.asynccontextmanager
-async def serving(fleet=None, limits=None, *, connects_per_s=1000.0, ws=PeerProtocol, port=0, ping_s=None):
+async def serving(fleet=None, limits=None, *, connects_per_s=1000.0, port=0):
     """A real uvicorn with the gateway at /device and the shelf at /firmware/."""
     fleet, limits, shelf = fleet or FakeFleet(), limits or Limits(), FirmwareShelf()
     gateway = Gateway(fleet, limits, connects_per_s=connects_per_s)
-    app = Starlette(routes=[WebSocketRoute("/device", gateway), Route("/firmware/{name}", shelf)])
+    app = Starlette(routes=[Route("/firmware/{name}", shelf)], lifespan=with_devices(gateway))
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(("127.0.0.1", port))
-    ping_s = ping_s or limits.keep_alive_s
-    config = uvicorn.Config(
-        app, ws=ws, ws_ping_interval=ping_s, ws_ping_timeout=ping_s, ws_per_message_deflate=False, lifespan="off", log_level="critical",
-        timeout_graceful_shutdown=3,
-    )  # fmt: skip
+    config = uvicorn.Config(app, http=FiniteHttp, lifespan="on", log_level="critical", timeout_graceful_shutdown=3)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from email.utils import parseaddr
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult
@@ -114,6 +115,22 @@ async def test_any_text_arrives_as_it_was_written(text):
     assert message.get_content().replace("\r\n", "\n").rstrip("\n") == text.rstrip("\n")
     assert message["Subject"] == "Zoë – 日本語"
     assert raw.isascii()
+
+
+@pytest.mark.parametrize("name", ["Acme", 'Zoë & "Söhne", Inc. <x@y.example>'])
+async def test_a_mail_in_somebody_elses_name_comes_from_our_address(name):
+    peer = Peer()
+    async with listening(peer) as port:
+        await mailer_to(port).send(Mail("ada@analytical.example", "Hello", "Hi\n", sender_name=name))
+
+    [(_, _, message, _)] = peer.mails
+    (sender,) = message["From"].addresses
+    assert (sender.display_name, sender.addr_spec) == (name, parseaddr(SENDER)[1])
+
+
+def test_a_senders_name_is_one_line():
+    with pytest.raises(MailRefused):
+        Mail("ada@analytical.example", "Hello", "Hi\n", sender_name="Acme\nBcc: eve@example.com")
 
 
 async def test_a_long_subject_arrives_with_all_its_letters():

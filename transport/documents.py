@@ -2,19 +2,24 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar, TypeVarTuple
+from inspect import isawaitable
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio.to_thread
 import strawberry
 from graphql import (
     DocumentNode,
+    ExecutionResult,
+    Executor,
     GraphQLError,
     GraphQLObjectType,
     GraphQLSyntaxError,
     OperationDefinitionNode,
     OperationType,
+    create_source_event_stream,
+    execute_subscription_event,
     get_operation_ast,
     parse,
     specified_rules,
@@ -23,10 +28,11 @@ from graphql import (
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
-from strawberry.types import ExecutionContext, ExecutionResult
+from strawberry.types import ExecutionContext
+from strawberry.types import ExecutionResult as Executed
 
 from errors import QueryTooComplex, Unauthenticated
-from schema.planning import Plans
+from schema.levels import Plans
 from settings import Settings
 from transport import limits, metrics
 from transport.context import OperationContext
@@ -79,13 +85,33 @@ class Prepared:
         return self.operation.operation is OperationType.QUERY
 
 
+class NotBegun(Exception):
+    """A subscription whose source could not be made; `result` has the errors."""
+
+    def __init__(self, result: ExecutionResult) -> None:
+        super().__init__(result.errors)
+        self.result = result
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """A subscription under way: what it reads from, and how each message becomes a result."""
+
+    executor: Executor[Any]
+    source: AsyncIterable[Any]
+
+    async def execute(self, message: object) -> ExecutionResult:
+        result = execute_subscription_event(self.executor.build_per_event_executor(message))
+        return await result if isawaitable(result) else result
+
+
 class Documents:
     """Prepares operations and remembers the last valid documents. `schema` is the caller's, told to use what is prepared here."""
 
     def __init__(self, schema: strawberry.Schema, settings: Settings) -> None:
         self._settings = settings
         self._valid: OrderedDict[str, _Known] = OrderedDict()
-        self._graphql = schema._schema
+        self.graphql = schema._schema
         # A copy, so that the caller's schema keeps its own extensions and its way of logging errors.
         self.schema = copy.copy(schema)
         self._may_compile = not schema.extensions  # they would hear nothing of a compiled answer
@@ -114,14 +140,14 @@ class Documents:
     @property
     def subscriptions(self) -> GraphQLObjectType | None:
         """The type whose fields are the subscriptions there are."""
-        return self._graphql.subscription_type
+        return self.graphql.subscription_type
 
-    async def execute(self, asked: Asked, context: OperationContext) -> ExecutionResult:
+    async def execute(self, asked: Asked, context: OperationContext) -> Executed:
         """Run a query or mutation that was prepared."""
         data = await self._compiled_answer(asked, context)
         if data is not None:
             metrics.COMPILED.inc()
-            return ExecutionResult(data=data, errors=None)
+            return Executed(data=data, errors=None)
         return await self.schema.execute(
             asked.query,
             variable_values=asked.variables,
@@ -130,21 +156,24 @@ class Documents:
             operation_extensions=asked.extensions,
         )
 
-    async def stream(self, asked: Asked, context: OperationContext) -> AsyncGenerator[object, None]:
-        """Run any operation that was prepared: one result of a query or mutation, those of a subscription as they come."""
-        _, operation = self._known(asked)
-        if operation is not None and operation.operation is not OperationType.SUBSCRIPTION:
-            return self._one(asked, context)
-        return await self.schema.stream(
-            asked.query,
-            variable_values=asked.variables,
+    async def subscribe(self, asked: Asked, prepared: Prepared, context: OperationContext) -> "Subscribed":
+        """Begin a subscription that was prepared. Raises NotBegun with what its resolver refused."""
+        executor = self.schema.execution_context_class.build(
+            self.graphql,
+            prepared.document,
             context_value=context,
+            raw_variable_values=asked.variables,
             operation_name=asked.operation_name,
             operation_extensions=asked.extensions,
         )
-
-    async def _one(self, asked: Asked, context: OperationContext) -> AsyncGenerator[object, None]:
-        yield await self.execute(asked, context)
+        if isinstance(executor, list):
+            raise NotBegun(ExecutionResult(None, executor))
+        source = create_source_event_stream(executor)
+        if isawaitable(source):
+            source = await source
+        if isinstance(source, ExecutionResult):
+            raise NotBegun(source)
+        return Subscribed(executor, source)
 
     async def _compiled_answer(self, asked: Asked, context: OperationContext) -> dict[str, object] | None:
         """The data of a query, where a plan can tell it; where it cannot, nothing has been changed."""
@@ -165,12 +194,12 @@ class Documents:
         known = self._valid.get(source)
         sizes = limits.page_sizes(operation, variables or {}) if known else None
         if known is None or sizes is None:
-            return limits.measure(self._graphql, document, operation, variables)
+            return limits.measure(self.graphql, document, operation, variables)
         key = (operation.name and operation.name.value, *sizes)
         if key not in known.measures:
             if len(known.measures) >= MEASURES_MAX:
                 known.measures.clear()
-            known.measures[key] = limits.measure(self._graphql, document, operation, variables)
+            known.measures[key] = limits.measure(self.graphql, document, operation, variables)
         return known.measures[key]
 
     async def _document(self, source: str, signed_in: bool) -> DocumentNode:
@@ -204,7 +233,7 @@ class Documents:
     def _errors(self, document: DocumentNode) -> list[GraphQLError]:
         production = self._settings.production
         try:
-            return validate(self._graphql, document, _RULES, max_errors=ERRORS_MAX, hide_suggestions=production)[:ERRORS_MAX]
+            return validate(self.graphql, document, _RULES, max_errors=ERRORS_MAX, hide_suggestions=production)[:ERRORS_MAX]
         except ValueError as error:  # an integer literal of more digits than Python reads
             return [GraphQLError("A literal of this document cannot be read.", original_error=error)]
 

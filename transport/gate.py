@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 EVENT_STREAM = "text/event-stream"
 DEPTH_MAX = 64  # levels of nesting in a request's JSON
 PREFLIGHT_HEADERS = ("graphql-preflight", "apollo-require-preflight", "x-requested-with")
+TOKEN_NAMES = frozenset({"access_token", "token", "authorization"})  # by RFC 6750, 2.3, and what people try
 _SIMPLE_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 
 
@@ -46,6 +47,12 @@ def check_preflight(request: Request, content_type: str) -> None:
     if not any(request.headers.get(name) for name in PREFLIGHT_HEADERS):
         names = "GraphQL-Preflight, Apollo-Require-Preflight or X-Requested-With"
         raise Refusal(400, f"Send one of the headers {names} (any value) with a {request.method} of this kind.")
+
+
+def check_address(connection: HTTPConnection) -> None:
+    """Addresses stand in logs, histories and referrers: a token there is refused, so that nobody builds on it. Raises Refusal 400."""
+    if TOKEN_NAMES & connection.query_params.keys():
+        raise Refusal(400, "Never send a token in the address: send it as `Authorization: Bearer …`, and replace this one.")
 
 
 def media_type(request: Request) -> str:
@@ -161,3 +168,29 @@ def document_id(extensions: Mapping[str, object], named: object) -> str | None:
     if named is not None and not isinstance(named, str):
         raise Refusal(400, "`documentId` must be a string or null.")
     return named.removeprefix("sha256:") or None if named else None
+
+
+def wrong_in_message(message: object) -> str | None:
+    """The rule of graphql-transport-ws that a client's message breaks; None if it keeps them all."""
+    if not isinstance(message, dict):
+        return "A message must be a JSON object"
+    kind, payload = message.get("type"), message.get("payload")
+    if kind not in ("connection_init", "ping", "pong", "subscribe", "complete"):
+        return "Unknown message type"
+    if kind in ("subscribe", "complete") and not (isinstance(message.get("id"), str) and message["id"]):
+        return "`id` must be a string, not empty"
+    if kind == "subscribe":
+        return _wrong_in_subscribe(payload)
+    if kind != "complete" and not isinstance(payload, dict | None):
+        return "`payload` must be an object or null"
+    return None
+
+
+def _wrong_in_subscribe(payload: object) -> str | None:
+    if not isinstance(payload, Mapping):
+        return "`payload` must be an object"
+    try:
+        members(payload, [])
+    except Refusal as refusal:
+        return refusal.message
+    return None

@@ -3,10 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import timedelta
 
 import strawberry
 from starlette.datastructures import UploadFile
@@ -15,11 +13,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
-from strawberry.asgi import GraphQL
-from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
 from strawberry.types import ExecutionResult
 
 from errors import CallerError, DeadlinePassed, RateLimited
+from realtime.fanout import Fanout
 from settings import Settings
 from transport import event_stream, gate, metrics, uploads
 from transport.context import ContextFor, OperationContext, note_price
@@ -32,8 +30,9 @@ from transport.persisted import Persisted
 from transport.rates import address_key
 from transport.resuming import resumed
 from transport.shared_rates import Rates, own_rates
+from transport.sharing import Likeness, likeness
 from transport.sockets import Sockets
-from transport.websocket import Conversation, TextFrames
+from transport.websocket import Conversation
 
 log = logging.getLogger(__name__)
 CLIENT_GONE = 499  # nobody reads it; it keeps the count of requests honest
@@ -43,15 +42,13 @@ _SUBSCRIPTION_SENTENCE = (
 )
 
 
-class GraphQLDoor(GraphQL[OperationContext | None, None]):
+class GraphQLDoor:
     """An ASGI app for one path: GraphQL over HTTP, server-sent events and graphql-transport-ws on the same schema.
 
     `context_for` makes the context of each operation. `sockets` lists the open sockets and streams, to close or drain them; `rates` bound
-    what one caller may ask (this process's own when absent; without any when settings.rate_limits is off).
+    what one caller may ask (this process's own when absent; without any when settings.rate_limits is off). With `fanout`
+    subscriptions of the log share their streams; `of_the_log` names the types whose own fields are the same for whoever may see them.
     """
-
-    graphql_transport_ws_handler_class = Conversation
-    websocket_adapter_class = TextFrames
 
     def __init__(
         self,
@@ -62,16 +59,13 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         persisted: Persisted | None = None,
         sockets: Sockets | None = None,
         rates: Rates | None = None,
+        fanout: Fanout | None = None,
+        of_the_log: Collection[str] = (),
     ) -> None:
         self.documents = Documents(schema, settings)
-        super().__init__(
-            self.documents.schema,
-            graphql_ide=None,
-            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
-            connection_init_wait_timeout=timedelta(seconds=10),
-            max_subscriptions_per_connection=settings.operations_per_socket,
-            allowed_origins=(settings.public_url, *settings.allowed_origins),
-        )
+        self.fanout = fanout
+        self._of_the_log = of_the_log
+        self._origins = normalize_allowed_origins((settings.public_url, *settings.allowed_origins))
         self.persisted = persisted or Persisted(settings)
         self.context_for = context_for
         self.settings = settings
@@ -94,10 +88,7 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
             metrics.REQUESTS.labels(response.status_code).inc()
             await response(scope, receive, send)
         elif await self._may_open(WebSocket(scope, receive, send)):
-            await super().__call__(scope, receive, send)
-
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> None:
-        """None: a socket has no context of its own, each of its operations has."""
+            await Conversation(self, scope, receive, send).run()
 
     async def admit(self, host: str | None) -> None:
         """Count one operation against its address, before it is looked at. Raises RateLimited."""
@@ -115,6 +106,10 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         note_price(context, prepared.cost, left)
         return asked, replace(prepared, left=left)
 
+    def alike(self, asked: Asked, prepared: Prepared) -> Likeness:
+        """With which subscriptions this one shares its answers."""
+        return likeness(asked, prepared, self.documents.graphql, self._of_the_log)
+
     # ── HTTP ──
     async def _answer(self, request: Request) -> Response:
         """The answer to any request at all; always GraphQL JSON, or events that hold it."""
@@ -123,6 +118,7 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         try:
             await self.admit(_host(request))
             accepted = negotiate(request.headers)
+            gate.check_address(request)
             context, asked = await self._read(request)
             return await self._run(request, asked, context, accepted)
         except Refusal as refusal:
@@ -176,25 +172,9 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
         await self._check_room(address, context.viewer_key)
         if last_event_id:
             asked = resumed(asked, prepared, self.documents.subscriptions, last_event_id)
-            await self.documents.prepare(asked.query, asked.operation_name, asked.variables, signed_in=context.viewer_key is not None)
-        return EventStream(
-            self._results(asked, context),
-            sockets=self.sockets,
-            address=address,
-            viewer_key=context.viewer_key,
-            expires_at=context.expires_at,
-            headers=headers,
-        )
-
-    async def _results(self, asked: Asked, context: OperationContext) -> AsyncGenerator[Answer, None]:
-        """What goes out of a subscription; an error that ends it is the last of it."""
-        try:
-            async with aclosing(await self.documents.stream(asked, context)) as results:
-                async for result in results:
-                    assert isinstance(result, ExecutionResult)  # incremental delivery is off
-                    yield self.masking.payload(result)
-        except Exception as error:
-            yield {"errors": self.masking.refusal(error)}
+            signed_in = context.viewer_key is not None
+            prepared = await self.documents.prepare(asked.query, asked.operation_name, asked.variables, signed_in=signed_in)
+        return EventStream(self, asked, prepared, context, address=address, headers=headers)
 
     async def _executed(self, request: Request, asked: Asked, context: OperationContext) -> ExecutionResult:
         """Run the operation until it is done, its time is up, or nobody waits for it any more."""
@@ -220,14 +200,27 @@ class GraphQLDoor(GraphQL[OperationContext | None, None]):
     # ── what stays open ──
     async def _may_open(self, websocket: WebSocket) -> bool:
         """Refuse a socket with 429 or 503 before it is accepted."""
+        if not self._is_origin_allowed(websocket):
+            await websocket.close()  # before it is accepted: a 403
+            return False
         refusal = Response("This server is restarting.", 503, {"Retry-After": "1"}) if self.sockets.is_draining else None
         try:
+            gate.check_address(websocket)
             await self._check_room(address_key(_host(websocket)), None)
+        except Refusal as error:
+            refusal = Response(error.message, error.status)
         except RateLimited as error:
             refusal = refusal or Response(error.message, 429, _retry_after(error))
         if refusal:
             await websocket.send_denial_response(refusal)
         return refusal is None
+
+    def _is_origin_allowed(self, websocket: WebSocket) -> bool:
+        """Browsers always say which page opens a socket; who does not is no browser and carries nobody's cookies."""
+        origin = websocket.headers.get("origin")
+        if origin is None or is_same_origin(origin, websocket.headers.get("host")):
+            return True
+        return websocket.headers.get("sec-fetch-site") == "same-origin" or normalize_origin(origin) in self._origins
 
     async def _check_room(self, address: str, viewer_key: str | None) -> None:
         """For one more socket or stream. Raises RateLimited."""

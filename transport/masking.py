@@ -5,8 +5,8 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 
-from graphql import GraphQLError
-from strawberry.types import ExecutionResult
+from graphql import ExecutionResult, GraphQLError
+from strawberry.types import ExecutionResult as Executed
 
 from errors import BadRequest, CallerError, ProviderUnreachable, QueryTooComplex, RateLimited
 from transport.documents import DocumentRefused
@@ -37,7 +37,7 @@ class Masking:
         request_id = _traced([error.original_error or error for error in unforeseen]) if unforeseen else ""
         return [self._one(error, request_id) for error in errors]
 
-    def payload(self, result: ExecutionResult) -> Answer:
+    def payload(self, result: Executed | ExecutionResult) -> Answer:
         """One result as it goes out; without `data` when the operation never began."""
         errors = self.executed(result.errors or [])
         if errors and result.data is None and not any("path" in error for error in errors):

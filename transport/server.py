@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from settings import Settings
-from transport.uvicorn_protocol import FiniteHttp, FiniteWebSocket
+from transport.uvicorn_protocol import FiniteHttp, finite_websocket
 from transport.websocket import PING_INTERVAL_S, PING_TIMEOUT_S
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=FiniteHttp,
-        ws=FiniteWebSocket,
+        ws=finite_websocket(settings.stalled_reader_s),
         ws_max_size=settings.socket_frame_max_bytes,
         ws_per_message_deflate=False,
         ws_ping_interval=PING_INTERVAL_S,

@@ -35,11 +35,15 @@ return {1, math.floor(missing)}
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one caller may spend: `requests` and `streams` of an address, `cost` of a viewer, or of an address without one."""
+    """What one caller may spend: `requests` and `streams` of an address, `cost` of a viewer, or of an address without one.
+
+    `tokens` are requests of an address at the token endpoints, which take no requests of the others.
+    """
 
     requests: Rate
     streams: Rate
     cost: Rate
+    tokens: Rate
 
 
 @asynccontextmanager
@@ -85,9 +89,10 @@ class SharedBuckets:
         return limit.allowance(missing / 1e6)
 
 
-def _limits(settings: Settings) -> tuple[Limit, Limit, Limit]:
+def _limits(settings: Settings) -> tuple[Limit, ...]:
     return (
         Limit(settings.requests_per_window, settings.rate_window_s, "requests"),
         Limit(settings.streams_per_window, settings.rate_window_s, "sockets opened"),
         Limit(settings.cost_per_window, settings.rate_window_s, "points of cost"),
+        Limit(settings.token_requests_per_window, settings.rate_window_s, "token requests"),
     )

@@ -45,6 +45,9 @@ class Sockets:
     def at_address(self, address: str) -> int:
         return self._addresses[address]
 
+    def viewer_keys(self) -> set[str]:
+        return {socket.viewer_key for socket in self._open if socket.viewer_key is not None}
+
     def of_viewer(self, key: str) -> list[OpenSocket]:
         return [socket for socket in self._open if socket.viewer_key == key]
 

@@ -2,19 +2,23 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
 
 from gateway.peer import PeerProtocol
+from gateway.socket import DevicesBesideHttp
+from transport.wire import ABORT, FRAMES
 
 log = logging.getLogger(__name__)
 
-STALLED_S = 30.0  # with unsent bytes above the transport's mark
+STALLED_S = 30.0  # with unsent bytes above the transport's mark; of sockets it is a setting
+LAST_WORD_S = 1.0  # of that time, for the close frame of a socket that has stalled
+TOO_SLOW = 1013
 GOODBYE_S = 2.0  # from our close to the abort
 HEAD_S = 15.0  # for the whole head of a request
 BODY_S = 15.0  # window in which a body must bring BODY_MIN bytes
@@ -26,8 +30,11 @@ FRAGMENTS_MAX = 1024  # of one socket message; empty ones cost memory and no byt
 class FiniteWebSocket(PeerProtocol):
     """A socket that always ends: on a missing pong, a stalled reader or shutdown the connection is aborted, never awaited.
 
-    Offers `scope["extensions"]["flotilla.abort"]` to the application.
+    Offers `scope["extensions"]["flotilla.abort"]` to the application, and itself as "flotilla.frames": whoever has finished frames may
+    write them past everything else.
     """
+
+    stalled_s = STALLED_S
 
     def __init__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
@@ -35,11 +42,51 @@ class FiniteWebSocket(PeerProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._stalled: asyncio.TimerHandle | None = None
         self._leaving: asyncio.TimerHandle | None = None
+        self.on_full: Callable[[], None] = _nothing
+        self._pings = self._pongs = 0  # one is under way at a time, so the newest pong answers the newest ping
+        self._is_ping_due = False
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if hasattr(self, "scope"):
-            cast("dict[str, object]", self.scope["extensions"])["flotilla.abort"] = self.transport.abort
+            extensions = cast("dict[str, object]", self.scope["extensions"])
+            extensions[ABORT] = self.transport.abort
+            if not self.conn.extensions:  # a frame finished elsewhere is not compressed
+                extensions[FRAMES] = self
+
+    # ── finished frames ──
+    @property
+    def write_frames(self) -> Callable[[bytes], None]:
+        return self.transport.write
+
+    @property
+    def is_full(self) -> bool:
+        return not self.writable.is_set()
+
+    async def drained(self) -> None:
+        await self.writable.wait()
+
+    def mark(self) -> Callable[[], bool]:
+        """Answered by the pong to a ping sent behind all that was written: a peer answers in order, through every proxy between."""
+        wanted = self._pings + 1
+        self._is_ping_due = True
+        if self.ping_timer is not None and self.pong_timer is None:
+            self.ping_timer.cancel()
+            self.send_keepalive_ping()
+        return lambda: self._pongs >= wanted
+
+    def send_keepalive_ping(self) -> None:
+        self._pings += 1
+        self._is_ping_due = False
+        super().send_keepalive_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        super().handle_pong(event)
+        if self.pending_ping_payload is None:
+            self._pongs = self._pings
+            if self._is_ping_due and self.ping_timer is not None:
+                self.ping_timer.cancel()
+                self.send_keepalive_ping()
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= FRAGMENTS_MAX:
@@ -69,7 +116,13 @@ class FiniteWebSocket(PeerProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
+        self._stalled = self.loop.call_later(max(self.stalled_s - LAST_WORD_S, 0.0), self._give_up)
+        self.on_full()
+
+    def _give_up(self) -> None:
+        """One that reads a little learns why; one that reads nothing is reset a second later."""
+        self.drop(TOO_SLOW, "Too slow")
+        self.end_within(LAST_WORD_S)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -90,10 +143,19 @@ class FiniteWebSocket(PeerProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         _cancel(self._stalled)
         _cancel(self._leaving)
+        self.on_full = _nothing
+        if hasattr(self, "scope"):
+            for name in (ABORT, FRAMES):  # or the two keep each other alive until a full collection
+                cast("dict[str, object]", self.scope["extensions"]).pop(name, None)
         super().connection_lost(exc)
 
 
-class FiniteHttp(HttpToolsProtocol):
+def finite_websocket(stalled_s: float) -> type[FiniteWebSocket]:
+    """The class to give uvicorn as `ws=`, which makes the connections itself and knows nothing of our settings."""
+    return type("FiniteWebSocket", (FiniteWebSocket,), {"stalled_s": stalled_s})
+
+
+class FiniteHttp(DevicesBesideHttp):
     """HTTP whose heads, bodies and readers have a time: a head comes within 15 s, a body at 1 KiB/s, an answer is read on."""
 
     def __init__(
@@ -170,6 +232,10 @@ class FiniteHttp(HttpToolsProtocol):
         for timer in (self._head, self._body, self._stalled):
             _cancel(timer)
         self._head = self._body = self._stalled = None
+
+
+def _nothing() -> None:
+    pass
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

@@ -28,7 +28,7 @@ def test_a_minted_token_is_42_characters_and_tells_its_kind(kind):
 
 
 def test_prefixes_are_three_letters_each_used_once():
-    assert len({kind.value for kind in Kind}) == len(list(Kind)) == 8
+    assert len({kind.value for kind in Kind}) == len(list(Kind)) == 9
     assert all(len(kind.value) == 3 and kind.value.startswith("fl") for kind in Kind)
 
 

@@ -22,7 +22,8 @@ ADDS = {
     Role.DEVELOPER: {
         *("product.create", "product.update", "product.configure", "product.manufacture", "product.rotate_key"),
         *("device.register", "device.import", "device.update", "device.remove", "device.admit", "device.assign"),
-        *("group.write", "firmware.write", "firmware.release", "firmware.flash", "customer.write", "event.publish"),
+        *("group.write", "firmware.write", "firmware.release", "firmware.flash", "customer.write", "customer.act_for"),
+        "event.publish",
     },
     Role.ADMIN: {
         "audit.read",

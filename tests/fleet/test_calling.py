@@ -1,6 +1,7 @@
 """Calls, reads and pings of devices that are really connected, with each way they can fail."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -114,6 +115,22 @@ async def test_a_device_that_does_not_answer_costs_the_time_given_and_no_more(wo
 
 def _answer_another(word: Any) -> protocol.Result:
     return protocol.Result("another call's", 1)
+
+
+async def test_a_ping_is_answered_by_the_device_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (connection,) = world.served.gateway.connections
+    heard_at = connection.wire.heard_at
+
+    assert await world.ping() == (True, [])
+    assert connection.wire.heard_at > heard_at
+
+    # One whose cable was pulled: its session stands, and nobody answers.
+    monkeypatch.setattr(type(connection), "ponged", lambda connection, payload: None)
+    world.tester.house = dataclasses.replace(
+        world.tester.house, settings=dataclasses.replace(world.tester.house.settings, call_timeout_s=0.3)
+    )  # fmt: skip
+    assert await world.ping() == (None, ["DEVICE_TIMEOUT"])
+    assert await world.left_behind() == ([], 0)
 
 
 async def test_a_device_that_is_offline_is_told_at_once_and_nothing_is_written(world: World) -> None:

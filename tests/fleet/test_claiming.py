@@ -1,4 +1,4 @@
-"""Whose a device is, by the team's word."""
+"""Whose a device is: by the team's word, and by a customer's claim."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 
-from models.account import User
+from auth.credentials import issue
+from auth.tokens import Kind
+from models.account import Token, User
 from models.customer import Customer
 from models.device import Device
 from models.log import LogEntry
 from models.operations import AuditEntry
-from models.product import Product
+from models.product import AuthMethod, Product
+from tests.customers import IDS, a_device, codes, lamp, sign_up
 from tests.house import HouseTester
+from tests.stored import whatever_a_refusal_must_leave_alone
 
 ID = "55ff6d04498b49aabbccdd01"
 DEVICE = "device { deviceId }"
@@ -191,3 +195,140 @@ async def test_below_developer_and_outside_the_team_nobody_says_whose_a_device_i
     assert await owner_of() == "zoe"
     assert await news() == told
     assert await tester.audited() == before
+
+
+# ── by the customer ──
+async def test_a_customer_claims_a_device_of_the_product_that_nobody_owns(tester: HouseTester) -> None:
+    await lamp(tester)
+    await a_device(IDS[0])
+    kim = await sign_up(tester, "kim")
+
+    payload = await tester.do("claimDevice", "device { deviceId owner { username } claimedAt }", kim, deviceId=IDS[0].upper())
+
+    assert codes(payload) == []
+    assert payload["device"] | {"claimedAt": ""} == {"deviceId": IDS[0], "owner": {"username": "kim"}, "claimedAt": ""}
+    seen = await tester.ask("{ viewer { devices { nodes { deviceId } } customer { devices { nodes { deviceId } } } } }", kim)
+    one = {"nodes": [{"deviceId": IDS[0]}]}
+    assert seen["viewer"] == {"devices": one, "customer": {"devices": one}}
+    assert await news() == [("status", "CLAIMED", IDS[0], 1000)]
+    entry = await AuditEntry.get(action="device.claimed")
+    assert (entry.actor, entry.subject, entry.detail) == ("customer:kim", f"device:{IDS[0]}", {"customer": "kim"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [
+        ({"owner": "customer"}, "DEVICE_ALREADY_CLAIMED"),
+        ({"user_owner": "user"}, "DEVICE_ALREADY_CLAIMED"),
+        ({"state": "QUARANTINED"}, "DEVICE_NOT_CLAIMABLE"),
+        ({"product": "other"}, "NOT_FOUND"),
+        ({"product": None}, "NOT_FOUND"),
+    ],
+)
+async def test_no_other_device_is_claimed(tester: HouseTester, columns: dict[str, Any], code: str) -> None:
+    owner = await lamp(tester)
+    other = await Product.get(number=await tester.product(owner))
+    kim, _ = await sign_up(tester, "kim"), await sign_up(tester, "ann")
+    made = {"customer": await Customer.get(username="ann"), "user": await User.get(), "other": other}
+    lamps = {"product": await Product.get(number=1000)}
+    await Device.create(
+        device_id=IDS[0], created_at=datetime.now(UTC), **lamps | {name: made.get(str(value), value) for name, value in columns.items()}
+    )
+    before = await whatever_a_refusal_must_leave_alone()
+
+    payload = await tester.do("claimDevice", DEVICE, kim, deviceId=IDS[0])
+
+    assert [(error["code"], error["path"]) for error in payload["errors"]] == [(code, ["input", "deviceId"])]
+    assert await whatever_a_refusal_must_leave_alone() == before
+
+
+async def test_of_fifty_claims_of_one_device_at_once_one_wins(postgres_tester: HouseTester) -> None:
+    tester = postgres_tester
+    owner = await lamp(tester)
+    await a_device(IDS[0])
+    now, product = datetime.now(UTC), await Product.get()
+    tokens = []
+    for number in range(50):
+        row = await Customer.create(product=product, username=f"kim-{number}", username_key=f"kim-{number}", created_at=now)
+        tokens.append((await issue(Kind.CUSTOMER, owner=row, now=now, auth_method=AuthMethod.SIMPLE))[0].text)
+    for _ in range(3):
+        answers = await asyncio.gather(*(tester.do("claimDevice", DEVICE, token, deviceId=IDS[0]) for token in tokens))
+        returned = await tester.do("unclaimDevice", DEVICE, owner, deviceId=IDS[0])
+
+        assert sorted(codes(each) for each in answers) == [[]] + [["DEVICE_ALREADY_CLAIMED"]] * 49
+        assert codes(returned) == []
+    assert [name for _, name, _, _ in await news()] == ["CLAIMED", "UNCLAIMED"] * 3
+
+
+async def test_device_ids_cannot_be_tried_at_full_speed(slowing_tester: HouseTester) -> None:
+    await lamp(slowing_tester)
+    kim = await sign_up(slowing_tester, "kim")
+
+    tried = [codes(await slowing_tester.do("claimDevice", DEVICE, kim, deviceId=each)) for each in IDS[:11]]
+
+    assert tried == [["NOT_FOUND"]] * 10 + [["RATE_LIMITED"]]
+
+
+async def test_a_token_without_the_scope_claims_nothing(tester: HouseTester) -> None:
+    await lamp(tester)
+    await a_device(IDS[0])
+    kim = await sign_up(tester, "kim")
+    await Token.filter(customer__username="kim").update(scopes=["devices:read"])
+    before = await whatever_a_refusal_must_leave_alone()
+
+    refused = [
+        await tester.do("claimDevice", DEVICE, kim, deviceId=IDS[0]),
+        await tester.do("createClaimCode", "claimCode", kim, productId=1000),
+    ]
+
+    assert [(error["code"], error["reason"]) for each in refused for error in each["errors"]] == [("FORBIDDEN", "devices:claim")] * 2
+    assert await whatever_a_refusal_must_leave_alone() == before
+
+
+# ── by the makers who keep the accounts ──
+async def test_one_credential_claims_for_all_customers_of_a_self_managed_product_by_their_own_keys(tester: HouseTester) -> None:
+    owner = await lamp(tester, "SELF_MANAGED")
+    scopes = ["customers:write", "customers:read", "devices:read", "devices:call"]
+    machine = (await tester.do("createApiUser", "token", owner, organization="acme", name="cloud", scopes=scopes))["token"]
+    for device_id, key in zip(IDS[:2], ("crm-1", "crm-2"), strict=True):
+        await a_device(device_id)
+        await tester.do("createCustomer", "clientMutationId", machine, productId=1000, username=f"of {key}", externalId=key)
+
+    claimed = await tester.do("claimDevice", "device { owner { externalId } }", machine, deviceId=IDS[0], externalId="crm-1")
+    assigned = await tester.do("assignDevice", "device { owner { externalId } }", machine, deviceId=IDS[1], externalId="crm-2")
+
+    assert (codes(claimed), codes(assigned)) == ([], [])
+    assert [each["device"]["owner"]["externalId"] for each in (claimed, assigned)] == ["crm-1", "crm-2"]
+    found = 'query { product(productId: 1000) { customers(filter: {externalId: "crm-2"}) { nodes { devices { nodes { deviceId } } } } } }'
+    whole = await tester.do("updateApiUser", "token", owner, id=await _machine_id(tester, owner), scopes=[*scopes, "products:read"])
+    (node,) = (await tester.ask(found, whole["token"]))["product"]["customers"]["nodes"]
+    assert node == {"devices": {"nodes": [{"deviceId": IDS[1]}]}}
+
+
+async def _machine_id(tester: HouseTester, owner: str) -> str:
+    found = await tester.ask('{ organization(slug: "acme") { apiUsers { id } } }', owner)
+    return str(found["organization"]["apiUsers"][0]["id"])
+
+
+@pytest.mark.parametrize("method", ["SIMPLE", "TWO_LEGGED", "OAUTH"])
+async def test_elsewhere_nobody_claims_for_a_customer(tester: HouseTester, method: str) -> None:
+    owner = await lamp(tester, method)
+    await a_device(IDS[0])
+    zoe = await customer(tester, owner, "zoe")
+    before = await whatever_a_refusal_must_leave_alone()
+
+    payload = await tester.do("claimDevice", DEVICE, owner, deviceId=IDS[0], customerId=zoe)
+
+    assert [(error["code"], error["reason"]) for error in payload["errors"]] == [("WRONG_AUTH_METHOD", method)]
+    assert await whatever_a_refusal_must_leave_alone() == before
+
+
+@pytest.mark.parametrize("named", [{}, {"customerId": "Q3VzdG9tZXI6MQ", "externalId": "crm-1"}])
+async def test_the_team_names_exactly_one_customer(tester: HouseTester, named: dict[str, str]) -> None:
+    owner = await lamp(tester, "SELF_MANAGED")
+    await a_device(IDS[0])
+
+    payload = await tester.do("claimDevice", DEVICE, owner, deviceId=IDS[0], **named)
+
+    assert [(error["code"], error["path"]) for error in payload["errors"]] == [("INVALID_INPUT", ["input", "customerId"])]
+    assert await owner_of(IDS[0]) is None

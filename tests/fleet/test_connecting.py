@@ -1,6 +1,8 @@
 """A device's coming and going: where it is placed, what it may, and what the log is told."""
 
 import asyncio
+import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from models.account import User
 from models.device import Device, DeviceState, Presence
 from models.organization import BillingState, Organization
 from models.product import Product
+from realtime.presence import Leaving
 from tests.connected import ID, a_device, a_product, entries, online
 from tests.house import HouseTester
 
@@ -20,7 +23,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 async def hello(tester: HouseTester, product_id: int | None = 1094, version: int | None = 3, **more: Any) -> Connected | Refused:
     now = more.pop("now", NOW)
-    return await connecting.hello(Report(ID, product_id, version, **more), house=tester.house, now=now)
+    return (await connecting.hello([Report(ID, product_id, version, **more)], house=tester.house, now=now))[0]
 
 
 async def admitted(tester: HouseTester, *report: Any, **more: Any) -> Connected:
@@ -191,17 +194,17 @@ async def test_an_inactive_organization_does_not_keep_devices_out(tester: HouseT
 async def test_a_late_goodbye_of_an_older_session_is_nothing(tester: HouseTester, product: Product, monkeypatch: Any) -> None:
     went: list[str] = []
 
-    async def went_away(device_id: str) -> None:
-        went.append(device_id)
+    async def went_away(device_ids: Sequence[str]) -> None:
+        went.extend(device_ids)
 
     monkeypatch.setattr(updating, "went_away", went_away)
     await a_device(product)
     old, new = await admitted(tester), await admitted(tester)
 
-    await connecting.left(ID, old.epoch, now=NOW)
+    await connecting.left([Leaving(ID, old.epoch)], now=NOW)
     after_old = await online()
-    await connecting.left(ID, new.epoch, now=NOW)
-    await connecting.left(ID, new.epoch, now=NOW)
+    await connecting.left([Leaving(ID, new.epoch)], now=NOW)
+    await connecting.left([Leaving(ID, new.epoch)], now=NOW)
 
     assert after_old is True
     assert await online() is False
@@ -224,9 +227,49 @@ async def test_a_restart_is_told_only_of_devices_that_stay_away(tester: HouseTes
     await a_device(product)
     connected = await admitted(tester)
 
-    await connecting.left(ID, connected.epoch, now=NOW, grace_s=30)
+    await connecting.left([Leaving(ID, connected.epoch, 30)], now=NOW)
     told_early = await connecting.tell(NOW + timedelta(seconds=29))
     told = await connecting.tell(NOW + timedelta(seconds=31))
 
     assert (told_early, told) == (0, 1)
     assert [name for name, *_ in await entries("status")] == ["FIRMWARE_CHANGED", "ONLINE", "OFFLINE"]
+
+
+async def test_batches_of_hellos_that_race_give_each_session_its_own_epoch(postgres_tester: HouseTester) -> None:
+    await postgres_tester.owner()
+    product = await a_product(postgres_tester)
+    ids = [f"{number:024x}" for number in range(40)]
+    for device_id in ids:
+        await a_device(product, device_id)
+
+    async def batch(process: str, order: list[str]) -> list[Connected | Refused]:
+        house: Any = type("Other", (), {"process": type("Lease", (), {"process": process})})
+        return await connecting.hello([Report(device_id, 1094, 3) for device_id in order], house=house, now=NOW)
+
+    orders = {f"p{number}": random.Random(number).sample(ids, len(ids)) for number in range(6)}
+    answers = dict(zip(orders, await asyncio.gather(*(batch(process, order) for process, order in orders.items())), strict=True))
+
+    epochs: dict[str, dict[int, str]] = {device_id: {} for device_id in ids}
+    for process, connected in answers.items():
+        for device_id, each in zip(orders[process], connected, strict=True):
+            assert isinstance(each, Connected)
+            epochs[device_id][each.epoch] = process
+    assert [sorted(of_device) for of_device in epochs.values()] == [[1, 2, 3, 4, 5, 6]] * len(ids)
+    holders = {presence.device_id: (presence.process, presence.online) for presence in await Presence.all()}  # type: ignore[attr-defined]
+    assert holders == {device_id: (of_device[6], True) for device_id, of_device in epochs.items()}
+    told = [device_id for name, device_id, _ in await entries("status") if name == "ONLINE"]
+    assert sorted(str(each) for each in told) == ids
+
+
+async def test_a_hello_that_is_refused_takes_no_other_of_its_batch_along(tester: HouseTester, product: Product) -> None:
+    await a_device(product, "1" * 24)
+    await a_device(product, "2" * 24, public_key="K" * 43)
+    await a_device(product, "3" * 24, state=DeviceState.DENIED)
+    reports = [Report("0" * 24, 1094, 3), Report("2" * 24, 1094, 3, new_key="A" * 43), Report("3" * 24, 1094, 3), Report("1" * 24, 1094, 3)]
+
+    gone, other_key, denied, let_in = await connecting.hello(reports, house=tester.house, now=NOW)
+
+    assert (gone, other_key, denied) == (Refused.GONE, Refused.ANOTHER_KEY, Refused.DENIED)
+    assert isinstance(let_in, Connected)
+    assert [await online(digit * 24) for digit in "0123"] == [None, True, None, None]
+    assert (await Device.get(device_id="2" * 24)).public_key == "K" * 43

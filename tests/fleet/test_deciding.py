@@ -3,10 +3,21 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.deciding import DeviceFacts, FirmwareRule, GroupRelease, decide
+from fleet.deciding import DeviceFacts, FirmwareRule, GroupRelease, RolloutFacts, decide
+from models.rollout import OPEN_ROLLOUT_STATES
 
 OURS = 1094
 versions = st.none() | st.integers(1, 4)
+every_rollout = st.none() | st.builds(
+    RolloutFacts,
+    state=st.sampled_from([str(state) for state in OPEN_ROLLOUT_STATES]),
+    version=st.integers(1, 4),
+    reached=st.booleans(),
+    touched=st.booleans(),
+    runs_it=st.booleans(),
+    former_version=versions,
+    rolls_back=st.booleans(),
+)
 every_fact = st.builds(
     DeviceFacts,
     state=st.sampled_from(["ACTIVE", "QUARANTINED", "DENIED"]) | st.just("ACTIVE"),
@@ -19,6 +30,7 @@ every_fact = st.builds(
     forced=st.booleans(),
     development=st.booleans(),
     locked_version=versions,
+    rollout=every_rollout,
     group_releases=st.lists(st.builds(GroupRelease, st.sampled_from(["a", "a/b", "c"]), st.integers(1, 4)), max_size=3).map(tuple),
     product_release=versions,
 )
@@ -32,6 +44,14 @@ def oracle(f: DeviceFacts) -> tuple[str, int | None]:
         return "DEVELOPMENT", None
     if f.locked_version:
         return "LOCKED", f.locked_version
+    if (r := f.rollout) and (
+        (r.state == "RUNNING" and (r.reached or r.touched))
+        or (r.state == "PAUSED" and r.touched)
+        or (r.state == "HALTED" and r.touched and r.runs_it and not r.rolls_back)
+    ):
+        return "ROLLOUT", r.version
+    if r and r.state == "HALTED" and r.touched and r.rolls_back and r.former_version:
+        return "ROLLOUT", r.former_version
     if f.group_releases:
         return "GROUP_RELEASE", max(release.version for release in f.group_releases)
     return ("PRODUCT_RELEASE", f.product_release) if f.product_release else ("NONE", None)
@@ -66,7 +86,7 @@ def test_every_rule_looked_at_says_its_reason() -> None:
         "NOT_ALLOWED: no, it is an active device of the product.",
         "DEVELOPMENT: no, it is no development device.",
         "LOCKED: no, it is not locked.",
-        "ROLLOUT: no, there are no rollouts yet.",
+        "ROLLOUT: no, no rollout is open.",
         "GROUP_RELEASE: yes, version 5 is released to the group emea/hospital-7, the highest among its groups.",
     )
 

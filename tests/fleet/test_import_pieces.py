@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from errors import Unauthenticated
 from fleet import importing, undoing
 from fleet.importing import forget_sources, run_import
 from models.device import Device
@@ -124,8 +125,10 @@ async def test_whoever_follows_an_import_sees_it_end(small_pieces: HouseTester) 
     await tester.product(owner)
     await imported(tester, owner, "\n".join(ids(35)).encode())
 
+    by = (await tester.context(owner)).viewer
+
     async def follow() -> list[tuple[str, int]]:
-        return [(row.state, row.processed) async for row in importing.follow(1)]
+        return [(row.state, row.processed) async for row in importing.follow(1, house=tester.house, by=by)]
 
     following = asyncio.create_task(follow())
     await asyncio.sleep(0.05)
@@ -134,6 +137,20 @@ async def test_whoever_follows_an_import_sees_it_end(small_pieces: HouseTester) 
 
     assert steps[0] == ("RUNNING", 0)
     assert steps[-1] == ("FINISHED", 35)
+
+
+async def test_whoever_may_no_longer_see_an_import_no_longer_follows_it(small_pieces: HouseTester) -> None:
+    tester = small_pieces
+    owner = await tester.owner()
+    await tester.product(owner)
+    await imported(tester, owner, "\n".join(ids(35)).encode())
+    steps = importing.follow(1, house=tester.house, by=(await tester.context(owner)).viewer)
+    first = await anext(steps)
+    await tester.do("logOut", "clientMutationId", owner)
+
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(anext(steps), 5)
+    assert first.state == "RUNNING"
 
 
 async def test_the_progress_of_an_import_is_for_those_who_may_see_it(small_pieces: HouseTester) -> None:

@@ -85,12 +85,22 @@ async def a_fleet(tester: HouseTester, count: int, seed: int = 1) -> tuple[str, 
     return owner, made
 
 
+def _id(made: Made, *, downwards: bool) -> int:
+    number = int(made.device_id, 16)
+    return -number if downwards else number
+
+
+# Equal ones by id in the direction of the key, those without a key upwards.
 ORDERS: dict[str, Callable[[Made], Any]] = {
     "DEVICE_ID": lambda each: each.device_id,
-    "LAST_HEARD": lambda each: (each.last_heard is None, -(each.last_heard or START).timestamp(), each.device_id),
+    "LAST_HEARD": lambda each: (
+        each.last_heard is None,
+        -(each.last_heard or START).timestamp(),
+        _id(each, downwards=each.last_heard is not None),
+    ),
     "NAME": lambda each: (each.name is None, each.name or "", each.device_id),
-    "FIRMWARE_VERSION": lambda each: (each.version is None, -(each.version or 0), each.device_id),
-    "CREATED_AT": lambda each: (-each.created_at.timestamp(), each.device_id),
+    "FIRMWARE_VERSION": lambda each: (each.version is None, -(each.version or 0), _id(each, downwards=each.version is not None)),
+    "CREATED_AT": lambda each: (-each.created_at.timestamp(), _id(each, downwards=True)),
 }
 MINUTE = START + timedelta(minutes=2)
 FILTERS: list[tuple[Any, Callable[[Made], bool]]] = [
@@ -100,6 +110,11 @@ FILTERS: list[tuple[Any, Callable[[Made], bool]]] = [
     ({"online": False}, lambda each: not each.online),
     ({"state": "QUARANTINED"}, lambda each: each.state == "QUARANTINED"),
     ({"firmwareVersion": 2}, lambda each: each.version == 2),
+    (
+        {"firmwareVersion": 2, "state": "ACTIVE", "online": False},
+        lambda each: (each.version, each.state, each.online) == (2, "ACTIVE", False),
+    ),
+    ({"firmwareVersion": 10, "online": True}, lambda each: each.version == 10 and each.online),
     ({"not": {"firmwareVersion": 2}}, lambda each: each.version != 2),
     ({"group": "emea"}, lambda each: each.group is not None),
     ({"group": "emea/ward"}, lambda each: each.group == "emea/ward"),

@@ -1,8 +1,6 @@
 """People's accounts: signing up, sessions, passwords, and what slows down whoever guesses."""
 
 import asyncio
-import dataclasses
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,20 +9,11 @@ from auth import throttle
 from auth.ledger import TableLedger
 from auth.throttle import Throttle
 from models.account import PasswordReset, Token, User
-from settings import Settings
-from tests.house import PASSWORD, GraphQLFailed, HouseTester, open_house
+from tests.house import PASSWORD, GraphQLFailed, HouseTester
 from tests.stored import everything, whatever_a_refusal_must_leave_alone
 
 NEW_PASSWORD = "seven otters juggle at noon"
 WHO = "{ viewer { kind user { email } } }"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def slowing_tester(request: pytest.FixtureRequest) -> AsyncIterator[HouseTester]:
-    """A house with RATE_LIMITS=on."""
-    settings: Settings = request.getfixturevalue(f"migrated_{request.param}")
-    async with open_house(dataclasses.replace(settings, rate_limits=True)) as house:
-        yield HouseTester(house)
 
 
 def codes(payload: dict[str, object]) -> list[str]:

@@ -118,6 +118,24 @@ async def test_a_device_that_takes_no_updates_now_keeps_its_update_pending(story
     assert await Update.all().count() == 1
 
 
+async def test_an_update_that_is_forced_is_offered_although_the_device_puts_updates_off(story: Story) -> None:
+    await story.act("releaseFirmware", version=2, immediate=True)
+    assert await story.offer(enabled=False) is None
+    await story.act("releaseFirmware", version=2, immediate=True, forceUpdates=True)
+    released = await story.offer(enabled=False)
+    assert released is not None
+    assert (released.version, released.forced) == (2, True)
+
+    await story.act("lockAndFlash", firmwareVersion=3, when="NOW", deviceIds=[story.row.device_id])
+    assert await story.offer(enabled=False) is None, "a lock has its own word on that"
+    await story.act("lockAndFlash", firmwareVersion=4, when="NOW", deviceIds=[story.row.device_id], forceUpdates=True)
+    locked = await story.offer(enabled=False)
+    assert locked is not None
+    assert (locked.version, locked.forced) == (4, True)
+    await story.act("unlockDevices", deviceIds=[story.row.device_id])
+    assert not (await Device.get(device_id=story.row.device_id)).lock_forces
+
+
 async def test_what_is_on_its_way_is_not_offered_twice_and_a_newer_decision_takes_its_place(story: Story) -> None:
     await story.act("releaseFirmware", version=2, immediate=True)
     first = await story.offered()
@@ -192,7 +210,7 @@ async def test_one_that_drops_keeps_its_update_and_is_offered_it_again(story: St
     first = await story.offered(at_hello=True)
     await story.says(first, "DOWNLOADING", 50)
 
-    await updating.went_away(story.row.device_id)
+    await updating.went_away([story.row.device_id])
     assert (await story.update())["state"] == "PENDING"
     await story.hello(1)
     second = await story.offered(at_hello=True)

@@ -1,7 +1,10 @@
 """Devices that really connect, on both databases: proofs, placing, the newest session, and what the log makes them do."""
 
 import asyncio
+import gc
 import json
+import weakref
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -169,12 +172,25 @@ async def test_the_newest_session_wins_and_the_goodbye_of_the_older_changes_noth
     assert [name for name, *_ in await entries("status")][:2] == ["FIRMWARE_CHANGED", "ONLINE"]
 
 
+async def test_a_device_that_has_gone_leaves_nothing_to_the_garbage_collector(tester: HouseTester, product: Product) -> None:
+    await a_device(product)
+    async with serving(tester) as served:
+        device = await served.connected(flash())
+        connection = weakref.ref(served.gateway.of_device[ID])
+        gc.disable()
+        try:
+            await served.stop(device)
+            await until(lambda: connection() is None)
+        finally:
+            gc.enable()
+
+
 async def test_a_newer_session_in_another_process_closes_the_one_here(tester: HouseTester, product: Product) -> None:
     await a_device(product)
     async with serving(tester) as served:
         old = await served.connected(flash())
         other = _house_of(tester, "p2")
-        connected = await connecting.hello(Report(ID, 1094, 3), house=other, now=datetime.now(UTC))
+        (connected,) = await connecting.hello([Report(ID, 1094, 3)], house=other, now=datetime.now(UTC))
         await until(lambda: old.closed_with)
         await until(lambda: not served.gateway.connections)
 
@@ -214,8 +230,12 @@ class Updates:
         self.looks: list[tuple[bool, bool]] = []
         self.reports: list[tuple[Any, ...]] = []
         self.version = 4
+        monkeypatch.setattr(updating, "to_offer", self.to_offer)
         monkeypatch.setattr(updating, "next_offer", self.next_offer)
         monkeypatch.setattr(updating, "reported", self.reported)
+
+    async def to_offer(self, device_ids: Sequence[str], *, at_hello: Collection[str] = ()) -> list[str]:
+        return list(device_ids)
 
     async def next_offer(self, device_id: str, *, updates_enabled: bool, at_hello: bool = False, house: House) -> Offer | None:
         self.looks.append((updates_enabled, at_hello))

@@ -48,7 +48,7 @@ async def _leaves_no_trace_if_refused(stage: Stage, who: str, name: str, given: 
 def _faults(entry: AuditEntry, *, in_organization: bool) -> list[str]:
     """What an entry fails to say: who, what ("noun.verb_done"), on what ("noun:key"), from where, and whose it is."""
     said = {
-        "actor": entry.actor != "anonymous" or entry.action == "account.reset_requested",
+        "actor": entry.actor != "anonymous" or entry.action in ("account.reset_requested", "customer.reset_requested"),
         "action": all(entry.action.partition(".")[::2]),
         "subject": all(entry.subject.partition(":")[::2]),
         "address": entry.address == "127.0.0.1",

@@ -1,4 +1,4 @@
-"""The law of who may: every mutation and every field of Query, called by everybody there is, against one table.
+"""The law of who may: every mutation, and every field of Query and Subscription, called by everybody there is, against one table.
 
 Whoever is refused has changed nothing; whoever is not, has it done in a copy of the stage of their own.
 """
@@ -12,7 +12,7 @@ import pytest
 from schema.build import build_schema
 from tests.scenarios import access
 from tests.scenarios.access import EVERYBODY, NOT_FOUND, SCOPED, Rule
-from tests.scenarios.scenario import MUTATIONS, READINGS, load
+from tests.scenarios.scenario import MUTATIONS, READINGS, STREAMS, load
 from tests.scenarios.stage import DONE, EVERY_SCOPE, NULL, Stage, Stages
 from tests.stored import whatever_a_refusal_must_leave_alone
 
@@ -21,10 +21,12 @@ SCHEMA = build_schema()._schema
 Case = tuple[str, tuple[str, ...]]  # who, with which scopes
 
 
-def test_every_mutation_and_every_field_of_query_is_in_the_table() -> None:
+def test_every_root_field_is_in_the_table() -> None:
     assert SCHEMA.mutation_type is not None
     assert SCHEMA.query_type is not None
     assert [name for name in SCHEMA.mutation_type.fields if name not in access.MUTATIONS or name not in MUTATIONS] == []
+    assert SCHEMA.subscription_type is not None
+    assert [name for name in SCHEMA.subscription_type.fields if name not in access.STREAMS or name not in STREAMS] == []
     assert [name for name in SCHEMA.query_type.fields if name not in access.READINGS or name not in READINGS] == []
 
 
@@ -70,7 +72,21 @@ async def test_a_field_of_query_is_answered_to_whoever_may_read_it(sqlite_stages
             await stage.limit(case[1])
             answered[case] = await stage.read(case[0], reading.text, variables)
             answer = rule.answer(case[0], has_scope=_has(rule, case), by=None)
-            expected[case] = NULL if answer == NOT_FOUND else answer
+            expected[case] = NULL if answer == NOT_FOUND and not getattr(rule, "refuses", False) else answer
+
+    assert _shown(answered, rule) == _shown(expected, rule)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMA.subscription_type.fields.keys() & STREAMS.keys()))  # type: ignore[union-attr]
+async def test_a_stream_begins_for_whoever_may_follow_and_for_nobody_else(sqlite_stages: Stages, tmp_path: Path, name: str) -> None:
+    rule, streaming = access.STREAMS[name], STREAMS[name]
+    answered, expected = {}, {}
+    async with sqlite_stages.one(tmp_path) as stage:
+        variables = await streaming.prepare(stage)
+        for case in _cases(rule):
+            await stage.limit(case[1])
+            answered[case] = await stage.follow(case[0], streaming.text, variables)
+            expected[case] = rule.answer(case[0], has_scope=_has(rule, case), by=None)
 
     assert _shown(answered, rule) == _shown(expected, rule)
 

@@ -23,7 +23,12 @@ KEYED = sorted(
 )
 
 # What tells apart those that have no id.
-TELLING = {"Billing": "state plan card { last4 }", "RejectedDevice": "deviceId code message"}
+TELLING = {
+    "Billing": "state plan card { last4 }",
+    "CreatedCustomer": "activationCode customer { id }",
+    "RejectedCustomer": "line username code message",
+    "RejectedDevice": "deviceId code message",
+}
 
 
 def _asked(payload: GraphQLObjectType) -> Iterator[str]:

@@ -90,9 +90,9 @@ async def test_a_process_that_dies_takes_its_devices_offline_once(postgres_db: S
     await execute("INSERT INTO server_process (id, started_at, beat, draining) VALUES ('dead', $1, 5, FALSE)", [NOON])
     for number in (1, 2):
         async with transaction():
-            await presence.came_online(device_id(number), "dead", None, NOON)
+            await presence.came_online({device_id(number): None}, "dead", NOON)
     async with transaction():
-        await presence.came_online(device_id(2), "p1", None, NOON)  # one came back elsewhere
+        await presence.came_online({device_id(2): None}, "p1", NOON)  # one came back elsewhere
 
     async with a_lease("p1", postgres_db), a_lease("p2", postgres_db), a_lease("p3", postgres_db):
         await until(told)
@@ -128,7 +128,7 @@ async def test_a_process_that_beat_again_is_not_buried(db: Settings) -> None:
     await a_fleet(1)
     await execute("INSERT INTO server_process (id, started_at, beat, draining) VALUES ('p1', $1, 6, FALSE)", [NOON])
     async with transaction():
-        await presence.came_online(device_id(1), "p1", None, NOON)
+        await presence.came_online({device_id(1): None}, "p1", NOON)
 
     assert not await bury("p1", 5, NOON)
     assert (await rows("SELECT online FROM presence"))[0]["online"]
@@ -141,7 +141,7 @@ async def test_a_process_that_ends_in_good_order_gives_its_devices_time(db: Sett
     await a_fleet(1)
     async with a_lease("p1", db) as lease:
         async with transaction():
-            await presence.came_online(device_id(1), "p1", None, datetime.now(UTC))
+            await presence.came_online({device_id(1): None}, "p1", datetime.now(UTC))
         await lease.drain()
         assert (await rows("SELECT draining FROM server_process WHERE id = 'p1'"))[0]["draining"]
 
@@ -149,7 +149,7 @@ async def test_a_process_that_ends_in_good_order_gives_its_devices_time(db: Sett
     assert await told() == []
     async with a_lease("p2", db):
         async with transaction():
-            assert not (await presence.came_online(device_id(1), "p2", None, datetime.now(UTC))).announce
+            assert not (await presence.came_online({device_id(1): None}, "p2", datetime.now(UTC)))[device_id(1)].announce
         await asyncio.sleep(0.2)
     assert await told() == []
 
@@ -161,12 +161,12 @@ async def test_after_a_crash_devices_have_thirty_seconds_to_come_back(sqlite_db:
     await execute("INSERT INTO server_process (id, started_at, beat, draining) VALUES ('crashed', $1, 5, FALSE)", [NOON])
     for number in (1, 2):
         async with transaction():
-            await presence.came_online(device_id(number), "crashed", None, NOON)
+            await presence.came_online({device_id(number): None}, "crashed", NOON)
 
     async with a_lease("p1", sqlite_db):
         assert await processes() == ["p1"]
         async with transaction():
-            assert not (await presence.came_online(device_id(1), "p1", None, datetime.now(UTC))).announce
+            assert not (await presence.came_online({device_id(1): None}, "p1", datetime.now(UTC)))[device_id(1)].announce
         await asyncio.sleep(0.2)
         assert await told() == []
         await until(told)

@@ -10,7 +10,7 @@ from models.device import Device
 from models.sql import execute, read_time, rows
 from models.transaction import transaction
 from realtime import presence
-from realtime.presence import Arrival, Departure
+from realtime.presence import Arrival, Departure, Leaving
 from settings import Settings
 from tests.realtime.samples import NOON, PRODUCT, a_fleet, device_id
 
@@ -23,12 +23,12 @@ def at(seconds: float) -> datetime:
 
 async def online(process: str = "p1", *, when: datetime = NOON, device: str = ONE) -> Arrival:
     async with transaction():
-        return await presence.came_online(device, process, "192.0.2.7", when)
+        return (await presence.came_online({device: "192.0.2.7"}, process, when))[device]
 
 
 async def offline(epoch: int, *, when: datetime = NOON, device: str = ONE, grace_s: float = 0) -> Departure:
     async with transaction():
-        return await presence.went_offline(device, epoch, when, grace_s=grace_s)
+        return (await presence.went_offline([Leaving(device, epoch, grace_s)], when))[device]
 
 
 async def due(when: datetime) -> list[tuple[str, bool]]:
@@ -116,12 +116,12 @@ async def test_arrivals_and_goodbyes_in_any_order_end_in_the_truth_told_once(pos
     async def session(number: int) -> None:
         await asyncio.sleep(dice.uniform(0, 0.3))
         async with transaction():
-            arrival = await presence.came_online(ONE, f"p{number}", None, NOON)
+            arrival = (await presence.came_online({ONE: None}, f"p{number}", NOON))[ONE]
             if arrival.announce:
                 told.append(True)
         await asyncio.sleep(dice.uniform(0, 0.05))
         async with transaction():
-            if (await presence.went_offline(ONE, arrival.epoch, NOON)).announce:
+            if (await presence.went_offline([Leaving(ONE, arrival.epoch)], NOON))[ONE].announce:
                 told.append(False)
 
     await asyncio.gather(*(session(number) for number in range(10)))

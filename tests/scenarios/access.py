@@ -9,9 +9,12 @@ from tests.scenarios.stage import (
     CUSTOMER,
     DEVELOPER,
     DONE,
+    GRANTED,
     GUEST,
+    INSIDE,
     MACHINE,
     NOBODY,
+    OUTSIDE,
     PROGRAM,
     STRANGER,
     SUPPORT,
@@ -20,8 +23,10 @@ from tests.scenarios.stage import (
 )
 
 UNAUTHENTICATED, NOT_FOUND, FORBIDDEN = "UNAUTHENTICATED", "NOT_FOUND", "FORBIDDEN"
-PEOPLE = (*TEAM, STRANGER, GUEST)
-EVERYBODY = (NOBODY, *PEOPLE, CUSTOMER, PROGRAM, MACHINE, BOUND)
+HELD = (INSIDE, OUTSIDE)
+CUSTOMERS = (CUSTOMER, GRANTED)
+PEOPLE = (*TEAM, *HELD, STRANGER, GUEST)
+EVERYBODY = (NOBODY, *PEOPLE, *CUSTOMERS, PROGRAM, MACHINE, BOUND)
 SCOPED = (PROGRAM, MACHINE)  # asked twice: with every scope, and with every scope but the one that is needed
 
 
@@ -45,12 +50,15 @@ class Account:
     scope: str | None = None
     any_token: bool = False
     machine: str = FORBIDDEN
+    customer: str = FORBIDDEN
 
     def answer(self, who: str, *, has_scope: bool, by: str | None) -> str:
         if who == PROGRAM:
             return DONE if self.any_token or (self.scope and has_scope) else FORBIDDEN
         if who in (MACHINE, BOUND) and has_scope:
             return self.machine
+        if who == CUSTOMER:
+            return self.customer
         return _of_a_person(who) or DONE
 
 
@@ -67,16 +75,35 @@ class Addressee:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """How far an act reaches, as what those say who see a part: by default it is about the whole product, of no customer's knowledge.
+
+    `inside` and `outside`: a developer held inside the group the device is in, or inside another. `customer` and `granted`: one of
+    the product who does not have the device, and one who was granted its group.
+    """
+
+    inside: str = FORBIDDEN
+    outside: str = FORBIDDEN
+    customer: str = NOT_FOUND
+    granted: str = NOT_FOUND
+
+
+@dataclass(frozen=True, slots=True)
 class Team:
-    """What members do, from this role on, and machines unless they are kept out."""
+    """What members do, from this role on, and machines unless they are kept out. `refuses`: a field of Query that is never null."""
 
     role: str
     scope: str
     machines: bool = True
+    reach: Reach = Reach()
+    refuses: bool = False
 
     def answer(self, who: str, *, has_scope: bool, by: str | None) -> str:
         if who in TEAM:
             return DONE if TEAM.index(who) <= TEAM.index(self.role) else FORBIDDEN
+        special = {INSIDE: self.reach.inside, OUTSIDE: self.reach.outside, CUSTOMER: self.reach.customer, GRANTED: self.reach.granted}
+        if who in special:
+            return special[who]
         if who == PROGRAM:
             return DONE if has_scope else FORBIDDEN
         if who == MACHINE:
@@ -88,17 +115,26 @@ def _of_a_person(who: str) -> str | None:
     """The refusal of whoever is none."""
     if who == NOBODY:
         return UNAUTHENTICATED
-    return FORBIDDEN if who in (CUSTOMER, MACHINE, BOUND) else None
+    return FORBIDDEN if who in (*CUSTOMERS, MACHINE, BOUND) else None
 
 
 Rule = Public | Account | Addressee | Team
+
+# ── how far an act reaches ──
+ALL = Reach(inside=DONE, outside=DONE)  # nothing that a group could hold back
+WHOLE = Reach(customer=FORBIDDEN, granted=FORBIDDEN)  # a product, which its customers know of
+PART = Reach(inside=DONE, outside=NOT_FOUND)  # devices and groups, one by one
+PART_OF_PRODUCT = Reach(inside=DONE, outside=NOT_FOUND, customer=FORBIDDEN, granted=FORBIDDEN)  # the same, by way of the product
+CHANGE = Reach(inside=DONE, outside=NOT_FOUND, granted=FORBIDDEN)  # of a device that a customer sees, and the team alone changes
+USE = Reach(inside=DONE, outside=NOT_FOUND, granted=DONE)  # what customers do with what is theirs
+HIDDEN = Reach(inside=NOT_FOUND, outside=NOT_FOUND)  # what whoever is held inside groups never sees
 
 # ── the table ──
 MUTATIONS: Mapping[str, Rule] = {
     # accounts
     "signUp": Public(),
     "logIn": Public(),
-    "logOut": Account(any_token=True),
+    "logOut": Account(any_token=True, customer=DONE),
     "changePassword": Account(),
     "requestPasswordReset": Public(),
     "resetPassword": Public(),
@@ -119,42 +155,64 @@ MUTATIONS: Mapping[str, Rule] = {
     "addSigningKey": Team(ADMIN, "organization:write", machines=False),
     "removeSigningKey": Team(ADMIN, "organization:write", machines=False),
     # products
-    "createProduct": Team(DEVELOPER, "products:write"),
-    "updateProduct": Team(DEVELOPER, "products:write"),
-    "answerQuestions": Team(DEVELOPER, "products:write"),
-    "startManufacturing": Team(DEVELOPER, "products:write"),
-    "rotateProvisioningKey": Team(DEVELOPER, "products:write"),
+    "createProduct": Team(DEVELOPER, "products:write", reach=ALL),
+    "updateProduct": Team(DEVELOPER, "products:write", reach=WHOLE),
+    "answerQuestions": Team(DEVELOPER, "products:write", reach=WHOLE),
+    "startManufacturing": Team(DEVELOPER, "products:write", reach=WHOLE),
+    "rotateProvisioningKey": Team(DEVELOPER, "products:write", reach=WHOLE),
     # devices
     "registerDevice": Account("devices:write", machine=NOT_FOUND),
-    "importDevices": Team(DEVELOPER, "devices:write"),
-    "undoImport": Team(DEVELOPER, "devices:write"),
-    "updateDevice": Team(DEVELOPER, "devices:write"),
-    "removeDevices": Team(DEVELOPER, "devices:write"),
-    "approveDevices": Team(DEVELOPER, "devices:write"),
-    "denyDevices": Team(DEVELOPER, "devices:write"),
-    "callFunction": Team(SUPPORT, "devices:call"),
-    "readVariable": Team(SUPPORT, "devices:call"),
-    "pingDevice": Team(SUPPORT, "devices:call"),
+    "importDevices": Team(DEVELOPER, "devices:write", reach=WHOLE),
+    "undoImport": Team(DEVELOPER, "devices:write", reach=HIDDEN),
+    "updateDevice": Team(DEVELOPER, "devices:write", reach=CHANGE),
+    "removeDevices": Team(DEVELOPER, "devices:write", reach=CHANGE),
+    "approveDevices": Team(DEVELOPER, "devices:write", reach=PART),
+    "denyDevices": Team(DEVELOPER, "devices:write", reach=PART),
+    "callFunction": Team(SUPPORT, "devices:call", reach=USE),
+    "readVariable": Team(SUPPORT, "devices:call", reach=USE),
+    "pingDevice": Team(SUPPORT, "devices:call", reach=USE),
     # groups
-    "createDeviceGroup": Team(DEVELOPER, "devices:write"),
-    "renameDeviceGroup": Team(DEVELOPER, "devices:write"),
-    "deleteDeviceGroup": Team(DEVELOPER, "devices:write"),
-    "addDevicesToGroup": Team(DEVELOPER, "devices:write"),
-    "removeDevicesFromGroup": Team(DEVELOPER, "devices:write"),
+    "createDeviceGroup": Team(DEVELOPER, "devices:write", reach=PART_OF_PRODUCT),
+    "renameDeviceGroup": Team(DEVELOPER, "devices:write", reach=PART),
+    "deleteDeviceGroup": Team(DEVELOPER, "devices:write", reach=PART),
+    "addDevicesToGroup": Team(DEVELOPER, "devices:write", reach=PART),
+    "removeDevicesFromGroup": Team(DEVELOPER, "devices:write", reach=PART),
+    "grantGroupAccess": Team(DEVELOPER, "customers:write", reach=HIDDEN),
+    "revokeGroupAccess": Team(DEVELOPER, "customers:write", reach=Reach(outside=NOT_FOUND)),
     # firmware
-    "uploadFirmware": Team(DEVELOPER, "firmware:write"),
+    "uploadFirmware": Team(DEVELOPER, "firmware:write", reach=WHOLE),
     "updateFirmware": Team(DEVELOPER, "firmware:write"),
     "deleteFirmware": Team(DEVELOPER, "firmware:write"),
     "releaseFirmware": Team(DEVELOPER, "firmware:release"),
-    "withdrawRelease": Team(DEVELOPER, "firmware:release"),
-    "lockAndFlash": Team(DEVELOPER, "firmware:release"),
-    "unlockDevices": Team(DEVELOPER, "firmware:release"),
-    "unblockUpdates": Team(DEVELOPER, "firmware:release"),
+    "withdrawRelease": Team(DEVELOPER, "firmware:release", reach=WHOLE),
+    "lockAndFlash": Team(DEVELOPER, "firmware:release", reach=PART_OF_PRODUCT),
+    "unlockDevices": Team(DEVELOPER, "firmware:release", reach=PART_OF_PRODUCT),
+    "unblockUpdates": Team(DEVELOPER, "firmware:release", reach=PART),
+    # rollouts
+    "startRollout": Team(DEVELOPER, "firmware:release"),
+    "approveRollout": Team(DEVELOPER, "firmware:release", machines=False),
+    "pauseRollout": Team(DEVELOPER, "firmware:release"),
+    "resumeRollout": Team(DEVELOPER, "firmware:release"),
+    "abortRollout": Team(DEVELOPER, "firmware:release"),
     # customers
-    "createCustomer": Team(DEVELOPER, "customers:write"),
-    "deleteCustomer": Team(DEVELOPER, "customers:write"),
-    "assignDevice": Team(DEVELOPER, "customers:write"),
-    "unclaimDevice": Team(DEVELOPER, "customers:write"),
+    "signUpCustomer": Public(),
+    "logInCustomer": Public(),
+    "verifyCustomerEmail": Public(),
+    "requestCustomerPasswordReset": Public(),
+    "resetCustomerPassword": Public(),
+    "createClaimCode": Team(DEVELOPER, "customers:write"),  # for a customer it names; tests/fleet/test_claim_codes.py: one for themselves
+    "claimDevice": Team(DEVELOPER, "customers:write"),
+    "importCustomers": Team(DEVELOPER, "customers:write"),
+    "reissueActivationCode": Team(DEVELOPER, "customers:write"),
+    "createCustomerToken": Team(DEVELOPER, "customers:write"),
+    # OAuth
+    "createOAuthClient": Team(ADMIN, "api_users:write", machines=False),
+    "rotateOAuthClientSecret": Team(ADMIN, "api_users:write", machines=False),
+    "deleteOAuthClient": Team(ADMIN, "api_users:write", machines=False),
+    "createCustomer": Team(DEVELOPER, "customers:write", reach=WHOLE),
+    "deleteCustomer": Team(DEVELOPER, "customers:write", reach=HIDDEN),
+    "assignDevice": Team(DEVELOPER, "customers:write", reach=HIDDEN),
+    "unclaimDevice": Team(DEVELOPER, "customers:write", reach=PART),
     # billing
     "createCardSetup": Team(ADMIN, "billing:write", machines=False),
     "updateCard": Team(ADMIN, "billing:write", machines=False),
@@ -165,16 +223,25 @@ MUTATIONS: Mapping[str, Rule] = {
     "completeSandboxCardSetup": Team(ADMIN, "billing:write", machines=False),
     "advanceSandboxClock": Team(ADMIN, "billing:write", machines=False),
     # events
-    "publishEvent": Team(DEVELOPER, "events:publish"),
+    "publishEvent": Team(DEVELOPER, "events:publish", reach=WHOLE),
 }
 
 READINGS: Mapping[str, Rule] = {
     "server": Public(),
     "viewer": Public(),
     "rateLimit": Public(),
-    "node": Team(VIEWER, "organization:read"),
-    "nodes": Team(VIEWER, "organization:read"),
-    "organization": Team(VIEWER, "organization:read"),
-    "product": Team(VIEWER, "products:read"),
-    "device": Team(VIEWER, "devices:read"),
+    "node": Team(VIEWER, "organization:read", reach=ALL),
+    "nodes": Team(VIEWER, "organization:read", reach=ALL),
+    "organization": Team(VIEWER, "organization:read", reach=ALL),
+    "product": Team(VIEWER, "products:read", reach=Reach(DONE, DONE, FORBIDDEN, FORBIDDEN)),
+    "device": Team(VIEWER, "devices:read", reach=USE),
+    "planRelease": Team(VIEWER, "firmware:read", refuses=True),
+}
+
+STREAMS: Mapping[str, Rule] = {
+    "events": Team(VIEWER, "events:read", reach=Reach(DONE, DONE, DONE, DONE)),
+    "deviceStatus": Team(VIEWER, "devices:read", reach=USE),
+    "billingChanged": Team(ADMIN, "billing:read", machines=False),
+    "importProgress": Team(VIEWER, "devices:read", reach=HIDDEN),
+    "rolloutProgress": Team(VIEWER, "firmware:read"),
 }

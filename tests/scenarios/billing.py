@@ -5,7 +5,7 @@ from typing import Any
 
 from fleet import paying
 from models.billing import BillingAccount
-from tests.scenarios.scenario import Input, mutation
+from tests.scenarios.scenario import Input, mutation, streaming
 from tests.scenarios.stage import ACME, Stage
 
 FAILS = "pm_card_chargeCustomerFail"
@@ -92,3 +92,8 @@ async def _pay_with_another_card(stage: Stage, account: BillingAccount) -> None:
 @mutation("advanceSandboxClock", billing="sandbox")
 async def advance_sandbox_clock(stage: Stage) -> Input:
     return {**await _adopt(stage), "to": (datetime.now(UTC) + timedelta(days=1)).isoformat()}
+
+
+@streaming("billingChanged", "subscription ($slug: String!) { billingChanged(organization: $slug) { state } }")
+async def billing_changed(stage: Stage) -> Input:
+    return {"slug": ACME}

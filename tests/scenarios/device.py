@@ -3,19 +3,19 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from models.device import Device, Presence
+from models.device import Device, DeviceGroup, GroupMembership, Presence
 from models.product import Product
 from models.sql import execute
 from tests.scenarios.firmware import an_upload
-from tests.scenarios.scenario import Input, mutation, reading
-from tests.scenarios.stage import LAMP, PROCESS, Stage
+from tests.scenarios.scenario import Input, mutation, reading, streaming
+from tests.scenarios.stage import LAMP, PROCESS, WARD, Stage
 
 DEVICE = "55ff6d04498b49aabbccdd01"
 ANOTHER = "55ff6d04498b49aabbccdd02"
 
 
 async def a_device(**columns: Any) -> str:
-    """A device of LAMP that is connected and runs version 1."""
+    """A device of LAMP, in WARD, that is connected and runs version 1."""
     lamp, now = await Product.get(number=LAMP), datetime.now(UTC)
     said = {"reported_product_id": LAMP, "platform": "PHOTON", "firmware_version": 1, "proven": True}
     able = {"functions": ["blink"], "variables": {"light": "int32"}}
@@ -23,6 +23,7 @@ async def a_device(**columns: Any) -> str:
     await Presence.create(
         device=row, online=True, process=PROCESS, epoch=1, last_heard=now, last_handshake_at=now, connects_since=now, connects=1
     )
+    await GroupMembership.create(group=await DeviceGroup.get(product=lamp, name=WARD), device=row)
     return DEVICE
 
 
@@ -96,3 +97,14 @@ async def ping_device(stage: Stage) -> Input:
 @reading("device", "query ($id: DeviceID!) { found: device(deviceId: $id) { deviceId online product { name } } }")
 async def device(stage: Stage) -> Input:
     return {"id": await a_device()}
+
+
+@streaming("deviceStatus", "subscription ($id: DeviceID!) { deviceStatus(deviceId: $id) { change } }")
+async def device_status(stage: Stage) -> Input:
+    return {"id": await a_device()}
+
+
+@streaming("importProgress", "subscription ($id: ID!) { importProgress(importId: $id) { state } }")
+async def import_progress(stage: Stage) -> Input:
+    made = await stage.owner("importDevices", "import { id }", productId=LAMP, deviceIds=[DEVICE])
+    return {"id": made["import"]["id"]}

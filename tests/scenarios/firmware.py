@@ -29,7 +29,7 @@ async def _uploaded(stage: Stage) -> Input:
     return {"productId": LAMP, "version": 1}
 
 
-async def _proven(stage: Stage) -> Input:
+async def proven(stage: Stage) -> Input:
     lamp, given = await Product.get(number=LAMP), await _uploaded(stage)
     said = {"reported_product_id": LAMP, "platform": "PHOTON", "firmware_version": 1, "proven": True}
     await Device.create(device_id="0" * 24, product=lamp, created_at=datetime.now(UTC), **said)
@@ -53,10 +53,10 @@ async def delete_firmware(stage: Stage) -> Input:
 
 @mutation("releaseFirmware")
 async def release_firmware(stage: Stage) -> Input:
-    return await _proven(stage)
+    return await proven(stage)
 
 
 @mutation("withdrawRelease")
 async def withdraw_release(stage: Stage) -> Input:
-    await stage.owner("releaseFirmware", "clientMutationId", **await _proven(stage))
+    await stage.owner("releaseFirmware", "clientMutationId", **await proven(stage))
     return {"productId": LAMP}

@@ -35,7 +35,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A field of Query: `text` is an operation with one root field, `find`, and the variables come from `prepare`."""
+    """A field of Query or Subscription: `text` is an operation with one root field, `find`, and the variables come from `prepare`."""
 
     prepare: Prepare
     text: str
@@ -43,6 +43,7 @@ class Reading:
 
 MUTATIONS: dict[str, Scenario] = {}
 READINGS: dict[str, Reading] = {}
+STREAMS: dict[str, Reading] = {}
 
 
 def mutation(
@@ -65,6 +66,16 @@ def reading(name: str, text: str) -> Callable[[Prepare], Prepare]:
 
     def register(prepare: Prepare) -> Prepare:
         READINGS[name] = Reading(prepare, text)
+        return prepare
+
+    return register
+
+
+def streaming(name: str, text: str) -> Callable[[Prepare], Prepare]:
+    """Register how a field of Subscription is asked."""
+
+    def register(prepare: Prepare) -> Prepare:
+        STREAMS[name] = Reading(prepare, text)
         return prepare
 
     return register

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from auth.credentials import issue
-from auth.scopes import SCOPES
+from auth.scopes import SCOPES, Holder, scopes_of
 from auth.tokens import Kind
 from gateway.live import LiveFleet
 from models.account import ApiUser, Token
 from models.customer import Customer
-from models.organization import Organization, Role
-from models.product import Product
+from models.device import DeviceGroup, GroupGrant
+from models.organization import Member, Organization, Role
+from models.product import AUTH_METHOD, Answer, AuthMethod, Product
 from realtime.commands import Command, Commands
 from settings import Settings
 from tests.house import GraphQLFailed, HouseTester, open_house
@@ -38,6 +39,13 @@ PROGRAM = "program"  # a token of Acme's owner
 MACHINE = "machine"  # an API user of Acme
 BOUND = "bound machine"  # an API user of Acme's product FAN
 
+INSIDE = "held inside"  # a developer who was granted WARD
+OUTSIDE = "held elsewhere"  # a developer who was granted another group of LAMP
+GRANTED = "granted customer"  # of the product LAMP; was granted WARD, and owns nothing
+
+WARD = "ward"  # the group of LAMP that every device of a scenario is in
+
+CUSTOMER_SCOPES = scopes_of(Holder.CUSTOMER)
 EVERY_SCOPE = tuple(scope.name for scope in SCOPES)
 
 
@@ -70,12 +78,28 @@ class Stage:
             return str(refused.codes[0] or refused)
         return NULL if answer["found"] in (None, [None]) else DONE
 
+    async def follow(self, who: str, text: str, variables: Mapping[str, Any]) -> str:
+        """Like `call`, for a subscription: DONE when nothing is refused before it begins to wait."""
+        results = await self.tester.schema.subscribe(
+            text, variable_values=dict(variables), context_value=await self.tester.context(self.tokens.get(who))
+        )
+        first = asyncio.ensure_future(anext(results))
+        try:
+            await asyncio.wait({first}, timeout=FOLLOWED_S)
+            errors = first.result().errors if first.done() else None
+            return str(getattr(errors[0].original_error, "code", None)) if errors else DONE
+        finally:
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            await results.aclose()
+
     async def limit(self, scopes: tuple[str, ...]) -> None:
         """Give the program and both machines these scopes, past what each may be given."""
         await Token.filter(name=PROGRAM).update(scopes=list(scopes))
         await ApiUser.all().update(scopes=list(scopes))
 
 
+FOLLOWED_S = 0.3  # of silence, and a subscription was not refused
 DONE, NULL = "done", "null"
 
 
@@ -134,7 +158,8 @@ async def _cast(settings: Settings) -> dict[str, str]:
         tokens[GUEST] = await tester.person(GUEST)
         for role in TEAM[1:]:
             tokens[role] = await tester.member(tokens[OWNER], role.lower(), role)
-        return {**tokens, **await _programs(tester, tokens[OWNER])}
+        tokens |= await _programs(tester, tokens[OWNER])
+        return {**tokens, **await _granted(tester, tokens[OWNER])}
 
 
 async def _programs(tester: HouseTester, owner: str) -> dict[str, str]:
@@ -145,10 +170,27 @@ async def _programs(tester: HouseTester, owner: str) -> dict[str, str]:
         for number, name in ((LAMP, "Lamp"), (FAN, "Fan"))
     ]
     kim = await Customer.create(product=lamp, username="kim", username_key="kim", created_at=now)
-    customer, _ = await issue(Kind.CUSTOMER, owner=kim, now=now, scopes=["devices:read", "devices:call", "events:read", "devices:claim"])
+    await Answer.create(product=lamp, key=AUTH_METHOD, answer=AuthMethod.SIMPLE, answered_at=now)
+    customer, _ = await issue(Kind.CUSTOMER, owner=kim, now=now, scopes=scopes_of(Holder.CUSTOMER), auth_method=AuthMethod.SIMPLE)
     program = await tester.do("createAccessToken", "token", owner, name=PROGRAM, scopes=["devices:read"])
     tokens = {CUSTOMER: customer.text, PROGRAM: str(program["token"])}
     for name, product in ((MACHINE, None), (BOUND, fan)):
         row = await ApiUser.create(organization=acme, product=product, name=name, scopes=[], created_at=now)
         tokens[name] = (await issue(Kind.API_USER, owner=row, now=now))[0].text
     return tokens
+
+
+async def _granted(tester: HouseTester, owner: str) -> dict[str, str]:
+    """Three who were granted a group of LAMP."""
+    lamp, now = await Product.get(number=LAMP), datetime.now(UTC)
+    ward, elsewhere = [
+        await DeviceGroup.create(product=lamp, name=name, path=name, created_at=now) for name in (WARD, "elsewhere")
+    ]  # fmt: skip
+    tokens = {}
+    for who, name, group in ((INSIDE, "ida", ward), (OUTSIDE, "otto", elsewhere)):
+        tokens[who] = await tester.member(owner, name, DEVELOPER)
+        await GroupGrant.create(group=group, member=await Member.get(user__email_key=f"{name}@example.com"), created_at=now)
+    gil = await Customer.create(product=lamp, username="gil", username_key="gil", created_at=now)
+    await GroupGrant.create(group=ward, customer=gil, created_at=now)
+    token, _ = await issue(Kind.CUSTOMER, owner=gil, now=now, scopes=CUSTOMER_SCOPES)
+    return {**tokens, GRANTED: token.text}

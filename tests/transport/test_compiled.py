@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from strawberry.extensions import SchemaExtension
-from strawberry.types import ExecutionResult
 
 from errors import BadRequest
 from schema.build import build_schema
@@ -42,17 +41,6 @@ async def test_a_query_that_comes_again_is_answered_by_its_plan(tester: HouseTes
         == {"organization": {"name": "Acme", "members": [{"role": "OWNER", "user": {"name": "Ann"}}]}}
     )
     assert compiled() - before == 2
-
-
-async def test_a_query_over_the_socket_is_answered_by_its_plan_once(tester: HouseTester) -> None:
-    owner, documents = await tester.owner(), Documents(tester.schema, tester.house.settings)
-    (expected,) = await answers(tester, documents, owner, 1, slug="acme")
-    before = compiled()
-
-    results = [each async for each in await documents.stream(Asked(TEAM, None, {"slug": "acme"}), await tester.context(owner))]
-
-    assert [each.data for each in results if isinstance(each, ExecutionResult)] == [expected.data]
-    assert compiled() - before == 1
 
 
 async def test_whoever_may_not_is_refused_on_both_ways_alike(tester: HouseTester) -> None:

@@ -6,7 +6,7 @@ import signal
 from tortoise import fields, migrations
 from tortoise.migrations import operations as ops
 
-from models.steps import InSql
+from migrations._steps import InSql
 
 
 def crash_if_asked(apps, editor):

@@ -11,10 +11,10 @@ from graphql import OperationDefinitionNode, execute, parse
 from realtime.cursor import Cursor
 from realtime.log import Entry
 from resolvers.live import EventMessage
-from schema import planning
+from schema import levels
 from schema.build import build_schema
 from schema.fields import argument, asked, described, resolved_by
-from schema.planning import PLANS_MAX, Plans
+from schema.levels import PLANS_MAX, Plans
 
 AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=UTC)
 ENTRY = Entry(7, 1000, "event", "light", AT, None, "1", None, 60, None, None, 5, "0" * 16)
@@ -128,17 +128,17 @@ async def test_a_message_of_a_subscription_is_its_own_root() -> None:
 async def test_a_long_document_is_compiled_without_holding_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Toy(name="a", note=None, number=3)
     threads: list[object] = []
-    compile_operation = planning.compile_operation
+    compile_operation = levels.compile_operation
 
     def compiled(*given: Any) -> Any:
         threads.append(threading.current_thread())
         return compile_operation(*given)
 
-    monkeypatch.setattr(planning, "compile_operation", compiled)
-    long = " ".join(f"n{number}: name" for number in range(planning.THREAD_TOKENS // 3))
+    monkeypatch.setattr(levels, "compile_operation", compiled)
+    long = " ".join(f"n{number}: name" for number in range(levels.THREAD_TOKENS // 3))
 
     answer = await toy.second(f"{{ thing {{ {long} }} }}")
 
     assert answer is not None
-    assert len(answer["thing"]) == planning.THREAD_TOKENS // 3
+    assert len(answer["thing"]) == levels.THREAD_TOKENS // 3
     assert threads != [threading.main_thread()]

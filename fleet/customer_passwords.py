@@ -1,0 +1,128 @@
+"""What a customer does by mail, where passwords are kept here: proving an address, and setting a new password."""
+
+from datetime import UTC, datetime, timedelta
+
+from auth import throttle
+from auth.credentials import revoke
+from auth.password_strength import require_strong
+from auth.passwords import hash_password
+from auth.spelling import same_name_key
+from auth.tokens import Kind, digest, mint, well_formed
+from auth.viewer import Viewer
+from errors import RateLimited, WrongCredentials
+from fleet import consenting, customer_letters, jobs
+from fleet.auditing import record
+from fleet.customer_accounts import as_customer, must_sign_in_by, subject
+from fleet.house import House
+from models.customer import Customer, MailedProof
+from models.organization import Organization
+from models.product import AuthMethod, Product
+from models.transaction import transaction
+
+KEPT_HERE = (AuthMethod.SIMPLE, AuthMethod.OAUTH)  # methods by which passwords are kept here
+PASSWORD, EMAIL = "password", "email"  # purposes of a mailed proof
+
+
+async def ask_to_prove_email(customer: Customer, *, house: House, now: datetime) -> None:
+    """Promise the letter that proves the customer's address, if they have one; inside the transaction of the sign-up."""
+    if customer.email is None:
+        return
+    minted, expires_at = mint(Kind.EMAIL_PROOF), now + timedelta(seconds=house.settings.email_proof_ttl_s)
+    await MailedProof.create(
+        digest=minted.hash, customer=customer, purpose=EMAIL, email=customer.email, created_at=now, expires_at=expires_at
+    )
+    product: Product = customer.product
+    letter = customer_letters.email_proof(
+        customer.email, token=minted.text, expires_at=expires_at, customer=customer, product=product
+    )  # fmt: skip
+    await jobs.mail(letter, house.sealer)
+
+
+async def verify_email(token: str, *, house: House, by: Viewer) -> None:
+    """Note that the customer reads the mail of their address, by the token mailed there. Raises WrongCredentials."""
+    now = datetime.now(UTC)
+    proof = await _open_proof(token, EMAIL, ("verificationToken",), house=house, by=by, now=now)
+    customer: Customer = proof.customer
+    async with transaction():
+        await _spend(proof, ("verificationToken",), now)
+        await Customer.filter(id=customer.id, email=proof.email).update(email_verified_at=now)
+        await _record(customer, "customer.email_verified", as_customer(customer, by))
+
+
+async def request_reset(product: Product, username: str, *, house: House, by: Viewer) -> None:
+    """Mail a reset token, if there is such a customer with an address; the answer is the same if not, or if many were sent.
+
+    Raises WrongAuthMethod.
+    """
+    await must_sign_in_by(product, *KEPT_HERE)
+    key, now = same_name_key(username.strip()), datetime.now(UTC)
+    await house.throttle.take(throttle.resets_from(by.address or ""), now=now)
+    customer = await Customer.filter(product_id=product.id, username_key=key).first()
+    if customer is None or customer.email is None or not await _may_be_mailed(customer, house, now):
+        return
+    customer.product = product
+    minted, expires_at = mint(Kind.PASSWORD_RESET), now + timedelta(seconds=house.settings.password_reset_ttl_s)
+    letter = customer_letters.password_reset(
+        customer.email, token=minted.text, expires_at=expires_at, customer=customer, product=product
+    )  # fmt: skip
+    async with transaction():
+        await MailedProof.create(
+            digest=minted.hash, customer=customer, purpose=PASSWORD, email=customer.email, created_at=now, expires_at=expires_at
+        )
+        await _record(customer, "customer.reset_requested", by)
+        await jobs.mail(letter, house.sealer)
+
+
+async def reset_password(token: str, new: str, *, house: House, by: Viewer) -> None:
+    """Set a password by a mailed token, which is spent and proves the address as well; every token of the customer ends.
+
+    Raises WrongCredentials, PasswordTooWeak, WrongAuthMethod.
+    """
+    now, path = datetime.now(UTC), ("resetToken",)
+    proof = await _open_proof(token, PASSWORD, path, house=house, by=by, now=now)
+    customer: Customer = proof.customer
+    await must_sign_in_by(customer.product, *KEPT_HERE)
+    require_strong(new, email=customer.username, path=("new",))
+    stored = await hash_password(new)
+    letter = customer_letters.password_changed(proof.email, changed_at=now, customer=customer, product=customer.product)
+    async with transaction():
+        await _spend(proof, path, now)
+        await Customer.filter(id=customer.id).update(password_hash=stored)
+        await Customer.filter(id=customer.id, email=proof.email).update(email_verified_at=now)
+        await MailedProof.filter(customer_id=customer.id, purpose=PASSWORD, used_at=None).update(used_at=now)
+        ended = await revoke(now=now, customer_id=customer.id)
+        await consenting.end_consents(customer, now=now)
+        await _record(customer, "customer.password_changed", as_customer(customer, by), sessions_ended=ended)
+        await jobs.mail(letter, house.sealer)
+
+
+async def _may_be_mailed(customer: Customer, house: House, now: datetime) -> bool:
+    try:
+        await house.throttle.take(throttle.resets_for(f"customer/{customer.id}"), now=now)
+    except RateLimited:
+        return False
+    return True
+
+
+async def _open_proof(token: str, purpose: str, path: tuple[str, ...], *, house: House, by: Viewer, now: datetime) -> MailedProof:
+    """The proof behind a token, customer, product and organization at hand; whoever guesses is slowed."""
+    guesses = throttle.guesses_from(by.address or "")
+    await house.throttle.take(guesses, now=now)
+    spelled = digest(token) if well_formed(token) else ""
+    living = MailedProof.filter(digest=spelled, purpose=purpose, used_at=None, expires_at__gt=now)
+    proof = await living.select_related("customer__product__organization").first()
+    if proof is None:
+        raise WrongCredentials("This code is used up, expired or incomplete: ask for a new mail.", path=path)
+    await house.throttle.give_back(guesses, now=now)
+    return proof
+
+
+async def _spend(proof: MailedProof, path: tuple[str, ...], now: datetime) -> None:
+    if not await MailedProof.filter(digest=proof.digest, used_at=None).update(used_at=now):
+        raise WrongCredentials("This code was used just now.", path=path)
+
+
+async def _record(customer: Customer, action: str, by: Viewer, **detail: int) -> None:
+    product: Product = customer.product
+    organization: Organization = product.organization
+    await record(by, action, subject(customer, product), organization_id=organization.id, **detail)

@@ -1,0 +1,76 @@
+"""What a viewer sees of devices: the one decision behind lists, counts, single rows and running streams.
+
+A team sees its products whole, unless somebody was granted groups in one: then those, with all below them, and nothing beside.
+A customer sees the ACTIVE devices that are theirs, and those in groups granted to them.
+Source: details, "Groups as walls"; vocabulary, "Groups".
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+
+from tortoise.expressions import Q, Subquery
+
+from auth.viewer import Viewer
+from models.device import Device, DeviceState, GroupMembership
+
+_NOTHING: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What somebody sees of one product: the fingerprint by which streams may share what they read.
+
+    Equal ones see the same devices, and the same entries of the product's log, whoever looks.
+    """
+
+    product_id: int | None  # None: a person's own kits, which are in no product
+    groups: frozenset[int] | None = None  # None: every device, and what is published in the product's own name
+    customer_id: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.groups is None
+
+    async def visible(self, device_ids: Collection[str]) -> set[str]:
+        """Those of the devices that are seen now."""
+        if self.groups is None or not device_ids:
+            return set(device_ids)
+        seen = _in_groups(self.groups) if self.customer_id is None else _a_customers(self.customer_id, self.groups)
+        found = Device.filter(seen, product_id=self.product_id, device_id__in=list(device_ids))
+        return set(await found.values_list("device_id", flat=True))  # type: ignore[arg-type]  # Tortoise types a flat list as tuples
+
+
+def sight(viewer: Viewer, product_id: int | None) -> Sight:
+    """Of a product the viewer has reached."""
+    if viewer.customer is not None:
+        return Sight(product_id, _of_customer(viewer), viewer.customer.id)
+    walls = viewer.walls_in(product_id)
+    return Sight(product_id, walls.groups if walls else None)
+
+
+def devices_seen(viewer: Viewer) -> Q:
+    """The devices of products the viewer belongs to, a customer's among all there are."""
+    if viewer.customer is not None:
+        return _a_customers(viewer.customer.id, _of_customer(viewer))
+    bound = viewer.bound_product_id
+    seen = Q(product_id=bound) if bound else Q(product__organization_id__in=list(viewer.organization_ids))
+    if viewer.granted:
+        inside = reduce(or_, (walls.groups for walls in viewer.granted.values()))
+        seen &= ~Q(product_id__in=list(viewer.granted)) | _in_groups(inside)
+    return seen
+
+
+def _a_customers(customer_id: int, groups: frozenset[int]) -> Q:
+    theirs = Q(owner_id=customer_id)
+    return Q(state=DeviceState.ACTIVE) & (theirs | _in_groups(groups) if groups else theirs)
+
+
+def _in_groups(groups: frozenset[int]) -> Q:
+    return Q(device_id__in=Subquery(GroupMembership.filter(group_id__in=list(groups)).values("device_id")))
+
+
+def _of_customer(viewer: Viewer) -> frozenset[int]:
+    """The groups granted to a customer: of their own product, which is the only one they can be granted any in."""
+    return reduce(or_, (granted.groups for granted in viewer.granted.values()), _NOTHING)

@@ -1,0 +1,59 @@
+"""A fleet of any size, made by the database itself: for what must not grow with it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from models.database import database
+from models.migrating import migrate
+from models.product import Product
+from models.sql import execute, is_sqlite
+from models.transaction import transaction
+from settings import Settings
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PIECE = 50_000
+
+
+async def furnish(settings: Settings, devices: int) -> None:
+    """Two products: one of all devices but one in 100,000, of which a quarter were ever heard of, and one of those."""
+    await migrate(settings)
+    async with database(settings):
+        await execute(
+            "INSERT INTO organization (id, slug, name, created_at, billing_state) VALUES (1, 'acme', 'Acme', $1, 'EXEMPT')", [START]
+        )
+        for number in (1, 2):
+            name: dict[str, Any] = {"slug": f"p{number}", "name": f"P{number}", "platform": "PHOTON"}
+            await Product.create(id=number, number=999 + number, organization_id=1, created_at=START, **name)
+        for start in range(0, devices, PIECE):  # no statement may take more than five seconds
+            end = min(start + PIECE, devices)
+            async with transaction():
+                await _devices(start, end)
+                if start < devices // 4:
+                    await _presences(start, min(end, devices // 4))
+        await execute("ANALYZE")
+
+
+def _numbers() -> tuple[str, str]:
+    """Rows `n` from $1 up to, without, $2; and the device id of each."""
+    if is_sqlite():
+        return "(WITH RECURSIVE s(n) AS (SELECT $1 UNION ALL SELECT n + 1 FROM s WHERE n < $2 - 1) SELECT n FROM s)", "printf('%024x', n)"
+    return "generate_series($1::int, $2::int - 1) AS n", "lpad(to_hex(n), 24, '0')"
+
+
+async def _devices(start: int, end: int) -> None:
+    numbers, device_id = _numbers()
+    await execute(
+        "INSERT INTO device (device_id, product_id, state, created_at, name, firmware_version, proven)"
+        f" SELECT {device_id}, CASE WHEN n % 100000 = 7 THEN 2 ELSE 1 END, 'ACTIVE', $3,"
+        f" CASE WHEN n % 2 = 0 THEN 'lamp' END, CASE WHEN n % 3 > 0 THEN n % 7 END, TRUE FROM {numbers}",
+        [start, end, START],
+    )
+
+
+async def _presences(start: int, end: int) -> None:
+    numbers, device_id = _numbers()
+    await execute(
+        "INSERT INTO presence (device_id, online, epoch, last_heard, last_handshake_at, connects_since, connects)"
+        f" SELECT {device_id}, n % 2 = 0, 1, $3, $3, $3, 1 FROM {numbers}",
+        [start, end, START],
+    )
