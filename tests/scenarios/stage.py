@@ -192,5 +192,5 @@ async def _granted(tester: HouseTester, owner: str) -> dict[str, str]:
         await GroupGrant.create(group=group, member=await Member.get(user__email_key=f"{name}@example.com"), created_at=now)
     gil = await Customer.create(product=lamp, username="gil", username_key="gil", created_at=now)
     await GroupGrant.create(group=ward, customer=gil, created_at=now)
-    token, _ = await issue(Kind.CUSTOMER, owner=gil, now=now, scopes=CUSTOMER_SCOPES)
+    token, _ = await issue(Kind.CUSTOMER, owner=gil, now=now, scopes=CUSTOMER_SCOPES, auth_method=AuthMethod.SIMPLE)
     return {**tokens, GRANTED: token.text}
