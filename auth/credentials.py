@@ -1,7 +1,9 @@
 """Tokens in the database: who stands behind one, and how they are issued and ended."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 
 from auth.tokens import Kind, Minted, digest, mint, well_formed
 from auth.viewer import RANK, Viewer, ViewerKind
@@ -10,8 +12,10 @@ from errors import Unauthenticated, WrongAuthMethod
 from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.oauth import OAuthConsent
-from models.organization import WITHOUT_ACCESS, Member, Organization, Role
+from models.organization import WITHOUT_ACCESS, Member, Role
 from models.product import AUTH_METHOD, Answer, AuthMethod
+from models.sql import is_sqlite, tuples
+from models.whole_rows import at_hand, columns, rows_of_join
 
 USE_NOTED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: a write for every request would cost more than it tells
 
@@ -29,34 +33,16 @@ async def viewer_of(authorization: str | None, *, address: str | None, now: date
     word, _, text = authorization.partition(" ")
     if word.lower() != "bearer" or not well_formed(text.strip()):
         raise Unauthenticated("The Authorization header reads: Bearer, a blank, the whole token.")
-    token = await _good_token(text.strip(), now)
+    viewer = await _viewer("token.digest = $1 AND token.revoked_at IS NULL", [digest(text.strip())], address)
+    token = _living(viewer.token, now)
     await _require_method(token)
     await _note_use(token, now)
-    return await standing_behind(token, address)
+    return await _with_grants(viewer)
 
 
 async def standing_behind(token: Token, address: str | None) -> Viewer:
-    """The viewer that a living token makes of whoever sent it, with their seats as they are now; its owner must be at hand."""
-    if token.api_user is not None:
-        closed, groups = await _closed([token.api_user.organization_id]), await granted("api_user", [token.api_user.id])
-        return Viewer(ViewerKind.API_USER, api_user=token.api_user, token=token, address=address, closed=closed, granted=groups)
-    if token.customer is not None:
-        groups = await granted("customer", [token.customer.id])
-        return Viewer(ViewerKind.CUSTOMER, customer=token.customer, token=token, address=address, granted=groups)
-    person: User = token.user  # type: ignore[assignment]  # exactly one of the three is set
-    seats = await Member.filter(user_id=person.id)
-    members = {member.organization_id: member for member in seats}  # type: ignore[attr-defined]  # a Tortoise column
-    closed = await _closed(list(members))
-    groups = await granted("member", [seat.id for seat in seats if RANK[Role(seat.role)] < RANK[Role.ADMIN]])  # nobody walls an admin in
-    return Viewer(ViewerKind.USER, user=person, token=token, members=members, address=address, closed=closed, granted=groups)
-
-
-async def _closed(organization_ids: Sequence[int]) -> frozenset[int]:
-    """Those whose teams wait outside, because nobody pays."""
-    if not organization_ids:
-        return frozenset()
-    found = Organization.filter(id__in=organization_ids, billing_state__in=WITHOUT_ACCESS)
-    return frozenset([row.id for row in await found.only("id")])
+    """The viewer that a token just issued makes of whoever sent it, with their seats as they are now."""
+    return await _with_grants(await _viewer("token.id = $1", [token.id], address))
 
 
 async def viewer_again(viewer: Viewer, *, now: datetime) -> Viewer:
@@ -66,16 +52,56 @@ async def viewer_again(viewer: Viewer, *, now: datetime) -> Viewer:
     """
     if viewer.token is None:
         return viewer
-    token = await Token.filter(id=viewer.token.id, revoked_at=None).select_related("user", "api_user", "customer").first()
-    living = _living(token, now)
-    await _require_method(living)
-    return await standing_behind(living, viewer.address)
+    again = await _viewer("token.id = $1 AND token.revoked_at IS NULL", [viewer.token.id], viewer.address)
+    await _require_method(_living(again.token, now))
+    return await _with_grants(again)
 
 
 async def auth_method_of(product_id: int) -> AuthMethod | None:
     """How customers of the product log in, by its row's id; None while the team has not said so."""
     answer = await Answer.filter(product_id=product_id, key=AUTH_METHOD).only("answer").first()
     return AuthMethod(answer.answer) if answer else None
+
+
+async def _viewer(which: str, params: Sequence[object], address: str | None) -> Viewer:
+    """Whoever is behind a token, their seats, and which of their organizations wait outside because nobody pays; nobody without a token.
+
+    One statement, for it stands before every request. What was granted to them is not in it.
+    """
+    found = await tuples(_behind(is_sqlite()) + which, params)
+    if not found:
+        return Viewer(address=address)
+    rows = [rows_of_join(record, Token, User, ApiUser, Customer, Member) for record in found]
+    token, user, machine, customer, _ = rows[0]
+    at_hand(token, user=user, api_user=machine, customer=customer)
+    members = {seat.organization_id: seat for *_, seat in rows if seat is not None}
+    closed = frozenset(record[-2] for record in found if record[-1] in WITHOUT_ACCESS)
+    kind = ViewerKind.API_USER if machine else ViewerKind.CUSTOMER if customer else ViewerKind.USER
+    return Viewer(kind, user=user, api_user=machine, customer=customer, token=token, members=members, address=address, closed=closed)
+
+
+async def _with_grants(viewer: Viewer) -> Viewer:
+    """The same with what was granted to them; nobody walls an admin in."""
+    if viewer.api_user is not None:
+        return replace(viewer, granted=await granted("api_user", [viewer.api_user.id]))
+    if viewer.customer is not None:
+        return replace(viewer, granted=await granted("customer", [viewer.customer.id]))
+    held = [seat.id for seat in viewer.members.values() if RANK[Role(seat.role)] < RANK[Role.ADMIN]]
+    return replace(viewer, granted=await granted("member", held))
+
+
+@cache
+def _behind(_is_sqlite: bool) -> str:
+    return f"""
+        SELECT {columns(Token, "token")}, {columns(User, "person")}, {columns(ApiUser, "machine")}, {columns(Customer, "customer")},
+               {columns(Member, "seat")}, organization.id, organization.billing_state
+          FROM token
+          LEFT JOIN user_account AS person ON person.id = token.user_id
+          LEFT JOIN api_user AS machine ON machine.id = token.api_user_id
+          LEFT JOIN customer ON customer.id = token.customer_id
+          LEFT JOIN member AS seat ON seat.user_id = token.user_id
+          LEFT JOIN organization ON organization.id = COALESCE(seat.organization_id, machine.organization_id)
+         WHERE """
 
 
 async def issue(
@@ -116,11 +142,6 @@ async def revoke(*, now: datetime, except_token_id: int | None = None, **whose: 
     if except_token_id is not None:
         living = living.exclude(id=except_token_id)
     return int(await living.update(revoked_at=now))
-
-
-async def _good_token(text: str, now: datetime) -> Token:
-    token = await Token.filter(digest=digest(text), revoked_at=None).select_related("user", "api_user", "customer").first()
-    return _living(token, now)
 
 
 def _living(token: Token | None, now: datetime) -> Token:

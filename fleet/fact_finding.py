@@ -11,6 +11,7 @@ from fleet.shares import REACHED
 from models.firmware import Firmware
 from models.rollout import OPEN_ROLLOUT_STATES
 from models.sql import read_time, rows
+from models.whole_rows import fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ def _decided(found: Found) -> Decided:
 
 async def versions(of: Collection[tuple[int, int]]) -> dict[tuple[int, int], Firmware]:
     """Firmware by product (its key, not its number) and version."""
-    found = await Firmware.filter(product_id__in={product for product, _ in of}, version__in={version for _, version in of})
+    numbers = [list({product for product, _ in of}), list({version for _, version in of})]
+    found = await fetch(Firmware, "product_id = ANY($1) AND version = ANY($2)", numbers)
     return {(firmware.product_id, firmware.version): firmware for firmware in found}  # type: ignore[attr-defined]  # a Tortoise column
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from auth.spelling import same_name_key
 from auth.viewer import Viewer
@@ -19,7 +19,8 @@ from fleet.seeing import sight
 from models.device import Device
 from models.global_ids import number_of
 from models.product import Product
-from models.sql import rows
+from models.sql import rows, tuples
+from models.whole_rows import columns, made
 
 CONDITIONS_MAX = 100  # in one filter: and, or, not included
 DEPTH_MAX = 10
@@ -57,8 +58,7 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a device stands in an order: its key, None where it has none, and its id."""
 
     key: Any
@@ -118,13 +118,11 @@ class DeviceList:
 
     async def read(self, count: int, *, beyond: Place | None, backward: bool) -> list[tuple[Place, Device]]:
         """Up to `count` devices from the start, or behind a place; backward from the end, or before it, the last one first."""
-        found: list[tuple[Place, str]] = []
+        found: list[tuple[Place, Device]] = []
         for missing in self._parts(beyond, backward):
             if len(found) < count:
                 found += await self._part(count - len(found), missing, beyond, backward)
-        devices = await Device.filter(device_id__in=[device_id for _, device_id in found]).select_related("product__organization")
-        by_id = {device.device_id: device for device in devices}
-        return [(place, by_id[device_id]) for place, device_id in found if device_id in by_id]
+        return found
 
     async def count(self) -> int:
         """How many there are in all; nothing is counted where the filter asks only for what is kept."""
@@ -140,7 +138,7 @@ class DeviceList:
         parts = [True, False] if backward else [False, True]
         return parts if beyond is None else parts[parts.index(beyond.key is None) :]
 
-    async def _part(self, count: int, missing: bool, beyond: Place | None, backward: bool) -> list[tuple[Place, str]]:
+    async def _part(self, count: int, missing: bool, beyond: Place | None, backward: bool) -> list[tuple[Place, Device]]:
         where = _Where(self._where.text, list(self._where.values))
         column = None if missing else self._key.column
         downwards = (column is not None and self._key.descending) != backward
@@ -154,10 +152,11 @@ class DeviceList:
         sign = " DESC" if downwards else ""
         by = f"{column}{sign}, " if column else ""
         sql = (
-            f"SELECT d.device_id, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"
+            f"SELECT {columns(Device, 'd')}, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"
             f" ORDER BY {by}{owner}.device_id{sign} LIMIT {int(count)}"
         )
-        return [(Place(row["place"], row["device_id"]), row["device_id"]) for row in await rows(sql, where.values)]
+        found = await tuples(sql, where.values)
+        return [(Place(record[-1], device.device_id), device) for record, device in zip(found, made(Device, found), strict=True)]
 
 
 def _beyond(where: _Where, column: str | None, owner: str, place: Place, comparison: str) -> str:

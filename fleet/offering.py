@@ -14,6 +14,7 @@ from models.firmware import OPEN_UPDATE_STATES, Update, UpdateState
 from models.log import DeviceChange
 from models.product import Product
 from models.sql import execute, rows
+from models.whole_rows import fetch
 from realtime.log import NewEntry
 from settings import Settings
 
@@ -44,8 +45,8 @@ async def open_updates(device_ids: Collection[str]) -> dict[str, Update]:
 
 async def last_updates(device_ids: Collection[str]) -> dict[str, Update]:
     """By device: the one under way, or else the last one."""
-    found = await rows("SELECT max(id) AS id FROM device_update WHERE device_id = ANY($1) GROUP BY device_id", [list(device_ids)])
-    updates = await Update.filter(id__in=[row["id"] for row in found])
+    last = "id IN (SELECT max(id) FROM device_update WHERE device_id = ANY($1) GROUP BY device_id)"
+    updates = await fetch(Update, last, [list(device_ids)])
     return {update.device_id: update for update in updates}  # type: ignore[attr-defined]  # a Tortoise column
 
 

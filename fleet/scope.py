@@ -24,6 +24,8 @@ from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization, SigningKey
 from models.product import Product
 from models.rollout import Rollout
+from models.sql import tuples
+from models.whole_rows import at_hand, columns, rows_of_join
 
 Row = TypeVar("Row", bound=Model)
 Found = TypeVar("Found")
@@ -139,7 +141,7 @@ def audit_entries(
 
 async def product(viewer: Viewer, number: int) -> Product:
     """The product with this productId, its organization at hand."""
-    return await _product(viewer, "There is no product {} for you.", str(number), number=number)
+    return await _product(viewer, "number", number, f"There is no product {number} for you.")
 
 
 async def product_of_customer(customer: Customer, number: int) -> Product:
@@ -149,18 +151,33 @@ async def product_of_customer(customer: Customer, number: int) -> Product:
 
 
 async def product_by_slug(viewer: Viewer, slug: str) -> Product:
-    return await _product(viewer, "There is no product {} for you.", slug, slug=slug)
+    return await _product(viewer, "slug", slug, f"There is no product {slug} for you.")
 
 
 async def product_by_id(viewer: Viewer, id: int) -> Product:
-    return await _product(viewer, "There is no such product for you.", id=id)
+    return await _product(viewer, "id", id, "There is no such product for you.")
 
 
-async def _product(viewer: Viewer, sentence: str, named: str = "", **which: object) -> Product:
-    """A customer knows their own product, and is told that it is not theirs to manage. Raises Forbidden for that."""
-    if viewer.customer is not None and await Product.filter(id=viewer.customer.product_id, **which).exists():  # type: ignore[attr-defined]
+async def _product(viewer: Viewer, column: str, value: int | str, sentence: str) -> Product:
+    """One of products(viewer), by a statement of our own: half of all requests begin here.
+
+    A customer knows their own product, and is told that it is not theirs to manage. Raises Forbidden for that.
+    """
+    if viewer.customer is not None and await Product.filter(id=viewer.customer.product_id, **{column: value}).exists():  # type: ignore[attr-defined]
         raise Forbidden("Only the product's team can do this.")
-    return await _one(products(viewer).filter(**which), sentence, named)
+    bound, teams = viewer.bound_product_id, _organization_ids(viewer)
+    found = await tuples(
+        f"SELECT {columns(Product, 'product')}, {columns(Organization, 'organization')}"
+        " FROM product JOIN organization ON organization.id = product.organization_id"
+        f" WHERE product.{column} = $1 AND {'product.id = $2' if bound else 'product.organization_id = ANY($2)'}",
+        [value, bound or teams],
+    )
+    if not found:
+        raise NotFound(sentence)
+    row, organization = rows_of_join(found[0], Product, Organization)
+    at_hand(row, organization=organization)
+    assert isinstance(row, Product)
+    return row
 
 
 async def product_to_enter(number: int) -> Product:

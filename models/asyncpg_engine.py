@@ -72,7 +72,7 @@ class Client(_Statements):
         return self._dsn
 
     async def create_connection(self, with_db: bool) -> None:
-        self._pool = await asyncpg.create_pool(self._dsn, **self._pool_arguments)
+        self._pool = await asyncpg.create_pool(self._dsn, reset=_nothing_to_reset, **self._pool_arguments)
         await self._post_connect()
 
     async def borrow(self) -> Any:
@@ -170,6 +170,11 @@ class _Transaction(TransactionContextPooled):
                 await uninterrupted(pool.give_back(self.client._connection))
             finally:
                 get_connections().reset(self.token)
+
+
+async def _nothing_to_reset(_connection: object) -> None:
+    """The pool's own reset is a round trip for each statement. What it undoes is what we never do on a connection of the pool: SET, LISTEN
+    and advisory locks that outlive a transaction."""
 
 
 client_class = Client

@@ -1,6 +1,6 @@
 """Doors of devices: registering, admitting, removing them, and lists of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +14,7 @@ from models.device import Device, DeviceGroup, DeviceState, Presence
 from models.global_ids import read_global_id
 from models.product import Product
 from resolvers.context import Context
+from resolvers.gathering import ForAll, Rows
 from resolvers.group import seen_of
 from resolvers.paging import Order, Page, Slice, decode_cursor, encode_cursor, given, page, shape
 
@@ -73,8 +74,8 @@ async def devices(product: Product, context: Context, filter: object, order_by: 
 async def _page(listed: DeviceList, part: Slice, name: str) -> Page[Device]:
     beyond = listed.place(decode_cursor(name, part.cursor)) if part.cursor is not None else None
     found = await listed.read(part.size + 1, beyond=beyond, backward=part.backward)
-    cursors = {device.device_id: encode_cursor(name, [place.key, place.device_id]) for place, device in found}
-    return shape([device for _, device in found], part, lambda device: cursors[device.device_id], listed.count)
+    places = {device.device_id: place for place, device in found}
+    return shape([device for _, device in found], part, lambda device: encode_cursor(name, places[device.device_id]), listed.count)
 
 
 def _plain(filter: object) -> dict[str, Any]:
@@ -94,68 +95,93 @@ async def own_devices(viewer: object, context: Context, first: int | None, after
     return await page(found, Slice.of(first, after), list_name="devices:own", order=Order(("device_id",)))
 
 
-# ── reading: what belongs to one ──
-async def product_of(device: Any, context: Context) -> Product | None:
-    product = await context.loaders.products.load(device.product_id)
-    known = context.viewer.customer is not None or registering.is_known_to(product, context.viewer) if product else False
-    return product if known else None
+# ── reading: what belongs to each of many ──
+@ForAll
+async def product_of(devices: Rows, context: Context) -> list[Product | None]:
+    products = await context.loaders.products.load_all([device.product_id for device in devices])
+    return [product if product is not None and _is_known(product, context) else None for product in products]
 
 
-async def notes(device: Any, context: Context) -> str | None:
-    return device.notes if await _may_see_the_teams_side(device, context) else None
+def _is_known(product: Product, context: Context) -> bool:
+    return context.viewer.customer is not None or registering.is_known_to(product, context.viewer)
 
 
-async def groups(device: Any, context: Context) -> list[DeviceGroup]:
-    if not await _may_see_the_teams_side(device, context):
-        return []
-    return seen_of(await context.loaders.groups_of.load(device.device_id), context)
+@ForAll
+async def notes(devices: Rows, context: Context) -> list[str | None]:
+    shown = await _on_the_teams_side(devices, context)
+    return [device.notes if is_shown else None for device, is_shown in zip(devices, shown, strict=True)]
 
 
-async def _may_see_the_teams_side(device: Any, context: Context) -> bool:
-    product = await context.loaders.products.load(device.product_id)
-    return context.viewer.customer is None and (product is None or registering.is_known_to(product, context.viewer))
+@ForAll
+async def groups(devices: Rows, context: Context) -> list[list[DeviceGroup]]:
+    shown = await _on_the_teams_side(devices, context)
+    ids = [device.device_id for device, is_shown in zip(devices, shown, strict=True) if is_shown]
+    found = iter(await context.loaders.groups_of.load_all(ids))
+    return [seen_of(next(found), context) if is_shown else [] for is_shown in shown]
 
 
-async def owner(device: Any, context: Context) -> Customer | None:
+async def _on_the_teams_side(devices: Rows, context: Context) -> list[bool]:
+    products = await context.loaders.products.load_all([device.product_id for device in devices])
+    by = context.viewer
+    return [by.customer is None and (product is None or registering.is_known_to(product, by)) for product in products]
+
+
+@ForAll
+async def owner(devices: Rows, context: Context) -> list[Customer | None]:
     """A customer who was let into a group is not told whose its devices are."""
-    if context.viewer.customer is not None and context.viewer.customer.id != device.owner_id:
-        return None
-    return await context.loaders.customers.load(device.owner_id)
+    me = context.viewer.customer
+    return await context.loaders.customers.load_all(
+        [device.owner_id if me is None or me.id == device.owner_id else None for device in devices]
+    )
 
 
-async def user_owner(device: Any, context: Context) -> User | None:
+@ForAll
+async def user_owner(devices: Rows, context: Context) -> list[User | None]:
     """A stranger whose kit was kept out of a product is not shown to that product's team."""
-    mine = context.viewer.user is not None and context.viewer.user.id == device.user_owner_id
-    return await context.loaders.users.load(device.user_owner_id) if mine or device.state == DeviceState.ACTIVE else None
+    me = context.viewer.user.id if context.viewer.user is not None else None
+    shown = [device.state == DeviceState.ACTIVE or (me is not None and device.user_owner_id == me) for device in devices]
+    wanted = [device.user_owner_id if is_shown else None for device, is_shown in zip(devices, shown, strict=True)]
+    return await context.loaders.users.load_all(wanted)
 
 
-async def _presence(device: Device, context: Context) -> Presence | None:
-    return await context.loaders.presences.load(device.device_id)
+async def _presences(devices: Rows, context: Context) -> list[Presence | None]:
+    return await context.loaders.presences.load_all([device.device_id for device in devices])
 
 
-async def online(device: Device, context: Context) -> bool:
-    presence = await _presence(device, context)
-    return presence is not None and presence.online
+@ForAll
+async def online(devices: Rows, context: Context) -> list[bool]:
+    return [presence is not None and presence.online for presence in await _presences(devices, context)]
 
 
-async def last_heard(device: Device, context: Context) -> datetime | None:
-    presence = await _presence(device, context)
-    return owning.known_to(context.viewer, device, presence.last_heard if presence else None)
+@ForAll
+async def last_heard(devices: Rows, context: Context) -> list[datetime | None]:
+    by, presences = context.viewer, await _presences(devices, context)
+    moments = [presence.last_heard if presence else None for presence in presences]
+    return [owning.known_to(by, device, moment) for device, moment in zip(devices, moments, strict=True)]
 
 
-async def last_handshake_at(device: Device, context: Context) -> datetime | None:
-    presence = await _presence(device, context)
-    return owning.known_to(context.viewer, device, presence.last_handshake_at if presence else None)
+@ForAll
+async def last_handshake_at(devices: Rows, context: Context) -> list[datetime | None]:
+    return _handshakes_known(devices, await _presences(devices, context), context)
 
 
-async def last_ip_address(device: Device, context: Context) -> str | None:
-    presence = await _presence(device, context)
-    return presence.last_ip_address if presence and owning.known_to(context.viewer, device, presence.last_handshake_at) else None
+@ForAll
+async def last_ip_address(devices: Rows, context: Context) -> list[str | None]:
+    presences = await _presences(devices, context)
+    known = _handshakes_known(devices, presences, context)
+    return [presence.last_ip_address if presence and moment else None for presence, moment in zip(presences, known, strict=True)]
 
 
-async def flapping(device: Device, context: Context) -> bool:
-    presence = await _presence(device, context)
-    return presence is not None and presence.flapping_at(datetime.now(UTC))
+def _handshakes_known(devices: Rows, presences: Sequence[Presence | None], context: Context) -> list[datetime | None]:
+    """Of those that the viewer may know of."""
+    moments = [presence.last_handshake_at if presence else None for presence in presences]
+    return [owning.known_to(context.viewer, device, moment) for device, moment in zip(devices, moments, strict=True)]
+
+
+@ForAll
+async def flapping(devices: Rows, context: Context) -> list[bool]:
+    now = datetime.now(UTC)
+    return [presence is not None and presence.flapping_at(now) for presence in await _presences(devices, context)]
 
 
 def functions(device: Device, context: Context) -> list[str]:

@@ -15,6 +15,7 @@ from models.firmware import Firmware, Update, UpdateState
 from models.global_ids import number_of
 from models.product import Product
 from resolvers.context import Context
+from resolvers.gathering import ForAll, Rows
 from resolvers.group import seen_of
 from resolvers.paging import Order, Page, Slice, page
 
@@ -203,44 +204,59 @@ async def _running(firmware: Firmware, context: Context) -> releasing.Running:
 
 
 # ── of a device ──
-async def decision(device: Device, context: Context) -> Decided | None:
-    await _must_read_firmware_of(device, context)
-    return await context.loaders.decisions.load(device.device_id)
+@ForAll
+async def decision(devices: Rows, context: Context) -> list[Decided | None]:
+    await _must_read_firmware_of(devices, context)
+    return await context.loaders.decisions.load_all([device.device_id for device in devices])
 
 
-async def update(device: Device, context: Context) -> Update | None:
-    await _must_read_firmware_of(device, context)
-    return await context.loaders.last_updates.load(device.device_id)
+@ForAll
+async def firmware_of_device(devices: Rows, context: Context) -> list[Firmware | None]:
+    await _must_read_firmware_of(devices, context)
+    runs = [device.proven and device.firmware_version is not None for device in devices]
+    keys = [(device.product_id, device.firmware_version) for device, is_known in zip(devices, runs, strict=True) if is_known]
+    found = iter(await context.loaders.versions.load_all(keys))
+    return [next(found) if is_known else None for is_known in runs]
+
+
+@ForAll
+async def update(devices: Rows, context: Context) -> list[Update | None]:
+    await _must_read_firmware_of(devices, context)
+    return await context.loaders.last_updates.load_all([device.device_id for device in devices])
 
 
 async def updates(device: Device, context: Context, first: int | None, after: str | None) -> Page[Update]:
-    await _must_read_firmware_of(device, context)
+    await _must_read_firmware_of([device], context)
     found = Update.filter(device_id=device.device_id)
     return await page(found, Slice.of(first, after), list_name=f"updates:{device.device_id}", order=Order(descending=True))
 
 
-async def target(decision: Decided, context: Context) -> Firmware | None:
-    return await context.loaders.versions.load(decision.target) if decision.target else None
+@ForAll
+async def target(decisions: Rows, context: Context) -> list[Firmware | None]:
+    found = iter(await context.loaders.versions.load_all([decision.target for decision in decisions if decision.target]))
+    return [next(found) if decision.target else None for decision in decisions]
 
 
-async def device_of(update: Update, context: Context) -> Device | None:
-    return await context.loaders.devices.load(update.device_id)  # type: ignore[attr-defined]  # a Tortoise column
+@ForAll
+async def device_of(updates: Rows, context: Context) -> list[Device | None]:
+    return await context.loaders.devices.load_all([update.device_id for update in updates])
 
 
-async def firmware_of(update: Update, context: Context) -> Firmware | None:
-    return await context.loaders.firmwares.load(update.firmware_id)  # type: ignore[attr-defined]  # a Tortoise column
+@ForAll
+async def firmware_of(updates: Rows, context: Context) -> list[Firmware | None]:
+    return await context.loaders.firmwares.load_all([update.firmware_id for update in updates])
 
 
 async def blocked_until(update: Update, context: Context) -> datetime | None:
-    device = await device_of(update, context)
+    device: Device | None = await device_of(update, context)
     shows_it = device is not None and update.state in (UpdateState.PENDING, UpdateState.BLOCKED)
     return device.update_blocked_until if device is not None and shows_it else None
 
 
-async def _must_read_firmware_of(device: Device, context: Context) -> None:
+async def _must_read_firmware_of(devices: Rows, context: Context) -> None:
     """A developer's own kit is in no product: there is nothing to read."""
-    product = await context.loaders.products.load(device.product_id)  # type: ignore[attr-defined]  # a Tortoise column
-    if product is not None:
+    products = await context.loaders.products.load_all([device.product_id for device in devices])
+    for product in {product.id: product for product in products if product is not None}.values():
         _must_read(product, context)
 
 

@@ -1,12 +1,11 @@
 """Rows by key, gathered into one query for all that an operation asks for at the same moment."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from strawberry.dataloader import DataLoader
 from tortoise.models import Model
 
 from auth.viewer import Viewer
@@ -23,44 +22,33 @@ from models.firmware import Firmware, Update
 from models.organization import Organization
 from models.product import Product
 from models.rollout import RolloutStage
+from models.whole_rows import by_key
+from resolvers.gathering import Gathered
 
 Row = TypeVar("Row", bound=Model)
-Key = TypeVar("Key")
-Found = TypeVar("Found")
 
 
 class ByKey(Generic[Row]):
-    """Loads rows of one table by primary key; a key that is None, or names nothing, gives None.
+    """Loads rows of one table by primary key; a key that is None, or names nothing, gives None."""
 
-    `column` is the key's name where it is a relation: Tortoise filters such a one by no other.
-    """
-
-    def __init__(self, table: type[Row], column: str = "pk") -> None:
+    def __init__(self, table: type[Row]) -> None:
         self._table = table
-        self._column = column
-        self._loader: DataLoader[Any, Row | None] = DataLoader(load_fn=self._load)
+        self._rows: Gathered[Any, Row | None] = Gathered(self._find, _nothing)
 
     async def load(self, key: object) -> Row | None:
-        return None if key is None else await self._loader.load(key)
+        return (await self.load_all([key]))[0]
 
-    async def _load(self, keys: Sequence[object]) -> list[Row | None]:
-        found = {row.pk: row for row in await self._table.filter(**{f"{self._column}__in": list(keys)})}
-        return [found.get(key) for key in keys]
+    async def load_all(self, keys: Sequence[object]) -> list[Row | None]:
+        """For each key its row, in the same order."""
+        named = iter(await self._rows.load_all([key for key in keys if key is not None]))
+        return [None if key is None else next(named) for key in keys]
 
+    def learn(self, row: Row) -> None:
+        """A row that somebody has read already."""
+        self._rows.learn(row.pk, row)
 
-class Gathered(Generic[Key, Found]):
-    """Loads what belongs to a key by `find`, which answers for all keys at once; for a key it leaves out, `missing()`."""
-
-    def __init__(self, find: Callable[[list[Key]], Awaitable[Mapping[Key, Found]]], missing: Callable[[], Found]) -> None:
-        self._find, self._missing = find, missing
-        self._loader: DataLoader[Key, Found] = DataLoader(load_fn=self._load)
-
-    async def load(self, key: Key) -> Found:
-        return await self._loader.load(key)
-
-    async def _load(self, keys: list[Key]) -> list[Found]:
-        found = await self._find(keys)
-        return [found[key] if key in found else self._missing() for key in keys]
+    async def _find(self, keys: list[Any]) -> dict[Any, Row | None]:
+        return dict(await by_key(self._table, self._table._meta.db_pk_column, keys))
 
 
 @dataclass(slots=True)
@@ -73,7 +61,7 @@ class Loaders:
     groups: ByKey[DeviceGroup] = field(default_factory=lambda: ByKey(DeviceGroup))
     groups_inside: Gathered[int, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_inside, list))
     groups_of: Gathered[str, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_of, list))
-    presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence, "device_id"))
+    presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence))
     group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
     last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
     customer_usage: Gathered[tuple[int, datetime | None], Usage] = field(default_factory=lambda: Gathered(summarizing.usage_of, Usage))
@@ -86,18 +74,13 @@ class Loaders:
     released: Gathered[int, Released] = field(default_factory=lambda: Gathered(releasing.released, Released))
     rollout_stages: Gathered[int, list[RolloutStage]] = field(default_factory=lambda: Gathered(rollouts.stages, list))
     rollout_counts: Gathered[int, dict[int, Counts]] = field(default_factory=lambda: Gathered(rollouts.counts, dict))
-    _in_scope: DataLoader[str, Device | None] | None = None
+    _in_scope: Gathered[str, Device | None] | None = None
 
-    def in_scope(self, viewer: Viewer) -> DataLoader[str, Device | None]:
+    def in_scope(self, viewer: Viewer) -> Gathered[str, Device | None]:
         """Devices by their ids, of those the viewer may see."""
         if self._in_scope is None:
-            self._in_scope = DataLoader(load_fn=partial(_in_scope, viewer))
+            self._in_scope = Gathered(partial(fresh_devices, viewer), _nothing)
         return self._in_scope
-
-
-async def _in_scope(viewer: Viewer, device_ids: list[str]) -> list[Device | None]:
-    found = await fresh_devices(viewer, device_ids)
-    return [found.get(device_id) for device_id in device_ids]
 
 
 def _nothing() -> None:

@@ -32,8 +32,14 @@ class PageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Edge(Generic[T]):
-    cursor: str
+    """One row in a page; its cursor is made when it is asked for."""
+
     node: T
+    cursor_of: Callable[[T], str]
+
+    @property
+    def cursor(self) -> str:
+        return self.cursor_of(self.node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +119,12 @@ async def page(query: QuerySet[Row], part: Slice, *, list_name: str, order: Orde
 def shape(rows: Sequence[T], part: Slice, cursor_of: Callable[[T], str], count: Callable[[], Awaitable[int]]) -> Page[T]:
     """A page out of up to size + 1 rows read in the slice's own direction; the one too many tells that there is more."""
     shown = rows[: part.size][:: -1 if part.backward else 1]
-    edges = [Edge(cursor_of(row), row) for row in shown]
+    edges = [Edge(row, cursor_of) for row in shown]
     return Page(edges, _standing(edges, part, more=len(rows) > part.size), count)
+
+
+async def total_count(page: Page[Any], _context: object) -> int:
+    return await page.count()
 
 
 def _standing(edges: Sequence[Edge[T]], part: Slice, *, more: bool) -> PageInfo:

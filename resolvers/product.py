@@ -60,6 +60,8 @@ async def by_id(context: Context, id: str) -> Product | None:
 def _readable(product: Product | None, context: Context) -> Product | None:
     if product is not None:
         context.viewer.must("product.read", _organization_id(product), product.id)
+        context.loaders.products.learn(product)
+        context.loaders.organizations.learn(product.organization)
     return product
 
 

@@ -14,6 +14,7 @@ from schema.fields import (
     KeyedInput,
     Node,
     Payload,
+    computed,
     described,
     enumeration,
     id_of,
@@ -48,8 +49,8 @@ enumeration(
 
 @strawberry.type(description="A value a device lets be read.")
 class Variable:
-    name: str = strawberry.field(resolver=lambda root: root["name"], description="Its name.")
-    type: str = strawberry.field(resolver=lambda root: root["type"], description="int, double, string or bool.")
+    name: str = computed(lambda variable: variable["name"], "Its name.")
+    type: str = computed(lambda variable: variable["type"], "int, double, string or bool.")
 
 
 @strawberry.type(description="The hardware.")

@@ -4,7 +4,7 @@ import strawberry
 
 import resolvers.live as doors
 from models.log import DeviceChange
-from realtime.cursor import Gap, GapReason
+from realtime.cursor import GapReason
 from realtime.log import Entry
 from schema.fields import (
     AFTER,
@@ -20,6 +20,7 @@ from schema.fields import (
     Payload,
     argument,
     asked,
+    computed,
     described,
     enumeration,
     id_of,
@@ -84,13 +85,9 @@ class EventFilter:
     until: DateTime | None = optional("Published before then, exclusive.")
 
 
-def _after(root: Gap) -> Cursor:
-    return Cursor(str(root.after))
-
-
 @strawberry.type(description="A part of the log that a stream cannot give.")
 class StreamGap:
-    from_: Cursor | None = strawberry.field(name="from", resolver=_after, description="The cursor after which something is missing.")
+    from_: Cursor | None = computed(lambda gap: str(gap.after), "The cursor after which something is missing.", name="from")
     to: Cursor | None = described("The cursor after which the stream goes on.")
     reason: GapReason = described("Why.")
 

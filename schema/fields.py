@@ -10,9 +10,11 @@ import strawberry
 from strawberry import UNSET
 from strawberry.types import Info
 
+import resolvers.paging
 from errors import ERROR_CODES, CallerError, ErrorCode, RequestRefused
 from fleet import repeating
 from models.global_ids import global_id
+from schema.reading import READING, Asked, Attribute, Computed, Reading
 
 T = TypeVar("T")
 
@@ -25,8 +27,8 @@ DateTime = NewType("DateTime", datetime)
 
 def _utc_text(value: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: 2026-11-21T10:00:00.123Z."""
-    moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    moment = value if value.tzinfo is UTC else value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def _utc_time(text: object) -> datetime:
@@ -71,11 +73,19 @@ SCALARS: dict[object, Any] = {
 def attribute(name: str, description: str) -> Any:
     """A field answered by the row's attribute `name`, where that is not the field's own name."""
 
-    def read(root: Any) -> Any:
-        return getattr(root, name)
+    return _of_the_row(Attribute(name), description)
 
-    del read.__annotations__["return"]
-    return strawberry.field(resolver=read, description=description)
+
+def computed(of: Callable[[Any], Any], description: str, name: str | None = None) -> Any:
+    """A field answered by a function of the row alone; `name` where the schema's is no name for Python."""
+    return _of_the_row(Computed(of), description, name)
+
+
+def _of_the_row(reading: Attribute | Computed, description: str, name: str | None = None) -> Any:
+    def read(root: Any) -> Any:
+        return reading.of(root)
+
+    return _declared(read, reading, description, name)
 
 
 def resolved_by(door: Callable[..., Any], description: str) -> Any:
@@ -84,8 +94,12 @@ def resolved_by(door: Callable[..., Any], description: str) -> Any:
     def read(root: Any, info: Info) -> Any:
         return door(root, info.context)
 
-    del read.__annotations__["return"]  # the field's own annotation is its type
-    return strawberry.field(resolver=read, description=description)
+    return _declared(read, Asked(door), description)
+
+
+def _declared(read: Callable[..., Any], reading: Reading, description: str, name: str | None = None) -> Any:
+    read.__annotations__.pop("return", None)  # the field's own annotation is its type
+    return strawberry.field(resolver=read, description=description, name=name, metadata={READING: reading})
 
 
 def asked(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
@@ -94,14 +108,15 @@ def asked(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
     A root field's door gets `door(context, **arguments)`. An argument that must be given is a type that does not allow None.
     """
 
+    reading = Asked(door, tuple(arguments))
+
     async def read(root: Any, info: Info, **given: Any) -> Any:
-        named = {name: None if given.get(name, UNSET) is UNSET else given[name] for name in arguments}
-        found = door(info.context, **named) if root is None else door(root, info.context, **named)
+        found = reading.answer(root, info.context, given)
         return await found if isawaitable(found) else found
 
     read.__signature__ = _signature(arguments)  # type: ignore[attr-defined]  # inspect's own protocol
     read.__annotations__ = {"root": Any, "info": Info, **{name: _type(argument) for name, argument in arguments.items()}}
-    return strawberry.field(resolver=read, description=description)
+    return _declared(read, reading, description)
 
 
 def streamed(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
@@ -172,6 +187,7 @@ def rows_of(*classes: type) -> Any:
     def is_type_of(value: object, _info: object) -> bool:
         return isinstance(value, classes)
 
+    is_type_of.classes = classes  # type: ignore[attr-defined]  # for the compiler
     return is_type_of
 
 
@@ -179,10 +195,7 @@ def rows_of(*classes: type) -> Any:
 def id_of(kind: str, attribute_name: str = "pk") -> Any:
     """The `id` field of a Node whose row's key is the named attribute."""
 
-    def read(root: Any) -> strawberry.ID:
-        return strawberry.ID(global_id(kind, getattr(root, attribute_name)))
-
-    return strawberry.field(resolver=read, description="Opaque, global and stable; `node(id:)` finds it again.")
+    return computed(lambda row: global_id(kind, getattr(row, attribute_name)), "Opaque, global and stable; `node(id:)` finds it again.")
 
 
 # ── nodes and connections ──
@@ -217,9 +230,7 @@ class Connection(Generic[T]):
     nodes: list[T] = described("The objects alone.")
     page_info: PageInfo = described("Where this page stands in the list.")
 
-    total_count: int = strawberry.field(
-        resolver=lambda root: root.count(), description="How many there are in the whole list; counted only when asked for."
-    )
+    total_count: int = resolved_by(resolvers.paging.total_count, "How many there are in the whole list; counted only when asked for.")
 
 
 # ── mutations ──

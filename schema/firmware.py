@@ -146,6 +146,9 @@ class ProductFirmwareFields:
 class DeviceFirmwareFields:
     """What a Device says of its firmware."""
 
+    firmware: Firmware | None = resolved_by(
+        doors.firmware_of_device, "The firmware it proved to run, at an authenticated hello as this product; null until it did."
+    )
     desired_firmware_version: int | None = described("The version it is locked to; null if it is not locked.")
     firmware_decision: FirmwareDecision = resolved_by(doors.decision, "What it should run, and why.")
     update: Update | None = resolved_by(doors.update, "The update under way, or the last one; null before the first.")

@@ -16,6 +16,7 @@ from models.operations import AuditEntry, Job
 from resolvers.context import Context
 from schema.build import build_schema
 from settings import Settings
+from tests import both_roads
 
 PASSWORD = "a correct horse for the tests"
 
@@ -38,9 +39,10 @@ class HouseTester:
     live: LiveFleet = dataclasses.field(default_factory=LiveFleet)  # what its house hands commands to
 
     async def ask(self, operation: str, token: str | None = None, **variables: Any) -> dict[str, Any]:
-        """The data of one query or mutation. Raises GraphQLFailed for top-level errors."""
+        """The data of one query or mutation. Raises GraphQLFailed for top-level errors. A query's is held to that of its plan."""
         context = await self.context(token)
         result = await self.schema.execute(operation, variable_values=variables, context_value=context)
+        await both_roads.check(self.schema, operation, variables, lambda: self.context(token), result)
         if result.errors:
             raise GraphQLFailed(result.errors)
         data: dict[str, Any] = result.data

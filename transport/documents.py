@@ -3,7 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -32,13 +32,15 @@ from strawberry.types import ExecutionContext
 from strawberry.types import ExecutionResult as Executed
 
 from errors import QueryTooComplex, Unauthenticated
+from schema.levels import Plans
 from settings import Settings
-from transport import limits
+from transport import limits, metrics
 from transport.context import OperationContext
 from transport.gate import Asked
 from transport.rates import Allowance
 
 CACHED_DOCUMENTS = 512
+MEASURES_MAX = 100  # of one document, remembered: one for each choice of page sizes
 ERRORS_MAX = 5  # of validation, in one answer
 THREAD_CHARACTERS = 600  # a longer document that is new is parsed and validated off the loop (2,000 tokens can take 700 ms)
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
@@ -54,6 +56,15 @@ class DocumentRefused(Exception):
         super().__init__(code)
         self.code = code
         self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A valid document, what is compiled of it, and what its operations were measured to ask for with page sizes they came with."""
+
+    document: DocumentNode
+    plans: Plans
+    measures: dict[tuple[object, ...], limits.Measure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +112,11 @@ class Documents:
 
     def __init__(self, schema: strawberry.Schema, settings: Settings) -> None:
         self._settings = settings
-        self._valid: OrderedDict[str, DocumentNode] = OrderedDict()
+        self._valid: OrderedDict[str, _Known] = OrderedDict()
         self.graphql = schema._schema
         # A copy, so that the caller's schema keeps its own extensions and its way of logging errors.
         self.schema = copy.copy(schema)
+        self._may_compile = not schema.extensions  # they would hear nothing of a compiled answer
         self.schema.extensions = (*schema.extensions, lambda: _UsePrepared(self._valid))
         self.schema.process_errors = _masking_logs_each_once  # type: ignore[method-assign]  # on our copy
 
@@ -117,7 +129,7 @@ class Documents:
             operation = get_operation_ast(document, operation_name)
             if operation is None:
                 raise DocumentRefused("OPERATION_RESOLUTION_FAILURE", [GraphQLError(_unknown_operation(operation_name))])
-            found = limits.measure(self.graphql, document, operation, variables)
+            found = self._measure(source, document, operation, variables)
             limits.check(found, self._settings)
             if found.introspects and self._settings.production and not signed_in:
                 raise Unauthenticated("Log in to read the schema.")
@@ -134,6 +146,10 @@ class Documents:
 
     async def execute(self, asked: Asked, context: OperationContext) -> Executed:
         """Run a query or mutation that was prepared."""
+        data = await self._compiled_answer(asked, context)
+        if data is not None:
+            metrics.COMPILED.inc()
+            return Executed(data=data, errors=None)
         return await self.schema.execute(
             asked.query,
             variable_values=asked.variables,
@@ -161,10 +177,39 @@ class Documents:
             raise NotBegun(source)
         return Subscribed(executor, source)
 
+    async def _compiled_answer(self, asked: Asked, context: OperationContext) -> dict[str, object] | None:
+        """The data of a query, where a plan can tell it; where it cannot, nothing has been changed."""
+        known, operation = self._known(asked)
+        if known is None or operation is None or operation.operation is not OperationType.QUERY or not self._may_compile:
+            return None
+        return await known.plans.answer(operation, asked.variables, context)
+
+    def _known(self, asked: Asked) -> tuple[_Known | None, OperationDefinitionNode | None]:
+        """What is remembered of a document that was prepared; it may have fallen out since."""
+        known = self._valid.get(asked.query)
+        return known, get_operation_ast(known.document, asked.operation_name) if known else None
+
+    def _measure(
+        self, source: str, document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, object] | None
+    ) -> limits.Measure:
+        """Raises BadRequest for a page size outside 1 to 100."""
+        known = self._valid.get(source)
+        sizes = limits.page_sizes(operation, variables or {}) if known else None
+        if known is None or sizes is None:
+            return limits.measure(self.graphql, document, operation, variables)
+        key = (operation.name and operation.name.value, *sizes)
+        if key not in known.measures:
+            if len(known.measures) >= MEASURES_MAX:
+                known.measures.clear()
+            known.measures[key] = limits.measure(self.graphql, document, operation, variables)
+        return known.measures[key]
+
     async def _document(self, source: str, signed_in: bool) -> DocumentNode:
         tokens_max = self._settings.query_tokens_max if signed_in else self._settings.query_tokens_anonymous_max
-        document = self._valid.get(source)
-        if document is None:
+        known = self._valid.get(source)
+        if known is not None:
+            document = known.document
+        else:
             self._check_size(source)
             document = await _off_the_loop(_parse, source, source, tokens_max)
         if document.token_count > tokens_max:
@@ -183,7 +228,7 @@ class Documents:
         errors = await _off_the_loop(self._errors, source, document)
         if errors:
             raise DocumentRefused("GRAPHQL_VALIDATION_FAILED", errors)
-        self._valid[source] = document
+        self._valid[source] = _Known(document, Plans(self.schema, document))
         if len(self._valid) > CACHED_DOCUMENTS:
             self._valid.popitem(last=False)
 
@@ -228,12 +273,12 @@ async def _off_the_loop(function: Callable[[*Arguments], Result], source: str, *
 class _UsePrepared(SchemaExtension):
     """Gives Strawberry the document that was prepared. One that fell out of the memory meanwhile is simply prepared again."""
 
-    def __init__(self, valid: Mapping[str, DocumentNode]) -> None:
+    def __init__(self, valid: Mapping[str, _Known]) -> None:
         self._valid = valid
 
     def on_parse(self) -> Iterator[None]:
-        document = self._valid.get(self.execution_context.query or "")
-        if document:
-            self.execution_context.graphql_document = document
+        known = self._valid.get(self.execution_context.query or "")
+        if known:
+            self.execution_context.graphql_document = known.document
             self.execution_context.pre_execution_errors = []
         yield

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 from starlette.requests import HTTPConnection, Request
 
 JSON = "application/json"
@@ -102,6 +103,14 @@ def json_value(raw: bytes | str) -> object:
             return value
         level = below
     raise ValueError("nested too deeply")
+
+
+def json_bytes(value: object) -> bytes:
+    """The value as compact JSON. Raises ValueError or TypeError for what JSON does not know."""
+    try:
+        return msgspec.json.encode(value)
+    except (OverflowError, TypeError):  # it knows whole numbers up to 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _inside(item: object) -> list[object]:

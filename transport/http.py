@@ -9,7 +9,7 @@ from dataclasses import replace
 import strawberry
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -292,4 +292,4 @@ def _shown(content: Mapping[str, object], status: int, media_type: str, headers:
     headers = {"Cache-Control": "no-store", **headers}
     if media_type == gate.EVENT_STREAM:
         return Response(event_stream.whole(content), status, headers, f"{media_type}; charset=utf-8")
-    return JSONResponse(content, status, headers=headers, media_type=f"{media_type}; charset=utf-8")
+    return Response(gate.json_bytes(content), status, headers, f"{media_type}; charset=utf-8")

@@ -15,12 +15,16 @@ from graphql import (
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
+    NamedTypeNode,
+    NonNullTypeNode,
     OperationDefinitionNode,
     SchemaMetaFieldDef,
     SelectionNode,
     SelectionSetNode,
     TypeMetaFieldDef,
     TypeNameMetaFieldDef,
+    TypeNode,
+    Undefined,
     ValueNode,
     VariableNode,
     get_named_type,
@@ -68,6 +72,18 @@ def measure(
     Raises BadRequest for a page size outside 1 to 100.
     """
     return _Ruler(schema, document, operation, variables or {}).whole()
+
+
+def page_sizes(operation: OperationDefinitionNode, variables: Mapping[str, object]) -> tuple[object, ...] | None:
+    """Of the variables, all that a measure can depend on: those that are an Int. None where one of them came as something else."""
+    whole = [v.variable.name.value for v in operation.variable_definitions or () if _is_int(v.type)]
+    values = tuple(variables.get(name, Undefined) for name in whole)
+    return values if all(type(value) is int or value is None or value is Undefined for value in values) else None
+
+
+def _is_int(kind: TypeNode) -> bool:
+    named = kind.type if isinstance(kind, NonNullTypeNode) else kind
+    return isinstance(named, NamedTypeNode) and named.name.value == "Int"
 
 
 def check(found: Measure, settings: Settings) -> None:

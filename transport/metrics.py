@@ -4,6 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("flotilla_graphql_requests", "GraphQL requests over HTTP, by the status of their answer.", ["status"])
 OPERATIONS = Counter("flotilla_graphql_operations", "Operations that ran, by door and kind.", ["door", "kind"])
+COMPILED = Counter("flotilla_graphql_compiled_answers", "Queries answered by their plan; the others went through graphql-core.")
 SECONDS = Histogram("flotilla_graphql_operation_seconds", "Time a query or mutation took, by kind.", ["kind"])
 SOCKETS = Gauge("flotilla_graphql_sockets", "Open GraphQL sockets.")
 STREAMS = Gauge("flotilla_graphql_streams", "Open streams of server-sent events.")

@@ -1,0 +1,367 @@
+"""Compiles a query into a plan that answers level by level: for all objects of one place in the document at once.
+
+The plan knows only the way without errors. Whatever else happens is a Surprise: then graphql-core answers the whole operation anew, with
+its own words. What may run is decided by the same doors on both ways, since a plan calls what the field's declaration names.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
+from typing import Any, TypeAlias
+
+import strawberry
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLScalarType,
+    OperationDefinitionNode,
+    OperationType,
+)
+from graphql.execution.collect_fields import FieldDetailsList, FragmentDetails, GroupedFieldSet, collect_fields, collect_subfields
+from graphql.execution.values import VariableValues, get_argument_values
+from strawberry.types.arguments import convert_arguments
+from strawberry.types.field import StrawberryField
+
+from resolvers.gathering import ForAll, side_by_side
+from schema.leaves import Surprise, leaf
+from schema.reading import READING, Asked, Attribute, Computed, Reading
+
+Values: TypeAlias = list[Any]
+
+
+class Unsupported(Exception):
+    """The document holds what no plan can answer; the message says what."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One operation under way. `arguments` of a field are read once, however many objects it is answered for."""
+
+    context: Any
+    variables: VariableValues
+    arguments: dict[object, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Turns what was found at one place of the document into what is sent. `waits`: whether it may have to wait for a door."""
+
+    shape: Callable[[Values, Run], Awaitable[Values]]
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A compiled operation."""
+
+    root: Part
+
+    async def answer(self, root: object, context: Any, variables: VariableValues) -> dict[str, Any]:
+        """The `data` of the operation. Raises anything at all where graphql-core has to answer."""
+        answer: dict[str, Any] = (await self.root.shape([root], Run(context, variables)))[0]
+        return answer
+
+
+def compile_operation(
+    schema: strawberry.Schema, document: DocumentNode, operation: OperationDefinitionNode, variables: VariableValues
+) -> Plan:
+    """A plan for a valid query or the messages of a subscription. It holds for these values of the variables that its @skip and @include
+    name, and for any of the others.
+
+    Raises Unsupported.
+    """
+    if operation.operation is OperationType.MUTATION:
+        raise Unsupported("mutation")
+    return Plan(_Compiler(schema, document, operation, variables).root())
+
+
+class _Compiler:
+    def __init__(
+        self, schema: strawberry.Schema, document: DocumentNode, operation: OperationDefinitionNode, variables: VariableValues
+    ) -> None:
+        self._strawberry = schema
+        self._schema = schema._schema
+        self._operation = operation
+        self._variables = variables
+        definitions = [each for each in document.definitions if isinstance(each, FragmentDefinitionNode)]
+        self._fragments = {each.name.value: FragmentDetails(each) for each in definitions}
+
+    def root(self) -> Part:
+        root = self._schema.get_root_type(self._operation.operation)
+        assert root is not None, "the document is valid"
+        found = collect_fields(self._schema, self._fragments, self._variables, root, self._operation)
+        if found.new_defer_usages:
+            raise Unsupported("@defer")
+        if self._operation.operation is OperationType.SUBSCRIPTION:
+            return self._message(root, found.grouped_field_set)
+        return self._selection(root, found.grouped_field_set)
+
+    def _message(self, root: GraphQLObjectType, fields: GroupedFieldSet) -> Part:
+        """The one field of a subscription is answered by the message itself."""
+        if len(fields) != 1:
+            raise Unsupported("a subscription of several fields")
+        ((key, details),) = fields.items()
+        message = self._part(self._field(root, details).type, details)
+
+        async def shape(messages: Values, run: Run) -> Values:
+            return [{key: shaped} for shaped in await message.shape(messages, run)]
+
+        return Part(shape, message.waits)
+
+    # ── one type each ──
+    def _part(self, kind: Any, details: FieldDetailsList) -> Part:
+        if isinstance(kind, GraphQLNonNull):
+            return _never_null(self._nullable(kind.of_type, details))
+        return _or_null(self._nullable(kind, details))
+
+    def _nullable(self, kind: Any, details: FieldDetailsList) -> Part:
+        """Of values of which none is null."""
+        if isinstance(kind, GraphQLList):
+            return _list(self._part(kind.of_type, details))
+        if isinstance(kind, GraphQLObjectType):
+            return self._object(kind, details)
+        if isinstance(kind, GraphQLInterfaceType):
+            return self._interface(kind, details)
+        if isinstance(kind, GraphQLScalarType | GraphQLEnumType):
+            return _leaves(kind)
+        raise Unsupported(str(kind))
+
+    def _object(self, kind: GraphQLObjectType, details: FieldDetailsList) -> Part:
+        found = collect_subfields(self._schema, self._fragments, self._variables, self._operation, kind, details)
+        if found.new_defer_usages:
+            raise Unsupported("@defer")
+        part = self._selection(kind, found.grouped_field_set)
+        return _only(_classes(kind), part) if kind.is_type_of else part
+
+    def _interface(self, kind: GraphQLInterfaceType, details: FieldDetailsList) -> Part:
+        """The first type in the schema's order whose rows these are."""
+        definition = kind.extensions.get("strawberry-definition")
+        if definition is None or definition.resolve_type:
+            raise Unsupported(f"the types of {kind.name}")
+        types = self._schema.get_possible_types(kind)
+        return _by_class([(_classes(each), self._object(each, details)) for each in types])
+
+    # ── the fields of one object type ──
+    def _selection(self, parent: GraphQLObjectType, fields: GroupedFieldSet) -> Part:
+        writer = _Writer()
+        for key, details in fields.items():
+            name = details[0].node.name.value
+            if name == "__typename":
+                writer.constant(key, parent.name)
+                continue
+            field = self._field(parent, details)
+            reading = self._reading(field)
+            kind = field.type.of_type if isinstance(field.type, GraphQLNonNull) else field.type
+            if isinstance(kind, GraphQLScalarType | GraphQLEnumType) and not isinstance(reading, Asked):
+                writer.leaf(key, reading, kind, is_null_allowed=kind is field.type)
+            else:
+                writer.column(key, self._column(field, reading, details))
+        return writer.part()
+
+    def _field(self, parent: GraphQLObjectType, details: FieldDetailsList) -> GraphQLField:
+        name = details[0].node.name.value
+        field: GraphQLField | None = parent.fields.get(name)
+        if field is None:
+            raise Unsupported(f"{parent.name}.{name}")
+        return field
+
+    def _reading(self, field: GraphQLField) -> Reading:
+        declared = field.extensions.get("strawberry-definition")
+        if not isinstance(declared, StrawberryField) or declared.extensions or declared.permission_classes:
+            raise Unsupported("a field that is not declared here")
+        if READING in declared.metadata:
+            reading: Reading = declared.metadata[READING]
+            return reading
+        if declared.is_basic_field:
+            return Attribute(declared.python_name)
+        raise Unsupported(f"how {declared.python_name} is answered")
+
+    def _column(self, field: GraphQLField, reading: Reading, details: FieldDetailsList) -> Part:
+        """What a field is answered with for each of many rows, shaped."""
+        inner = self._part(field.type, details)
+        if not isinstance(reading, Asked):
+            of = reading.of
+
+            async def read(rows: Values, run: Run) -> Values:
+                return await inner.shape([of(row) for row in rows], run)
+
+            return Part(read, inner.waits)
+        answers = self._answers(field, reading, details)
+
+        async def ask(rows: Values, run: Run) -> Values:
+            return await inner.shape(list(await answers(rows, run)), run) if rows else []
+
+        return Part(ask, waits=True)
+
+    def _answers(self, field: GraphQLField, asked: Asked, details: FieldDetailsList) -> Callable[[Values, Run], Awaitable[Sequence[Any]]]:
+        door = asked.door
+        if isinstance(door, ForAll):
+            return lambda rows, run: door.for_all(rows, run.context)
+        given = self._arguments(field, details[0].node)
+
+        async def each(rows: Values, run: Run) -> Values:
+            arguments = given(run)
+            return [asked.answer(row, run.context, arguments) for row in rows]
+
+        async def awaited(rows: Values, run: Run) -> Values:
+            arguments = given(run)
+            return await side_by_side([asked.answer(row, run.context, arguments) for row in rows])
+
+        return awaited if iscoroutinefunction(door) else each
+
+    def _arguments(self, field: GraphQLField, node: FieldNode) -> Callable[[Run], Mapping[str, Any]]:
+        """The field's arguments as graphql-core and Strawberry read them, once for a run."""
+        declared, place = field.extensions["strawberry-definition"], object()
+        converter = self._strawberry.schema_converter
+
+        def given(run: Run) -> Mapping[str, Any]:
+            if place not in run.arguments:
+                values = get_argument_values(field, node, run.variables)
+                run.arguments[place] = convert_arguments(values, declared.arguments, converter.scalar_registry, converter.config)
+            return run.arguments[place]
+
+        return given if field.args else lambda run: {}
+
+
+# ── many values of one kind ──
+def _leaves(kind: GraphQLScalarType | GraphQLEnumType) -> Part:
+    shape_one = leaf(kind, is_null_allowed=False).shape
+
+    async def shape(values: Values, run: Run) -> Values:
+        return [shape_one(value) for value in values]
+
+    return Part(shape)
+
+
+def _never_null(inner: Part) -> Part:
+    async def shape(values: Values, run: Run) -> Values:
+        for value in values:
+            if value is None:
+                raise Surprise("null")
+        return await inner.shape(values, run)
+
+    return Part(shape, inner.waits)
+
+
+def _or_null(inner: Part) -> Part:
+    async def shape(values: Values, run: Run) -> Values:
+        present = [value for value in values if value is not None]
+        shaped = await inner.shape(present, run) if present else present
+        if len(present) == len(values):
+            return shaped
+        next_one = iter(shaped)
+        return [None if value is None else next(next_one) for value in values]
+
+    return Part(shape, inner.waits)
+
+
+def _list(inner: Part) -> Part:
+    async def shape(values: Values, run: Run) -> Values:
+        for value in values:
+            if not isinstance(value, list | tuple):
+                raise Surprise("no list")
+        if len(values) == 1:
+            return [await inner.shape(list(values[0]), run)]
+        items = iter(await inner.shape([item for value in values for item in value], run))
+        return [[next(items) for _ in value] for value in values]
+
+    return Part(shape, inner.waits)
+
+
+def _only(classes: tuple[type, ...], inner: Part) -> Part:
+    async def shape(values: Values, run: Run) -> Values:
+        for value in values:
+            if not isinstance(value, classes):
+                raise Surprise("a row of another type")
+        return await inner.shape(values, run)
+
+    return Part(shape, inner.waits)
+
+
+def _by_class(parts: Sequence[tuple[tuple[type, ...], Part]]) -> Part:
+    async def shape(values: Values, run: Run) -> Values:
+        kinds = [_kind_of(value, parts) for value in values]
+        found: dict[int, Iterator[Any]] = {}
+        for kind in sorted(set(kinds)):
+            mine = [value for value, its in zip(values, kinds, strict=True) if its == kind]
+            found[kind] = iter(await parts[kind][1].shape(mine, run))
+        return [next(found[kind]) for kind in kinds]
+
+    return Part(shape, any(part.waits for _, part in parts))
+
+
+def _kind_of(value: object, parts: Sequence[tuple[tuple[type, ...], Part]]) -> int:
+    for number, (classes, _) in enumerate(parts):
+        if isinstance(value, classes):
+            return number
+    raise Surprise("a row of no type")
+
+
+def _classes(kind: GraphQLObjectType) -> tuple[type, ...]:
+    """What `rows_of` was given."""
+    classes: tuple[type, ...] | None = getattr(kind.is_type_of, "classes", None)
+    if classes is None:
+        raise Unsupported(f"the rows of {kind.name}")
+    return classes
+
+
+class _Writer:
+    """Makes the function that writes the objects of one selection, as `[{"name": …, …} for row, … in zip(rows, …)]`.
+
+    The only code that is generated, for these are the fields of which there are hundreds in an answer; what stands in it are names
+    of the schema and of GraphQL, which are letters, digits and `_`.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[str] = []
+        self._names: dict[str, Any] = {}
+        self._columns: list[Part] = []
+
+    def constant(self, key: str, value: str) -> None:
+        self._entries.append(f"{key!r}: {value!r}")
+
+    def leaf(self, key: str, reading: Attribute | Computed, kind: GraphQLScalarType | GraphQLEnumType, *, is_null_allowed: bool) -> None:
+        read = f"row.{reading.name}" if isinstance(reading, Attribute) else f"{self._named(reading.of)}(row)"
+        found = leaf(kind, is_null_allowed=is_null_allowed)
+        named = {"shape": self._named(found.shape), "known": self._named(found.known)}
+        self._entries.append(f"{key!r}: {found.code.format(read=read, **named)}")
+
+    def column(self, key: str, part: Part) -> None:
+        self._entries.append(f"{key!r}: column{len(self._columns)}")
+        self._columns.append(part)
+
+    def part(self) -> Part:
+        columns = self._columns
+        write = self._function()
+        waiting = [part.shape for part in columns if part.waits]
+
+        async def shape(rows: Values, run: Run) -> Values:
+            return write(rows, *[await part.shape(rows, run) for part in columns])
+
+        async def shape_together(rows: Values, run: Run) -> Values:
+            found = iter(await side_by_side([ask(rows, run) for ask in waiting]))
+            return write(rows, *[next(found) if part.waits else await part.shape(rows, run) for part in columns])
+
+        return Part(shape_together if len(waiting) > 1 else shape, bool(waiting))
+
+    def _function(self) -> Callable[..., Values]:
+        columns = [f"column{number}" for number in range(len(self._columns))]
+        each = ", ".join(["row", *columns])
+        source = f"zip({', '.join(['rows', *(f'{column}s' for column in columns)])})" if columns else "rows"
+        arguments = ", ".join(["rows", *(f"{column}s" for column in columns)])
+        text = f"def write({arguments}):\n    return [{{{', '.join(self._entries)}}} for {each} in {source}]"
+        exec(compile(text, "<selection>", "exec"), self._names)  # noqa: S102  # see the class
+        write: Callable[..., Values] = self._names["write"]
+        return write
+
+    def _named(self, value: object) -> str:
+        name = f"f{len(self._names)}"
+        self._names[name] = value
+        return name

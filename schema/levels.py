@@ -1,0 +1,83 @@
+"""The plans of a document: made when it comes a second time, kept as long as the document is remembered."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import strawberry
+from graphql import DirectiveNode, DocumentNode, OperationDefinitionNode, VariableNode, Visitor, visit
+from graphql.execution.values import VariableValues, get_variable_values
+
+from schema.compiling import Plan, Unsupported, compile_operation
+
+log = logging.getLogger(__name__)
+
+SIGHTINGS = 2  # a plan costs as much as three answers of graphql-core: one that comes once is not worth it
+THREAD_TOKENS = 400  # a longer document is compiled off the loop: 2,000 tokens take 30 ms
+PLANS_MAX = 8  # of one document: each operation and each set of answers to @skip and @include needs its own
+
+
+class Plans:
+    """What is compiled of one valid document."""
+
+    def __init__(self, schema: strawberry.Schema, document: DocumentNode) -> None:
+        self._schema = schema
+        self._document = document
+        self._seen = 0
+        self._plans: dict[tuple[object, ...], Plan | None] = {}
+
+    async def answer(self, operation: OperationDefinitionNode, given: Mapping[str, Any] | None, context: Any) -> dict[str, Any] | None:
+        """The `data` of a query; None where graphql-core has to answer, from the beginning."""
+        self._seen += 1
+        if self._seen < SIGHTINGS:
+            return None
+        return await self.message(operation, given, context, None)
+
+    async def message(
+        self, operation: OperationDefinitionNode, given: Mapping[str, Any] | None, context: Any, message: object
+    ) -> dict[str, Any] | None:
+        """The same for one message of a subscription."""
+        variables = get_variable_values(self._schema._schema, operation.variable_definitions or (), dict(given or {}))
+        if isinstance(variables, list):
+            return None
+        try:
+            plan = await self._plan(operation, variables)
+            return await plan.answer(message, context, variables) if plan else None
+        except Exception as surprise:  # whatever it is, graphql-core meets it too, and says it in its words
+            log.debug("graphql-core answers instead: %r", surprise)
+            return None
+
+    async def _plan(self, operation: OperationDefinitionNode, variables: VariableValues) -> Plan | None:
+        key = (operation.name.value if operation.name else None, *map(variables.coerced.get, self._conditions))
+        if key not in self._plans and len(self._plans) < PLANS_MAX:
+            is_long = self._document.token_count > THREAD_TOKENS
+            found = await asyncio.to_thread(self._compiled, operation, variables) if is_long else self._compiled(operation, variables)
+            self._plans[key] = found
+        return self._plans.get(key)
+
+    @cached_property
+    def _conditions(self) -> list[str]:
+        """The variables that decide which fields an answer has."""
+        found = _Conditions()
+        visit(self._document, found)
+        return sorted(found.variables)
+
+    def _compiled(self, operation: OperationDefinitionNode, variables: VariableValues) -> Plan | None:
+        try:
+            return compile_operation(self._schema, self._document, operation, variables)
+        except Unsupported as reason:
+            log.debug("not compiled: %s", reason)
+            return None
+
+
+class _Conditions(Visitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.variables: set[str] = set()
+
+    def enter_directive(self, node: DirectiveNode, *_: object) -> None:
+        if node.name.value in ("skip", "include"):
+            values = [argument.value for argument in node.arguments or ()]
+            self.variables |= {value.name.value for value in values if isinstance(value, VariableNode)}
