@@ -128,7 +128,7 @@ PLATFORM = {"ESP32": "ESP32", "MCUboot": "MCUBOOT"}  # whose reader goes through
 
 # A process of its own, as a server's: the file is its last argument but those that name platforms.
 JUDGING = """
-import resource, sys
+import re, resource, sys
 from pathlib import Path
 from errors import BinaryInvalid, BinaryMismatch
 from firmware_formats.gate import judge
@@ -139,7 +139,10 @@ for platform in sys.argv[2:]:
         print(platform, "taken")
     except (BinaryInvalid, BinaryMismatch) as refusal:
         print(platform, refusal.reason)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Of this process alone, where the system says so: what getrusage says begins with the peak of the process that started it.
+status = Path("/proc/self/status")
+peak = re.search(r"VmHWM:\\s+(\\d+)", status.read_text()) if status.exists() else None
+print(peak[1] if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
