@@ -13,7 +13,7 @@ from models.device import DeviceGroup
 from models.firmware import Firmware
 from models.global_ids import number_of
 from models.product import Product
-from models.rollout import Rollout, RolloutState
+from models.rollout import Rollout, RolloutStage, RolloutState
 from resolvers.context import Context
 from resolvers.paging import Order, Page, Slice, page
 
@@ -119,18 +119,19 @@ class StageInNumbers:
     healthy_for_seconds: int
     state: RolloutState
     targeted: int
-    counts: Counts
+    in_flight: int
+    succeeded: int
+    failed: int
 
 
 async def stages(rollout: Rollout, context: Context) -> list[StageInNumbers]:
     counts, found = await context.loaders.rollout_counts.load(rollout.id), await context.loaders.rollout_stages.load(rollout.id)
-    return [
-        StageInNumbers(
-            stage.percent, stage.max_failure_percent, stage.healthy_for_s, RolloutState(stage.state), stage.targeted,
-            counts.get(stage.number, Counts()),
-        )
-        for stage in found
-    ]  # fmt: skip
+    return [_in_numbers(stage, counts.get(stage.number, Counts())) for stage in found]
+
+
+def _in_numbers(stage: RolloutStage, of: Counts) -> StageInNumbers:
+    asked = stage.percent, stage.max_failure_percent, stage.healthy_for_s
+    return StageInNumbers(*asked, RolloutState(stage.state), stage.targeted, of.in_flight, of.succeeded, of.failed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,14 +51,9 @@ class RolloutStage:
     healthy_for_seconds: int = described("How long a device has to stay well on the version before it counts as succeeded.")
     state: RolloutState = described("How it stands.")
     targeted: int = described("How many devices it held when it began; those that join later fall into the stage of their place.")
-    in_flight: int = strawberry.field(
-        resolver=lambda root: root.counts.in_flight, description="Devices that were offered the version, or are watched on it, now."
-    )
-    succeeded: int = strawberry.field(resolver=lambda root: root.counts.succeeded, description="Devices that stayed well on it.")
-    failed: int = strawberry.field(
-        resolver=lambda root: root.counts.failed,
-        description="Devices that failed and have not succeeded since; some may be under way again.",
-    )
+    in_flight: int = described("Devices that were offered the version, or are watched on it, now.")
+    succeeded: int = described("Devices that stayed well on it.")
+    failed: int = described("Devices that failed and have not succeeded since; some may be under way again.")
 
 
 @strawberry.type(description="Hours of the day in which a rollout offers; what has begun may end outside of them.")
