@@ -16,7 +16,7 @@ from fleet import counting, listing, releasing
 from fleet.listing import DeviceList, DeviceOrder, Place
 from models.database import database
 from models.product import Product
-from models.sql import execute, is_sqlite, rows
+from models.sql import execute, is_sqlite, rows, tuples
 from settings import Settings
 from tests.large_fleet import START, furnish
 
@@ -49,9 +49,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[Any]]]:
 
     async def noted(sql: str, params: Any = ()) -> Any:
         sent.append((sql, list(params)))
-        return await rows(sql, params)
+        return await tuples(sql, params)
 
-    monkeypatch.setattr(listing, "rows", noted)
+    monkeypatch.setattr(listing, "tuples", noted)
     return sent
 
 

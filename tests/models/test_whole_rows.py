@@ -109,7 +109,9 @@ async def test_a_statement_is_one_round_trip(migrated_postgres: Settings) -> Non
     async with database(migrated_postgres):
         await rows("SELECT 41 AS number")
         watching = await asyncpg.connect(migrated_postgres.database_url)
-        last = await watching.fetch("SELECT query FROM pg_stat_activity WHERE application_name = 'flotilla'")
+        last = await watching.fetch(
+            "SELECT query FROM pg_stat_activity WHERE application_name = 'flotilla' AND datname = current_database()"
+        )
         await watching.close()
 
     assert [row["query"] for row in last] == ["SELECT 41 AS number"]
