@@ -10,7 +10,6 @@ from datetime import datetime
 from auth.viewer import Viewer
 from fleet.seeing import Sight
 from models.device import Device
-from models.sql import read_time, rows
 from realtime.history import Selection
 from realtime.log import Entry
 
@@ -30,17 +29,10 @@ async def entries_seen(sight: Sight, entries: Sequence[Entry]) -> list[Entry]:
 
 async def _seen_since(sight: Sight, device_ids: list[str]) -> dict[str, tuple[int, datetime | None]]:
     """Position and moment from which on a customer sees each device; what was granted to them they see whole."""
-    found = await rows(
-        """SELECT device_id, owner_id, owned_from, claimed_at FROM device
-            WHERE device_id = ANY($1) AND product_id = $2 AND state = 'ACTIVE'
-              AND (owner_id = $3 OR device_id IN (SELECT device_id FROM group_membership WHERE group_id = ANY($4)))""",
-        [device_ids, sight.product_id, sight.customer_id, list(sight.groups or ())],
-    )
+    found = sight.devices(device_ids, sight.groups or frozenset()).only("device_id", "owner_id", "owned_from", "claimed_at")
     return {
-        row["device_id"]: (row["owned_from"], row["claimed_at"] and read_time(row["claimed_at"]))
-        if row["owner_id"] == sight.customer_id
-        else (0, None)
-        for row in found
+        row.device_id: (row.owned_from, row.claimed_at) if row.owner_id == sight.customer_id else (0, None)  # type: ignore[attr-defined]
+        for row in await found
     }
 
 

@@ -69,7 +69,7 @@ async def _return(device: Device, product: Product, group: DeviceGroup | None, v
         owned = await Device.filter(device_id=device.device_id, product_id=product.id).select_for_update(no_key=True).first()
         if owned is not None and by.customer is not None:
             _must_own(owned, by)  # somebody else may have become its owner
-        owner = await _owner_of(owned, by)
+        owner = await _owner_of(owned)
         if owned is None or owner is None:
             raise InvalidInput("Nobody owns this device.", path=("deviceId",))
         await Device.filter(device_id=device.device_id).update(owner_id=None, user_owner_id=None, claimed_at=None)
@@ -98,9 +98,9 @@ async def _lock(device: Device, product: Product, version: int, by: Viewer) -> N
         raise chosen.rejected[0].refusal
 
 
-async def _owner_of(device: Device | None, by: Viewer) -> str | None:
-    """How the audit names whoever owns it: a customer, or a member with a kit of their own. For a customer, only themselves."""
-    if device is None or (by.customer is not None and device.owner_id != by.customer.id):  # type: ignore[attr-defined]  # a Tortoise column
+async def _owner_of(device: Device | None) -> str | None:
+    """How the audit names whoever owns it: a customer, or a member with a kit of their own."""
+    if device is None:
         return None
     if customer := await Customer.get_or_none(id=device.owner_id):  # type: ignore[attr-defined]  # a Tortoise column
         return f"customer:{customer.username}"

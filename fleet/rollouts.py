@@ -156,8 +156,7 @@ async def follow(rollout_id: int, *, house: House, by: Viewer) -> AsyncGenerator
 
 async def _readable(rollout_id: int, by: Viewer) -> None:
     fresh = await viewer_again(by, now=datetime.now(UTC))
-    product: Product = (await scope.rollout(fresh, rollout_id)).product
-    fresh.must("rollout.read", product.organization.id, product.id)
+    await scope.readable_rollout(fresh, rollout_id)
 
 
 @dataclass(frozen=True, slots=True)

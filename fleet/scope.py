@@ -253,6 +253,14 @@ async def rollout(viewer: Viewer, id: int, *, field: str = "id") -> Rollout:
     return await _one(query, "There is no such rollout for you.", path=(field,))
 
 
+async def readable_rollout(viewer: Viewer, id: int, *, field: str = "id") -> Rollout:
+    """The same, for whoever may read rollouts. Raises Forbidden for the others."""
+    row = await rollout(viewer, id, field=field)
+    product: Product = row.product
+    viewer.must("rollout.read", product.organization.id, product.id)
+    return row
+
+
 async def customer(viewer: Viewer, id: int, *, field: str = "id") -> Customer:
     """A customer of one of the viewer's products, product and organization at hand. `field` is the input's name for it."""
     missing = "There is no such customer for you."

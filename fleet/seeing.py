@@ -11,6 +11,7 @@ from functools import reduce
 from operator import or_
 
 from tortoise.expressions import Q, Subquery
+from tortoise.queryset import QuerySet
 
 from auth.viewer import Viewer
 from models.device import Device, DeviceState, GroupMembership
@@ -37,9 +38,13 @@ class Sight:
         """Those of the devices that are seen now."""
         if self.groups is None or not device_ids:
             return set(device_ids)
-        seen = _in_groups(self.groups) if self.customer_id is None else _a_customers(self.customer_id, self.groups)
-        found = Device.filter(seen, product_id=self.product_id, device_id__in=list(device_ids))
+        found = self.devices(device_ids, self.groups)
         return set(await found.values_list("device_id", flat=True))  # type: ignore[arg-type]  # Tortoise types a flat list as tuples
+
+    def devices(self, device_ids: Collection[str], groups: frozenset[int]) -> QuerySet[Device]:
+        """The rows of those that are seen now by somebody who sees `groups`, and what is theirs, alone."""
+        seen = _in_groups(groups) if self.customer_id is None else _a_customers(self.customer_id, groups)
+        return Device.filter(seen, product_id=self.product_id, device_id__in=list(device_ids))
 
 
 def sight(viewer: Viewer, product_id: int | None) -> Sight:

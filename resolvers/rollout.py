@@ -62,27 +62,24 @@ def _terms(
 
 # ── reading ──
 async def by_id(context: Context, id: str) -> Rollout:
-    rollout = await _reached(context, id)
-    _must_read(rollout.product, context)
-    return rollout
+    return await scope.readable_rollout(context.viewer, number_of("Rollout", id))
 
 
 async def rollouts(product: Product, context: Context, first: int | None, after: str | None) -> Page[Rollout]:
-    _must_read(product, context)
+    context.viewer.must("rollout.read", product.organization_id, product.id)  # type: ignore[attr-defined]  # a Tortoise column
     found = Rollout.filter(product_id=product.id)
     return await page(found, Slice.of(first, after), list_name=f"rollouts:{product.id}", order=Order(descending=True))
 
 
 async def rollout_progress(context: Context, *, rollout_id: str) -> AsyncGenerator[Rollout, None]:
-    rollout = await scope.rollout(context.viewer, number_of("Rollout", rollout_id, path=("rolloutId",)), field="rolloutId")
-    _must_read(rollout.product, context)
+    rollout = await scope.readable_rollout(context.viewer, number_of("Rollout", rollout_id, path=("rolloutId",)), field="rolloutId")
     return _progress(rollout, context)
 
 
 async def _progress(rollout: Rollout, context: Context) -> AsyncGenerator[Rollout, None]:
     async for now in steering.follow(rollout.id, house=context.house, by=context.viewer):
         await context.look_again()  # whoever may not see it any more is refused here, and the stream ends
-        _must_read((await scope.rollout(context.viewer, rollout.id)).product, context)
+        await scope.readable_rollout(context.viewer, rollout.id)
         yield now
 
 
@@ -147,7 +144,3 @@ class OpenWindow:
 def window(rollout: Rollout, context: Context) -> OpenWindow | None:
     kept = rollout.window
     return OpenWindow(kept["from"], kept["to"], kept["timeZone"], [Weekday(day) for day in kept["days"]]) if kept else None
-
-
-def _must_read(product: Product, context: Context) -> None:
-    context.viewer.must("rollout.read", product.organization_id, product.id)  # type: ignore[attr-defined]  # a Tortoise column
