@@ -139,7 +139,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--version", type=int, required=True, help="as compiled into the binary")
     parser.add_argument("--test-group", required=True, help="the path of the group whose devices prove it")
     parser.add_argument("--title", help="how people call it; distinct in the product")
-    parser.add_argument("--signature", help="of `flotilla sign`, for a team that takes only signed firmware")
+    parser.add_argument("--signature", metavar="SIGNATURE", help="of `flotilla sign`, with the =, if the team takes only signed firmware")
     parser.add_argument("--group", help="release to this group alone, not to the product")
     parser.add_argument("--immediate", action="store_true", help="offer it to devices that are online now, not at their next hello")
     parser.add_argument("--wait", type=float, default=600.0, help="seconds for the test group; default 600")

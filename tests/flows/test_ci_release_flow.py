@@ -49,7 +49,7 @@ class Build:
         given = [*about, "--url", self.server.url, "--test-group", "test-group", "--wait", "30"]
         if signed:
             _, signature = await self._run([sys.executable, "-m", "cli", "sign", *about, "--key", str(pem), "--platform", "PHOTON"])
-            given += ["--signature", signature.strip()]
+            given += [f"--signature={signature.strip()}"]  # base64url may begin with "-": only after "=" is it no option
         for name, value in options.items():
             given += [f"--{name}", value]
         return await self._run([sys.executable, "examples/ci_release.py", *given, "--immediate"])
