@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from gateway.peer import PeerProtocol
 from gateway.socket import DevicesBesideHttp
 from transport.wire import ABORT, FRAMES
 
@@ -27,7 +27,7 @@ DISCARD_MAX = 32 << 20  # bytes of a refused body that are read away so that the
 FRAGMENTS_MAX = 1024  # of one socket message; empty ones cost memory and no bytes
 
 
-class FiniteWebSocket(PeerProtocol):
+class FiniteWebSocket(WebSocketsSansIOProtocol):
     """A socket that always ends: on a missing pong, a stalled reader or shutdown the connection is aborted, never awaited.
 
     Offers `scope["extensions"]["flotilla.abort"]` to the application, and itself as "flotilla.frames": whoever has finished frames may
@@ -41,7 +41,7 @@ class FiniteWebSocket(PeerProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._stalled: asyncio.TimerHandle | None = None
-        self._leaving: asyncio.TimerHandle | None = None
+        self._end: asyncio.TimerHandle | None = None
         self.on_full: Callable[[], None] = _nothing
         self._pings = self._pongs = 0  # one is under way at a time, so the newest pong answers the newest ping
         self._is_ping_due = False
@@ -120,9 +120,14 @@ class FiniteWebSocket(PeerProtocol):
         self.on_full()
 
     def _give_up(self) -> None:
-        """One that reads a little learns why; one that reads nothing is reset a second later."""
-        self.drop(TOO_SLOW, "Too slow")
-        self.end_within(LAST_WORD_S)
+        """One that reads a little learns why, past everything that waits to be sent; one that reads nothing is reset a second later."""
+        if not self.close_sent and not self.transport.is_closing():
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": TOO_SLOW, "reason": "Too slow"})
+            self.conn.send_close(TOO_SLOW, "Too slow")
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+        self.transport.close()
+        self._end_within(LAST_WORD_S)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -137,12 +142,16 @@ class FiniteWebSocket(PeerProtocol):
         self._leave()
 
     def _leave(self) -> None:
-        if self._leaving is None and not self.disconnected:
-            self._leaving = self.loop.call_later(GOODBYE_S, self.transport.abort)
+        if self._end is None and not self.disconnected:
+            self._end_within(GOODBYE_S)
+
+    def _end_within(self, seconds: float) -> None:
+        _cancel(self._end)
+        self._end = self.loop.call_later(seconds, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         _cancel(self._stalled)
-        _cancel(self._leaving)
+        _cancel(self._end)
         self.on_full = _nothing
         if hasattr(self, "scope"):
             for name in (ABORT, FRAMES):  # or the two keep each other alive until a full collection

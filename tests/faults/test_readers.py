@@ -94,10 +94,16 @@ async def test_twenty_stalled_readers_are_gone_in_their_time_with_their_memory(
     return None
 
 
-async def following(scene: Scene, server: ServerProcess) -> ClientConnection:
+async def acknowledged(scene: Scene, server: ServerProcess) -> ClientConnection:
+    """A socket of a caller who has said who it is, and nothing else yet."""
     peer = await connect(f"{server.websocket_url}/graphql", subprotocols=["graphql-transport-ws"], compression=None)  # type: ignore[list-item]
     await peer.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {scene.client.token}"}}))
     assert json.loads(await peer.recv())["type"] == "connection_ack"
+    return peer
+
+
+async def following(scene: Scene, server: ServerProcess) -> ClientConnection:
+    peer = await acknowledged(scene, server)
     said = {"query": EVENTS, "variables": {"id": scene.product_id, "after": scene.begin}}
     await peer.send(json.dumps({"type": "subscribe", "id": "1", "payload": said}))
     return peer

@@ -9,12 +9,21 @@ import random
 import struct
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from gateway import proofs, protocol
+from gateway.server import Gateway
 from gateway.session import Limits
-from tests.fake_fleet import serving, until
+from settings import Settings
+from tests.fake_fleet import FakeFleet, serving, until, with_devices
 from tests.raw_device import FAST, ID, KEY, known
+from transport.server import config, listen
 
 NONCE_KEY = base64.b64encode(b"0123456789abcdef").decode()
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
@@ -184,3 +193,50 @@ async def test_no_bytes_at_all_raise_anything(caplog: pytest.LogCaptureFixture) 
         await until(lambda: not served.server.server_state.connections)
         assert served.gateway.connections == set()
     assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
+# ── behind a proxy ──
+async def whose(request: Request) -> PlainTextResponse:
+    assert request.client is not None
+    return PlainTextResponse(request.client.host)
+
+
+@contextlib.asynccontextmanager
+async def behind(trusted: tuple[str, ...]) -> AsyncIterator[tuple[Gateway, int]]:
+    """The server as it really runs, with these proxies."""
+    gateway = Gateway(FakeFleet(), FAST, connects_per_s=1000.0)
+    app = Starlette(routes=[Route("/whose", whose)], lifespan=with_devices(gateway))
+    server, listening = uvicorn.Server(config(app, Settings(trusted_proxies=trusted))), listen("127.0.0.1", 0)
+    running = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started:
+        await asyncio.sleep(0.005)
+    try:
+        yield gateway, listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await running
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "address"),
+    [
+        ((), "203.0.113.7", "127.0.0.1"),
+        (("192.0.2.1",), "203.0.113.7", "127.0.0.1"),
+        (("127.0.0.1",), None, "127.0.0.1"),
+        (("127.0.0.1",), "", "127.0.0.1"),
+        (("127.0.0.1",), "203.0.113.7", "203.0.113.7"),
+        (("127.0.0.1",), "198.51.100.1, 203.0.113.7", "203.0.113.7"),  # the first is what the device itself may have written
+        (("127.0.0.0/8", "203.0.113.7"), "198.51.100.1,203.0.113.7", "198.51.100.1"),
+        (("127.0.0.1",), "203.0.113.7:4711", "203.0.113.7"),
+        (("127.0.0.1",), "[2001:db8::1]:443", "2001:db8::1"),
+    ],
+)
+async def test_a_devices_address_is_learned_by_the_rule_of_http(trusted: tuple[str, ...], forwarded: str | None, address: str) -> None:
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    async with behind(trusted) as (gateway, port), connected(port) as peer, httpx.AsyncClient(trust_env=False) as client:
+        await peer.upgrade(**headers)
+        await peer.word()
+        (connection,) = gateway.connections
+        asked = await client.get(f"http://127.0.0.1:{port}/whose", headers=headers)
+
+    assert (connection.address, asked.text) == (address, address)

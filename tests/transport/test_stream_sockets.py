@@ -15,11 +15,11 @@ import httpx
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.live import LiveFleet
-from gateway.peer import PeerProtocol
 from models.log import NamedStream
 from realtime import log, named
 from realtime.fanout import Fanout
@@ -130,7 +130,7 @@ async def serving(tester: HouseTester, protocol: type[asyncio.Protocol], **setti
 
 
 # With our protocol frames are finished by us; without it the same code runs on what every ASGI server offers.
-PROTOCOLS = pytest.mark.parametrize("protocol", [finite_websocket(30.0), PeerProtocol], ids=["frames", "plain ASGI"])
+PROTOCOLS = pytest.mark.parametrize("protocol", [finite_websocket(30.0), WebSocketsSansIOProtocol], ids=["frames", "plain ASGI"])
 
 
 async def heard(peer: ClientConnection, count: int) -> list[tuple[str, str]]:
