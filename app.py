@@ -27,7 +27,7 @@ from fleet.house import House
 from fleet.tills import open_till, sandbox_of
 from gateway.live import LiveFleet
 from gateway.orders import Seat
-from gateway.server import Gateway
+from gateway.server import LEAVING_S, Gateway
 from gateway.socket import GATEWAY
 from mailer import open_mailer
 from models.database import DatabaseUnreachable, database, opened, ping
@@ -155,7 +155,7 @@ class App:
         await asyncio.gather(
             self._house.process.drain(),
             self._graphql.sockets.drain(seconds),
-            self._gateway.close_all(over_s=GOODBYE_S, grace_s=seconds - GOODBYE_S),
+            self._gateway.close_all(over_s=GOODBYE_S, grace_s=seconds - GOODBYE_S - LEAVING_S),
         )
 
     @asynccontextmanager

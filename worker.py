@@ -77,7 +77,10 @@ class Worker:
     async def _did_one(self) -> bool:
         try:
             job = await jobs.take(self._house.process.process, datetime.now(UTC))
-        except Exception:  # the database is away: look again later
+        except OSError as error:  # look again later
+            log.warning("Jobs wait for the database: %s: %s", type(error).__name__, error)
+            return False
+        except Exception:
             log.exception("Jobs could not be looked up.")
             return False
         if job is None:
@@ -113,6 +116,8 @@ class Worker:
             await asyncio.sleep(sweep.every_s)
             try:
                 await sweep.act(self._house, datetime.now(UTC))
+            except OSError as error:
+                log.warning("Sweep %s waits for the database: %s: %s", sweep.name, type(error).__name__, error)
             except Exception:  # one bad round does not end the sweeping
                 log.exception("Sweep %s failed.", sweep.name)
 

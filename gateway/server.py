@@ -52,16 +52,18 @@ class Gateway(Generic[A]):
         return connection
 
     async def close_all(self, code: Closing = Closing.RESTARTING, *, over_s: float = 5.0, grace_s: float = 2.0) -> None:
-        """Close every socket, spread over `over_s`; those that have not gone `grace_s` later are reset. New ones are closed at once."""
+        """Close every socket, spread over `over_s`; whoever has not gone `grace_s` after that is reset. New ones are closed at once."""
         self.is_draining = True
         left = list(self.connections)
         size = max(1, -(-len(left) // DRAIN_STEPS))
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         for start in range(0, len(left), size):
+            await asyncio.sleep(max(begun + over_s * start / len(left) - clock(), 0.0))
             for connection in left[start : start + size]:
                 connection.close(code, "restarting, come back in 0 to 10 s")
-            await asyncio.sleep(over_s / DRAIN_STEPS if start + size < len(left) else 0)
-        deadline = asyncio.get_running_loop().time() + grace_s
-        while self.connections and asyncio.get_running_loop().time() < deadline:
+        deadline = begun + over_s + grace_s
+        while self.connections and clock() < deadline:
             await asyncio.sleep(0.02)
         for connection in list(self.connections):
             connection.drop(code, "restarting")

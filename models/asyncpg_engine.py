@@ -16,7 +16,7 @@ from tortoise.backends.base.client import (
 )
 from tortoise.connection import get_connections
 
-from models.engine import refuse_if_ended, uninterrupted, within
+from models.engine import Patience, refuse_if_ended, uninterrupted, within
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ class Client(_Statements):
         self._dsn = dsn
         self._pool_arguments = pool
         self._acquire_timeout_s = acquire_timeout_s
+        self._patience = Patience()
 
     @property
     def dsn(self) -> str:
@@ -82,7 +83,15 @@ class Client(_Statements):
                     if self._pool is None:
                         await self.create_connection(with_db=True)
             assert self._pool is not None
-            return await self._pool.acquire()
+            if not self._pool.get_idle_size():
+                self._patience.require()
+            try:
+                connection = await self._pool.acquire()
+            except (asyncpg.PostgresError, OSError) as error:
+                self._patience.failed(error)
+                raise
+            self._patience.succeeded()
+            return connection
 
     async def give_back(self, connection: Any) -> None:
         """Never fails: what was done with the connection is done, and a broken one is replaced by the pool."""

@@ -20,6 +20,7 @@ from settings import Settings
 
 logger = logging.getLogger(__name__)
 
+DRAIN_S = 2.0  # seconds for the others to be told that this process ends
 LOOK_S = 1.0  # seconds between two looks at the others' beats and at what the log is owed
 
 
@@ -83,8 +84,12 @@ class Lease:
             logger.warning("The others will find this process dead: %s: %s", type(error).__name__, error)
 
     async def drain(self) -> None:
-        """Say that this process takes no new devices and is about to end."""
-        await execute("UPDATE server_process SET draining = TRUE WHERE id = $1", [self.process])
+        """Say that this process takes no new devices and is about to end; where the database does not hear of it, it ends all the same."""
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await execute("UPDATE server_process SET draining = TRUE WHERE id = $1", [self.process])
+        except FAILURES as error:
+            logger.warning("The others do not know that this process ends: %s: %s", type(error).__name__, error)
 
     async def _sign_in(self, now: datetime) -> None:
         await execute("INSERT INTO server_process (id, started_at, beat, draining) VALUES ($1, $2, 0, FALSE)", [self.process, now])

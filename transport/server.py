@@ -1,9 +1,12 @@
-"""Running the ASGI app in this process: uvicorn with our connections, garbage collection tuned, and an end within ten seconds."""
+"""Running the ASGI app in this process: uvicorn with our connections, garbage collection tuned, and an end within fifteen seconds."""
 
 import asyncio
+import faulthandler
 import gc
 import logging
+import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 
 import uvicorn
@@ -15,8 +18,10 @@ from transport.websocket import PING_INTERVAL_S, PING_TIMEOUT_S
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 5.0  # to send sockets away; the parts of the end add up to less than ten seconds
+DRAIN_S = 5.0  # to send sockets away
+DRAIN_MARGIN_S = 1.0
 GRACE_S = 2  # for requests under way after that
+END_S = 14.0  # from the signal; what hangs still, on a silent database or a stuck thread, is given up with the process
 USER_TIMEOUT_MS = 30_000  # TCP's own patience with a peer that acknowledges nothing
 KEEP_ALIVE_S = 65  # an idle connection; longer than the minute after which proxies drop theirs
 Drain = Callable[[float], Awaitable[None]]
@@ -49,11 +54,30 @@ class Server(uvicorn.Server):
             server.close()
         if self._drain and not self.force_exit:
             try:
-                await asyncio.wait_for(self._drain(DRAIN_S), DRAIN_S + 1)
+                async with asyncio.timeout(DRAIN_S + DRAIN_MARGIN_S):
+                    await self._drain(DRAIN_S)
+            except TimeoutError:
+                log.warning("Draining took longer than %g s; the rest is closed at once.", DRAIN_S + DRAIN_MARGIN_S)
             except Exception:
                 log.exception("draining failed; the rest is closed at once")
         await super().shutdown(sockets)
         self._captured_signals.clear()  # stock would raise them again: an asked-for end is exit code 0
+
+
+class _ProcessServer(Server):
+    """The server of a process that is nothing else, and ends with it in time whatever hangs."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        force = threading.Timer(END_S, _end_by_force)
+        force.daemon = True
+        force.start()  # never canceled: the event loop waits for its tasks and threads after we return
+        await super().shutdown(sockets)
+
+
+def _end_by_force() -> None:
+    log.error("Not ended %g s after the signal; the process is given up with what hangs:", END_S)
+    faulthandler.dump_traceback()
+    os._exit(1)
 
 
 def run(app: ASGIApp, settings: Settings, *, drain: Drain | None = None, ready: Ready | None = None) -> None:
@@ -62,7 +86,7 @@ def run(app: ASGIApp, settings: Settings, *, drain: Drain | None = None, ready: 
     Raises OSError when the address is taken.
     """
     listening = listen(settings.host, settings.port)
-    Server(config(app, settings), drain, ready).run(sockets=[listening])
+    _ProcessServer(config(app, settings), drain, ready).run(sockets=[listening])
 
 
 def config(app: ASGIApp, settings: Settings) -> uvicorn.Config:

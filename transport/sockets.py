@@ -7,6 +7,7 @@ from typing import Protocol
 RESTARTING = 1012
 NOT_ALLOWED = 4401
 DRAIN_BATCHES = 20
+LEAVE_S = 1.0  # for a peer to take its goodbye; then the connection is aborted
 DRAIN_CROWD = 100  # from this many sockets on the whole time is used; fewer cannot storm the next process and go sooner
 
 
@@ -61,11 +62,13 @@ class Sockets:
         """Let nobody in any more and send everybody away with 1012, spread over `seconds`, so that they don't come back as one storm."""
         self.is_draining = True
         leaving = list(self._open)
-        pause_s = seconds * min(1.0, len(leaving) / DRAIN_CROWD) / DRAIN_BATCHES
+        spread_s = max(seconds - LEAVE_S, 0.0) * min(1.0, len(leaving) / DRAIN_CROWD)
         batch = -(-len(leaving) // DRAIN_BATCHES) or 1
         goodbyes: list[asyncio.Task[None]] = []
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         for start in range(0, len(leaving), batch):
-            # Not awaited here: a peer that stalls must not hold up the others.
+            # By the clock, or the pauses of a busy process would add up. And not awaited: a peer that stalls must not hold up the others.
+            await asyncio.sleep(max(begun + spread_s * start / len(leaving) - clock(), 0.0))
             goodbyes += [asyncio.create_task(socket.leave(RESTARTING, "Restarting")) for socket in leaving[start : start + batch]]
-            await asyncio.sleep(pause_s)
         await asyncio.gather(*goodbyes)

@@ -22,7 +22,7 @@ from transport.gate import Asked
 from transport.masking import Answer, Masking
 from transport.rates import address_key
 from transport.sharing import Likeness
-from transport.sockets import NOT_ALLOWED, Sockets
+from transport.sockets import LEAVE_S, NOT_ALLOWED, Sockets
 from transport.subscription import Refused, Subscription, encoded, is_away, payload_of
 from transport.wire import ABORT, FRAMES, QueuedWire, RawWire, Wire
 
@@ -41,7 +41,6 @@ BEFORE_ACK_MAX = 64 << 10  # bytes of a message from somebody who has not said w
 INIT_S = 10.0  # until connection_init
 PING_INTERVAL_S = 10  # between our pings; PING_TIMEOUT_S without a pong and the socket is dropped
 PING_TIMEOUT_S = 20
-CLOSE_S = 1.0  # what a peer has to take our goodbye; then the connection is aborted
 END_S = 5.0  # what operations have to end in once their socket has
 _REASON_MAX = 123  # bytes, by RFC 6455
 
@@ -151,7 +150,7 @@ class Conversation:
         for operation in self._operations.values():
             operation.stop()
         try:
-            async with asyncio.timeout(CLOSE_S):
+            async with asyncio.timeout(LEAVE_S):
                 await self._send({"type": "websocket.close", "code": code, "reason": reason.encode()[:_REASON_MAX].decode(errors="ignore")})
         except TimeoutError:
             if self._abort:

@@ -14,13 +14,13 @@ from simulator.device import SimulatedDevice
 from simulator.faults import Faults as DeviceFaults
 from simulator.flash import Flash
 from tests.clients import Refused, Watcher
-from tests.faults.scene import EVENTS, SCALE, Scene, of_a_fleet, opened
+from tests.faults.scene import EVENTS, SCALE, STATUS, Scene, of_a_fleet, opened
 from tests.faults.test_readers import acknowledged, code_of, following
 from tests.processes import ServerProcess
 
 ENDINGS = 3 if SCALE == 1 else SCALE
 WITHIN_S = 15.0  # the promise; 10 is what the parts of the end add up to
-READERS = 5
+READERS = 5  # of what is rare: whoever is behind with reading may be cut off instead of told
 IDLE = 110  # sockets that follow nothing: with this crowd the whole time of the drain is used
 
 
@@ -64,7 +64,9 @@ async def busy(scene: Scene, server: ServerProcess, before: str, deaf: str) -> A
         under_way.append(asyncio.create_task(scene.publish(2_000)))
         try:
             stalled = [await scene.stalled(before, server.url) for _ in range(3)]
-            readers = [await following(scene, server) for _ in range(READERS)] + [await acknowledged(scene, server) for _ in range(IDLE)]
+            readers = [await following(scene, server, STATUS) for _ in range(READERS)] + [
+                await acknowledged(scene, server) for _ in range(IDLE)
+            ]
             under_way += (told := [asyncio.create_task(code_of(reader)) for reader in readers])
             yield told
             for peer in stalled:

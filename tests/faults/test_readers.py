@@ -102,9 +102,9 @@ async def acknowledged(scene: Scene, server: ServerProcess) -> ClientConnection:
     return peer
 
 
-async def following(scene: Scene, server: ServerProcess) -> ClientConnection:
+async def following(scene: Scene, server: ServerProcess, query: str = EVENTS) -> ClientConnection:
     peer = await acknowledged(scene, server)
-    said = {"query": EVENTS, "variables": {"id": scene.product_id, "after": scene.begin}}
+    said = {"query": query, "variables": {"id": scene.product_id, "after": scene.begin}}
     await peer.send(json.dumps({"type": "subscribe", "id": "1", "payload": said}))
     return peer
 

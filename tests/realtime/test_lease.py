@@ -6,6 +6,8 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from models.log import EntryKind
 from models.sql import execute, rows
 from models.transaction import transaction
@@ -188,3 +190,16 @@ async def test_the_lease_outlives_a_database_that_is_away(postgres_db: Settings,
         await asyncio.sleep(0.5)
 
         assert (await rows("SELECT beat FROM server_process"))[0]["beat"] > before
+
+
+async def test_a_process_that_cannot_say_that_it_ends_ends_all_the_same(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object) -> None:
+        raise ConnectionRefusedError
+
+    async with a_lease("a", db) as lease:
+        with monkeypatch.context() as without:
+            without.setattr(leasing, "execute", away)
+            await lease.drain()
+        assert (await rows("SELECT draining FROM server_process"))[0]["draining"] in (False, 0)
+        await lease.drain()
+        assert (await rows("SELECT draining FROM server_process"))[0]["draining"] in (True, 1)
