@@ -7,11 +7,12 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Self
 
 from tortoise.exceptions import IntegrityError, OperationalError
 
+from models.sql import is_sqlite
 from models.transaction import after_commit, detached, retrying, transaction
 from realtime import log, tallies, wakeup
 from realtime.log import FAILURES, PAGE, Entry, NewEntry, Written
@@ -20,6 +21,7 @@ from realtime.wakeup import Wakeup
 logger = logging.getLogger(__name__)
 
 BATCH = PAGE  # entries a commit: each reader reads them in one statement
+COPIED_FROM = 16  # entries: for fewer, COPY's further round trip costs more than it saves
 WAITING = 10_000  # publishers inside at once; further ones wait at the door
 REFUSALS = (IntegrityError, OperationalError, ValueError, OverflowError, TypeError)  # something in the batch may be at fault
 
@@ -115,8 +117,19 @@ class Flusher:
 
 
 async def _store(batch: Sequence[_Waiting], through: Wakeup) -> list[Written]:
+    if len(batch) >= COPIED_FROM and not is_sqlite():
+        try:
+            return await _store_by(log.copy, batch, through)
+        except IntegrityError:
+            pass  # one of them was said before, or is at fault: the statement below can tell
+    return await _store_by(log.write, batch, through)
+
+
+async def _store_by(
+    write: Callable[[Sequence[NewEntry]], Awaitable[list[Written]]], batch: Sequence[_Waiting], through: Wakeup
+) -> list[Written]:
     async with transaction():
-        written = await log.write([waiting.entry for waiting in batch])
+        written = await write([waiting.entry for waiting in batch])
         # After the insert, since only it knows what is said for the first time.
         await tallies.count([(each.entry, waiting.owner) for each, waiting in zip(written, batch, strict=True) if each.fresh])
         after_commit(lambda: through.notify(wakeup.LOG))

@@ -1,16 +1,19 @@
 """The flusher: acknowledged is committed, said twice is stored once, in order of arrival, and counted in the same transaction."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from tortoise.exceptions import OperationalError
+from tortoise.exceptions import IntegrityError, OperationalError
 
 from models.sql import read_time, rows
+from models.transaction import transaction
 from realtime import flusher as flushing
 from realtime import log, tallies
-from realtime.flusher import Flusher, NotStored
+from realtime.flusher import COPIED_FROM, Flusher, NotStored
 from realtime.log import NewEntry
 from realtime.wakeup import LOG, Wakeup
 from settings import Settings
@@ -26,6 +29,15 @@ async def stored() -> list[str | None]:
     while page := (await log.read_after(entries[-1].position if entries else 0)).entries:
         entries += page
     return [entry.data for entry in entries]
+
+
+Write = Callable[[Sequence[NewEntry]], Awaitable[Any]]
+
+
+def around_writes(monkeypatch: pytest.MonkeyPatch, around: Callable[[Write, Any], Awaitable[Any]]) -> None:
+    """`around` is called in place of both roads into the log, with the one it stands for."""
+    for road in (log.write, log.copy):
+        monkeypatch.setattr(log, road.__name__, partial(around, road))
 
 
 async def test_a_publish_returns_what_was_committed_and_wakes_readers_after_it(db: Settings) -> None:
@@ -50,14 +62,13 @@ async def test_publishes_are_stored_in_the_order_they_arrived(db: Settings) -> N
 
 async def test_what_arrives_during_a_commit_is_committed_together(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    write = log.write
 
-    async def counting(entries: Any) -> Any:
+    async def counting(write: Write, entries: Any) -> Any:
         sizes.append(len(entries))
         await asyncio.sleep(0.02)
         return await write(entries)
 
-    monkeypatch.setattr(log, "write", counting)
+    around_writes(monkeypatch, counting)
     async with Flusher(Wakeup()) as flusher:
         first = asyncio.create_task(flusher.publish(said(0)))
         await asyncio.sleep(0.01)
@@ -77,6 +88,38 @@ async def test_the_same_event_said_again_is_the_same_event(db: Settings) -> None
     assert both[0] == both[1]
     assert both[2] == first
     assert await stored() == ["as it was", "2"]
+
+
+async def test_a_crowd_that_holds_events_said_before_is_stored_once_and_in_order(db: Settings) -> None:
+    numbers = [*range(200), 7, *range(200, 300), 150]
+    async with Flusher(Wakeup()) as flusher:
+        first = await asyncio.gather(*(flusher.publish(said(number)) for number in (50, 250)))
+        entries = await asyncio.gather(*(flusher.publish(said(number)) for number in numbers))
+        after = await asyncio.gather(*(flusher.publish(said(number)) for number in range(300, 400)))
+
+    assert await stored() == [str(number) for number in (50, 250, *(each for each in range(400) if each not in (50, 250)))]
+    assert [entries[50], entries[numbers.index(250)]] == first
+    assert [entries[200], entries[-1]] == [entries[7], entries[150]]
+    assert (await log.read_after(entries[numbers.index(299)].position)).entries == after
+
+
+async def test_what_is_copied_is_what_is_written(postgres_db: Settings) -> None:
+    events = [said(number, device_time=NOON, ttl=number, firmware_version=3) for number in range(COPIED_FROM)]
+    others = [said(number, data=None, event_key=None, device_id=None) for number in range(COPIED_FROM)]
+    async with transaction():
+        copied = [*await log.copy(events), *await log.copy(others)]
+    async with transaction():
+        written = await log.write([an_event()])
+
+    assert (await log.read_after(0)).entries == [each.entry for each in (*copied, *written)]
+    assert all(each.fresh for each in copied)
+    with pytest.raises(IntegrityError):
+        async with transaction():
+            await log.copy([said(99), said(0)])
+    with pytest.raises(ValueError, match="zone"):
+        async with transaction():
+            await log.copy([said(99, published_at=NOON.replace(tzinfo=None))])
+    assert len((await log.read_after(0)).entries) == 2 * COPIED_FROM + 1
 
 
 async def test_the_same_key_of_another_device_and_no_key_are_other_events(db: Settings) -> None:
@@ -129,17 +172,16 @@ async def test_what_was_not_committed_is_not_acknowledged(db: Settings, monkeypa
 
 
 async def test_a_failing_database_fails_its_batch_and_the_next_one_has_its_chance(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = log.write
     calls = 0
 
-    async def fail_once(entries: Any) -> Any:
+    async def fail_once(write: Write, entries: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise ConnectionResetError("gone")
         return await write(entries)
 
-    monkeypatch.setattr(log, "write", fail_once)
+    around_writes(monkeypatch, fail_once)
     async with Flusher(Wakeup()) as flusher:
         outcomes = await asyncio.gather(*(flusher.publish(said(number)) for number in range(10)), return_exceptions=True)
         after = await flusher.publish(said(3))
@@ -185,12 +227,12 @@ async def test_closing_commits_what_is_inside_and_takes_nothing_more(db: Setting
 async def test_closing_while_the_database_is_away_gives_the_rest_up(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
-    async def fail(entries: Any) -> None:
+    async def fail(write: Write, entries: Any) -> None:
         nonlocal calls
         calls += 1
         raise ConnectionResetError("gone")
 
-    monkeypatch.setattr(log, "write", fail)
+    around_writes(monkeypatch, fail)
     async with Flusher(Wakeup()) as flusher:
         published = [asyncio.create_task(flusher.publish(said(number))) for number in range(3000)]
         await asyncio.sleep(0)
@@ -203,17 +245,16 @@ async def test_closing_while_the_database_is_away_gives_the_rest_up(db: Settings
 async def test_a_deadlock_is_tried_again(postgres_db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncpg
 
-    write = log.write
     calls = 0
 
-    async def deadlock_once(entries: Any) -> Any:
+    async def deadlock_once(write: Write, entries: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise asyncpg.DeadlockDetectedError("deadlock")
         return await write(entries)
 
-    monkeypatch.setattr(log, "write", deadlock_once)
+    around_writes(monkeypatch, deadlock_once)
     async with Flusher(Wakeup()) as flusher:
         await flusher.publish(said(1))
 
