@@ -12,7 +12,7 @@ from functools import partial
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth.ledger import TableLedger
 from auth.oauth import OAuthServer
@@ -56,6 +56,7 @@ from transport.watch import Watch
 from worker import Worker
 
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # the door itself refuses, with a sentence
+GRAPHQL = "/graphql"
 GOODBYE_S = 3.0  # of the drain's time; the rest is for device sockets that do not answer a close
 
 
@@ -136,6 +137,7 @@ class App:
         self._persisted = Persisted(settings)  # here, so that the operator hears of a bad file before anything opens
         self._lifespan = Starlette(lifespan=self._opened)
         self._doors: Starlette | None = None
+        self._straight: ASGIApp | None = None  # to GraphQL, past the search for a route and what goes around each answer there
         self._house: House | None = None
         self._gateway: Gateway[Seat] | None = None
         self._graphql: GraphQLDoor | None = None
@@ -143,6 +145,8 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._lifespan if scope["type"] == "lifespan" else self._doors
+        if scope["type"] == "http" and scope["path"] == GRAPHQL:
+            app = self._straight
         assert app is not None, "uvicorn sends requests only after the lifespan has begun"
         await app(scope, receive, send)
 
@@ -196,9 +200,8 @@ class App:
             asked = request.path_params
             return _shaped(await downloading.resolve_for_team(asked["firmware"], asked["ticket"], now=datetime.now(UTC), house=house))
 
-        settings = house.settings
         return [
-            *readable_from((settings.public_url, *settings.allowed_origins), graphql.routes()),
+            *self._graphql_routes(graphql),
             *_oauth_routes(house, rates),
             Route("/firmware/download/{firmware}/{ticket}", Downloads(for_team).answer, methods=ANY_METHOD),
             Route("/firmware/{device}/{update}/{ticket}", Downloads(for_device).answer, methods=ANY_METHOD),
@@ -206,6 +209,12 @@ class App:
             *health.routes({"database": _database, "blobs": house.blobs.ping}, is_draining=lambda: self._is_draining),
             *explorer.routes(),
         ]
+
+    def _graphql_routes(self, graphql: GraphQLDoor) -> list[BaseRoute]:
+        requests, sockets = readable_from((self._settings.public_url, *self._settings.allowed_origins), graphql.routes(GRAPHQL))
+        assert isinstance(requests, Route)
+        self._straight = requests.app
+        return [requests, sockets]
 
 
 def _oauth_routes(house: House, rates: Rates) -> list[BaseRoute]:

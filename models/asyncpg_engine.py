@@ -16,11 +16,10 @@ from tortoise.backends.base.client import (
 )
 from tortoise.connection import get_connections
 
-from models.engine import Patience, refuse_if_ended, uninterrupted, within
+from models.engine import refuse_if_ended, uninterrupted
+from models.lending import Lending
 
 log = logging.getLogger(__name__)
-
-RELEASE_S = 2.0  # seconds to bring a connection back to idle; after that it is thrown away
 
 
 class _Borrowed(PoolConnectionWrapper[Any]):
@@ -33,11 +32,22 @@ class _Borrowed(PoolConnectionWrapper[Any]):
         return self.connection
 
     async def __aexit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
-        await self.client.give_back(self.connection)
+        if exc_type is not None or not self.client.take_back(self.connection):
+            await self.client.give_up(self.connection)
 
 
 class _Statements(AsyncpgDBClient):
-    """Statements whose count is right (Tortoise says 0 for every INSERT) and bulk loading."""
+    """Statements whose count is right (Tortoise says 0 for every INSERT), reading without its wrappings, and bulk loading."""
+
+    is_sqlite = False
+
+    async def read(self, query: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        """What a SELECT, or any statement with RETURNING, returns."""
+        return await self._translate_exceptions(_Statements._read, query, values)  # type: ignore[return-value]  # typed as Exception
+
+    async def _read(self, query: str, values: Sequence[Any]) -> Any:
+        async with self.acquire_connection() as connection:
+            return await connection.fetch(query, *values)
 
     async def affected(self, query: str, values: Sequence[Any]) -> int:
         return await self._translate_exceptions(_Statements._affected, query, values)  # type: ignore[return-value]  # typed as Exception
@@ -65,7 +75,7 @@ class Client(_Statements):
         self._dsn = dsn
         self._pool_arguments = pool
         self._acquire_timeout_s = acquire_timeout_s
-        self._patience = Patience()
+        self.lending: Lending | None = None
 
     @property
     def dsn(self) -> str:
@@ -74,33 +84,30 @@ class Client(_Statements):
 
     async def create_connection(self, with_db: bool) -> None:
         self._pool = await asyncpg.create_pool(self._dsn, reset=_nothing_to_reset, **self._pool_arguments)
+        self.lending = Lending(self._pool, most=self._pool_arguments["max_size"], timeout_s=self._acquire_timeout_s)
         await self._post_connect()
 
-    async def borrow(self) -> Any:
-        async with within(self._acquire_timeout_s):
-            if self._pool is None:
-                async with self._pool_init_lock:
-                    if self._pool is None:
-                        await self.create_connection(with_db=True)
-            assert self._pool is not None
-            if not self._pool.get_idle_size():
-                self._patience.require()
-            try:
-                connection = await self._pool.acquire()
-            except (asyncpg.PostgresError, OSError) as error:
-                self._patience.failed(error)
-                raise
-            self._patience.succeeded()
-            return connection
+    async def _close(self) -> None:
+        if self.lending is not None:
+            await self.lending.close()
+        await super()._close()
 
-    async def give_back(self, connection: Any) -> None:
-        """Never fails: what was done with the connection is done, and a broken one is replaced by the pool."""
-        if self._pool is None:
-            return
-        try:
-            await self._pool.release(connection, timeout=RELEASE_S)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:  # TimeoutError is an OSError
-            log.warning("A database connection was thrown away: %s.", type(error).__name__)
+    async def borrow(self) -> Any:
+        if self.lending is None:
+            async with self._pool_init_lock:
+                if self.lending is None:
+                    await self.create_connection(with_db=True)
+        assert self.lending is not None
+        return await self.lending.take()
+
+    def take_back(self, connection: Any) -> bool:
+        """Whether it is at hand again; if not, it has to be given up."""
+        return self._pool is not None and self.lending is not None and self.lending.give_back(connection)
+
+    async def give_up(self, connection: Any) -> None:
+        """What was done with it has failed, or may be under way still. Never fails itself."""
+        if self._pool is not None and self.lending is not None:
+            await self.lending.give_up(connection)
 
     def acquire_connection(self) -> _Borrowed:
         return _Borrowed(self, self._pool_init_lock)
@@ -168,7 +175,7 @@ class _Transaction(TransactionContextPooled):
     async def _abandon(self, pool: Client) -> None:
         if self.client._connection.is_in_transaction():
             await self.client.undo()
-        await pool.give_back(self.client._connection)
+        await pool.give_up(self.client._connection)
 
     async def __aexit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         pool: Client = self.client._parent  # type: ignore[assignment]  # our own
@@ -176,7 +183,8 @@ class _Transaction(TransactionContextPooled):
             await uninterrupted(self.client.finish(commit=exc_type is None))
         finally:
             try:
-                await uninterrupted(pool.give_back(self.client._connection))
+                if exc_type is not None or not pool.take_back(self.client._connection):
+                    await uninterrupted(pool.give_up(self.client._connection))
             finally:
                 get_connections().reset(self.token)
 

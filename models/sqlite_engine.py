@@ -17,6 +17,7 @@ from tortoise.connection import get_connections
 from tortoise.exceptions import IntegrityError, OperationalError
 
 from models.engine import refuse_if_ended, uninterrupted, within
+from models.sqlite_reading import Reader
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class _Statements(SqliteClient):
     Tortoise counts by `total_changes`, which adds the rows a cascade deletes: one deleted parent of 1,000 children was 1,001.
     """
 
+    is_sqlite = True
+
     async def execute_query(self, query: str, values: list[Any] | None = None) -> tuple[int, Sequence[Any]]:
         def run(connection: sqlite3.Connection) -> tuple[int, Sequence[Any]]:
             cursor = connection.execute(query, values or ())
@@ -84,19 +87,36 @@ class _Statements(SqliteClient):
     async def affected(self, query: str, values: Sequence[Any]) -> int:
         return (await self.execute_query(query, list(values)))[0]
 
+    async def read(self, query: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        """What a SELECT, or any statement with RETURNING, returns."""
+        return (await self.execute_query(query, list(values)))[1]
+
 
 class Client(_Statements):
-    """The one connection of a SQLite database, shared by all tasks of the process, one at a time."""
+    """The one connection of a SQLite database that writes, shared by all tasks of the process, one at a time; and one for quick reads."""
 
     def __init__(self, file_path: str, acquire_timeout_s: float, **pragmas: Any) -> None:
         super().__init__(file_path, **pragmas)
         self.acquire_timeout_s = acquire_timeout_s
+        self._reader: Reader | None = None
 
     async def create_connection(self, with_db: bool) -> None:
         """With the hash that PostgreSQL has, so that one text of SQL can spread rows on both."""
         await super().create_connection(with_db)
         assert self._connection is not None
         await self._connection.create_function("md5", 1, _md5, deterministic=True)
+        self._reader = Reader(self.filename)
+        self._reader.register("md5", _md5)
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        await super().close()
+
+    async def execute_query(self, query: str, values: list[Any] | None = None) -> tuple[int, Sequence[Any]]:
+        found = self._reader.read(query, values or ()) if self._reader is not None else None
+        return (len(found), found) if found is not None else await super().execute_query(query, values)
 
     def acquire_connection(self) -> _Turn:
         return _Turn(self)

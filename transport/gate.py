@@ -51,7 +51,7 @@ def check_preflight(request: Request, content_type: str) -> None:
 
 def check_address(connection: HTTPConnection) -> None:
     """Addresses stand in logs, histories and referrers: a token there is refused, so that nobody builds on it. Raises Refusal 400."""
-    if TOKEN_NAMES & connection.query_params.keys():
+    if connection.scope["query_string"] and TOKEN_NAMES & connection.query_params.keys():
         raise Refusal(400, "Never send a token in the address: send it as `Authorization: Bearer …`, and replace this one.")
 
 

@@ -1,6 +1,5 @@
 """The GraphQL door: operations over HTTP, and the way in to the WebSocket; Strawberry executes, what it would let pass is refused here."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -24,6 +23,7 @@ from transport.context import ContextFor, OperationContext, note_price
 from transport.documents import DocumentRefused, Documents, Prepared
 from transport.event_stream import EventStream
 from transport.gate import Asked, Refusal
+from transport.leaving import ClientGone, TimeIsUp, while_awaited
 from transport.masking import Answer, Masking
 from transport.negotiating import Accepted, negotiate
 from transport.persisted import Persisted
@@ -124,7 +124,7 @@ class GraphQLDoor:
         except Refusal as refusal:
             error: Answer = {"message": refusal.message, "extensions": {"code": refusal.code}}
             return _shown({"errors": [error]}, refusal.status, accepted.single, refusal.headers)
-        except (_ClientGone, ClientDisconnect):
+        except (ClientGone, ClientDisconnect):
             return Response(status_code=CLIENT_GONE)
         except Exception as error:
             return self._refused(error, accepted.single)
@@ -179,19 +179,10 @@ class GraphQLDoor:
     async def _executed(self, request: Request, asked: Asked, context: OperationContext) -> ExecutionResult:
         """Run the operation until it is done, its time is up, or nobody waits for it any more."""
         deadline_s = self.settings.upload_timeout_s if asked.files else self.deadline_s
-        work = asyncio.ensure_future(self.documents.execute(asked, context))
-        gone = asyncio.ensure_future(_until_gone(request))
         try:
-            await asyncio.wait({work, gone}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return work.result()
-            if gone.done():
-                raise _ClientGone
-            raise DeadlinePassed(f"This took longer than {deadline_s:g} s and was stopped. Ask for less, or in several operations.")
-        finally:
-            gone.cancel()
-            work.cancel()
-            await asyncio.wait({work, gone}, timeout=5)
+            return await while_awaited(self.documents.execute(asked, context), request.scope, deadline_s)
+        except TimeIsUp:
+            raise DeadlinePassed(f"This took longer than {deadline_s:g} s and was stopped. Ask for less, or in several operations.") from None
 
     def _refused(self, error: Exception, media_type: str) -> Response:
         headers = _retry_after(error) if isinstance(error, RateLimited) else {}
@@ -233,10 +224,6 @@ class GraphQLDoor:
         await self._rates.streams.take(address)
 
 
-class _ClientGone(Exception):
-    """Nobody reads the answer any more."""
-
-
 def _host(connection: Request | WebSocket) -> str | None:
     return connection.client.host if connection.client else None
 
@@ -266,11 +253,6 @@ def _check_kind(prepared: Prepared, method: str, accepted: Accepted) -> None:
         raise Refusal(400, _SUBSCRIPTION_SENTENCE)
     if method == "GET" and not (prepared.is_query or prepared.is_subscription):
         raise Refusal(405, "Send mutations with POST.", headers={"Allow": "POST"})
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _status(error: Exception, media_type: str) -> int:

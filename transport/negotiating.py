@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 
@@ -21,7 +22,11 @@ class Accepted:
 
 def negotiate(headers: Headers) -> Accepted:
     """The newer type is given to who names it, a wildcard gets plain JSON. Raises Refusal 406."""
-    header = ", ".join(headers.getlist("accept"))
+    return _negotiated(", ".join(headers.getlist("accept")))
+
+
+@lru_cache(maxsize=256)
+def _negotiated(header: str) -> Accepted:
     if not header.strip():
         return Accepted()
     best, best_rank = None, (0.0, 0)

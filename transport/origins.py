@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route
+from starlette.types import Message, Send
 
 PREFLIGHT_S = 600  # how long a browser remembers what it was told
 ASKED_HEADERS = ("authorization", "content-type", "last-event-id", "graphql-preflight", "apollo-require-preflight", "x-requested-with")
@@ -18,7 +20,7 @@ def readable_from(origins: Iterable[str], routes: Iterable[BaseRoute]) -> list[B
     allowed, opened = list(origins), list(routes)
     for route in opened:
         if isinstance(route, Route):
-            route.app = CORSMiddleware(
+            route.app = _Readable(
                 route.app,
                 allow_origins=allowed,
                 allow_methods=("GET", "POST"),
@@ -29,3 +31,14 @@ def readable_from(origins: Iterable[str], routes: Iterable[BaseRoute]) -> list[B
             if route.methods:
                 route.methods.add("OPTIONS")
     return opened
+
+
+class _Readable(CORSMiddleware):
+    """Starlette's, which for a caller that is no page of another origin has nothing to weigh."""
+
+    async def send(self, message: Message, send: Send, request_headers: Headers) -> None:
+        if message["type"] == "http.response.start" and "origin" not in request_headers:
+            message["headers"] = [*message.get("headers", ()), (b"vary", b"Origin")]
+            await send(message)
+        else:
+            await super().send(message, send, request_headers)

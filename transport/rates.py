@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 from errors import RateLimited
@@ -77,6 +78,7 @@ class Buckets:
             del self._full_at[next(iter(self._full_at))]
 
 
+@lru_cache(maxsize=4096)
 def address_key(host: str | None) -> str:
     """The address as a key: an IPv6 caller owns its whole /64, so that is what counts."""
     try:

@@ -12,6 +12,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from gateway.socket import DevicesBesideHttp
+from transport.leaving import LEAVING
 from transport.wire import ABORT, FRAMES
 
 log = logging.getLogger(__name__)
@@ -165,7 +166,10 @@ def finite_websocket(stalled_s: float) -> type[FiniteWebSocket]:
 
 
 class FiniteHttp(DevicesBesideHttp):
-    """HTTP whose heads, bodies and readers have a time: a head comes within 15 s, a body at 1 KiB/s, an answer is read on."""
+    """HTTP whose heads, bodies and readers have a time: a head comes within 15 s, a body at 1 KiB/s, an answer is read on.
+
+    Offers `scope["extensions"]["flotilla.leaving"]` to the application: a function that takes what to call when the client has left.
+    """
 
     def __init__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
@@ -176,6 +180,7 @@ class FiniteHttp(DevicesBesideHttp):
         self._stalled: asyncio.TimerHandle | None = None
         self._arrived = 0  # bytes of the body in the current window
         self._discarded = 0
+        self._when_left: Callable[[], None] = _nothing
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the stock class
         super().connection_made(transport)
@@ -193,6 +198,7 @@ class FiniteHttp(DevicesBesideHttp):
         _cancel(self._head)
         self._head = None
         super().on_headers_complete()
+        cast("dict[str, object]", self.scope)["extensions"] = {LEAVING: self._call_when_left}
         self._discarded = 0
         self._await_body()
 
@@ -236,6 +242,10 @@ class FiniteHttp(DevicesBesideHttp):
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_all()
         super().connection_lost(exc)
+        self._when_left()
+
+    def _call_when_left(self, call: Callable[[], None] | None) -> None:
+        self._when_left = call or _nothing
 
     def _cancel_all(self) -> None:
         for timer in (self._head, self._body, self._stalled):

@@ -37,9 +37,8 @@ async def idle_connections() -> tuple[int, int]:
     client = connection()
     if sql.is_sqlite():
         return int(client._lock.locked()), int(client._connection.in_transaction)
-    held = sum(holder._in_use is not None for holder in client._pool._holders)
     busy = await sql.rows("SELECT 1 AS one FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in tr%'")
-    return held, len(busy)
+    return client.lending.lent, len(busy)
 
 
 async def test_a_block_is_written_as_a_whole(opened: Settings) -> None:
@@ -272,7 +271,7 @@ async def test_a_deadlock_is_tried_again_until_both_have_written(postgres_settin
 
 async def test_waiting_for_a_connection_is_bounded(opened: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     client = connection()
-    monkeypatch.setattr(client, "acquire_timeout_s" if sql.is_sqlite() else "_acquire_timeout_s", 0.05)
+    monkeypatch.setattr(*((client, "acquire_timeout_s") if sql.is_sqlite() else (client.lending, "_timeout_s")), 0.05)
     hold = asyncio.Event()
 
     async def holder() -> None:
@@ -282,7 +281,7 @@ async def test_waiting_for_a_connection_is_bounded(opened: Settings, monkeypatch
     holders = [asyncio.create_task(holder()) for _ in range(1 if sql.is_sqlite() else 5)]
     await asyncio.sleep(0.3)
     with pytest.raises(DatabaseBusy, match="within 0.05 s"):
-        await texts()
+        await write("never")
     with pytest.raises(DatabaseBusy):
         async with transaction():
             await write("never")
