@@ -14,7 +14,7 @@ from fleet.auditing import record
 from fleet.defining import lock
 from fleet.refusing import Rejected, require_few
 from fleet.seeing import sight
-from models.device import Device, DeviceGroup, GroupGrant, GroupMembership
+from models.device import Device, DeviceGroup, GroupAbove, GroupGrant, GroupMembership
 from models.firmware import GroupRelease
 from models.organization import Organization
 from models.product import Product
@@ -128,8 +128,8 @@ async def remove_devices(group: DeviceGroup, device_ids: Sequence[str], *, by: V
 
 def devices_in(group: DeviceGroup) -> QuerySet[Device]:
     """The devices of the group and of all groups inside it, each once, in whatever state they are."""
-    inside = Q(group_id=group.id) | Q(group__path__startswith=f"{group.path}/", group__product_id=_product_id(group))
-    return Device.filter(device_id__in=Subquery(GroupMembership.filter(inside).values("device_id")))
+    inside = Subquery(GroupAbove.filter(above_id=group.id).values("group_id"))
+    return Device.filter(device_id__in=Subquery(GroupMembership.filter(group_id__in=inside).values("device_id")))
 
 
 async def groups_of(device_ids: list[str]) -> dict[str, list[DeviceGroup]]:
