@@ -80,12 +80,12 @@ def adopt_exempt(settings: Settings) -> list[str]:
         return asyncio.run(adopted())
 
 
-def recount(settings: Settings, *, repair: bool) -> list[counting.Difference]:
-    """The operator's `recount`: what was wrong with the kept counts of devices; with `repair`, mended."""
+def recount(settings: Settings, *, repair: bool) -> tuple[list[counting.Difference], list[counting.GroupDifference]]:
+    """The operator's `recount`: what was wrong with the kept counts of devices, and of groups; with `repair`, mended."""
 
-    async def counted() -> list[counting.Difference]:
+    async def counted() -> tuple[list[counting.Difference], list[counting.GroupDifference]]:
         async with opened(settings, migrating=True):  # it reads every device: no limit of time
-            found = await counting.differences()
+            found = await counting.differences(), await counting.differences_of_groups()
             if repair:
                 await counting.repair()
             return found

@@ -116,10 +116,13 @@ def recount(repair: bool) -> None:
     """Compare the kept counts of devices with a recount; exit 1 if they differ. Stop a SQLite server first."""
     import app
 
-    found = app.recount(_settings(), repair=repair)
-    for each in found:
+    kinds, groups = app.recount(_settings(), repair=repair)
+    for each in kinds:
         kind = f"product row {each.product_id}, {each.state}, firmware {each.firmware_version}"
         click.echo(f"{kind}: kept {each.kept[0]} ({each.kept[1]} online), counted {each.counted[0]} ({each.counted[1]} online)")
+    for group in groups:
+        click.echo(f"product row {group.product_id}, group {group.path}: kept {group.kept}, counted {group.counted}")
+    found = bool(kinds or groups)
     click.echo(("Mended." if repair else "Run it again with --repair.") if found else "Every count is right.")
     sys.exit(1 if found and not repair else 0)
 

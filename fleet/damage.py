@@ -56,7 +56,13 @@ async def damaged(firmware: Firmware) -> None:
 
 async def require_sound(firmware: Firmware, *, field: str) -> None:
     """For a verb that is about to give it to devices, in its transaction. Raises BinaryInvalid (DAMAGED)."""
-    if await Firmware.filter(id=firmware.id).exclude(damaged_at=None).exists():
+    for row in await Firmware.filter(id=firmware.id):
+        refuse_damaged(row, field=field)
+
+
+def refuse_damaged(firmware: Firmware, *, field: str) -> None:
+    """The same of a row that was read in the verb's own transaction."""
+    if firmware.damaged_at is not None:
         raise BinaryInvalid(DAMAGED.format(firmware.version), reason="DAMAGED", path=(field,))
 
 

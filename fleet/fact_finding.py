@@ -19,6 +19,7 @@ class Found:
     """The facts, what the device runs, and which of what was decided for it waits for its next hello."""
 
     facts: DeviceFacts
+    online: bool
     product_key: int | None  # of its product, not its number
     running_version: int | None  # what it said itself, at an authenticated hello as this product
     waiting: frozenset[tuple[str, int]]  # rule and version
@@ -40,7 +41,7 @@ _FACTS = f"""
            device.desired_firmware_version, device.lock_waits, device.lock_forces, device.firmware_version, device.proven,
            device.product_id, product.number, product.platform AS product_platform,
            product.allow_generic_firmware, firmware.version AS released, product_release.released_at,
-           product_release.immediate, product_release.forces, presence.last_handshake_at,
+           product_release.immediate, product_release.forces, presence.last_handshake_at, presence.online,
            rollout.id AS rollout_id, rollout.state AS rollout_state, rollout.rolls_back, rolled.version AS rollout_version,
            CASE WHEN {REACHED} THEN 1 ELSE 0 END AS reached, tried.id AS tried_id, tried.former_version
       FROM device
@@ -115,6 +116,7 @@ def _found(row: dict[str, Any], group_releases: Sequence[dict[str, Any]]) -> Fou
     running = row["firmware_version"] if row["proven"] else None
     return Found(
         facts,
+        bool(row["online"]),
         row["product_id"],
         running,
         frozenset(_waiting(row, group_releases, handshake_at)),

@@ -14,7 +14,7 @@ from auth.spelling import same_name_key
 from auth.viewer import Viewer
 from errors import BadRequest, NotFound
 from fleet import scope
-from fleet.counting import Kind, kinds
+from fleet.counting import Kind, in_group, kinds
 from fleet.seeing import sight
 from models.device import Device
 from models.global_ids import number_of
@@ -80,11 +80,12 @@ class _Where:
 class DeviceList:
     """The devices of a product that a filter names, in an order."""
 
-    def __init__(self, where: _Where, order: DeviceOrder, filter: Filter, *, kept_of: int | None) -> None:
+    def __init__(self, where: _Where, order: DeviceOrder, filter: Filter, *, kept_of: int | None, kept_in: int | None) -> None:
         self._where = where
         self._key = _KEYS[order]
         self._filter = filter
-        self._kept_of = kept_of
+        self._kept_of = kept_of  # the product, where its kept numbers answer the filter
+        self._kept_in = kept_in  # the group, where its number does
 
     @classmethod
     async def of(cls, product: Product, filter: Filter, order: DeviceOrder, *, by: Viewer) -> "DeviceList":
@@ -97,9 +98,11 @@ class DeviceList:
         inside = sight(by, product.id).groups
         if inside is not None:
             listed.append(_IN_GROUPS.format(where.put(sorted(inside))))
-        listed += await _Reading(product, where, by).all_of(filter, depth=0)
+        reading = _Reading(product, where, by)
+        listed += await reading.all_of(filter, depth=0)
         where.text = " AND ".join(listed)
-        return cls(where, order, filter, kept_of=product.id if inside is None and filter.keys() <= KEPT else None)
+        kept_of = product.id if inside is None and filter.keys() <= KEPT else None
+        return cls(where, order, filter, kept_of=kept_of, kept_in=reading.group if filter.keys() == {"group"} else None)
 
     def place(self, keys: Sequence[object]) -> Place:
         """What a cursor of this order holds. Raises BadRequest for anything else."""
@@ -128,6 +131,8 @@ class DeviceList:
         """How many there are in all; nothing is counted where the filter asks only for what is kept."""
         if self._kept_of is not None:
             return sum(_number(kind, self._filter) for kind in await kinds([self._kept_of]))
+        if self._kept_in is not None:
+            return await in_group(self._kept_in)
         sql = f"SELECT COUNT(*) AS count FROM {_TABLES} WHERE {self._where.text}"
         return int((await rows(sql, self._where.values))[0]["count"])
 
@@ -185,6 +190,7 @@ class _Reading:
         self._product = product
         self._where = where
         self._conditions = 0
+        self.group: int | None = None  # the last one named
 
     async def all_of(self, filter: Filter, *, depth: int) -> list[str]:
         if depth > DEPTH_MAX:
@@ -211,11 +217,9 @@ class _Reading:
     async def _in_group(self, path: str) -> str:
         """In the group or anywhere below it. Source: vocabulary, "Groups"."""
         group = await scope.group(self._by, self._product, _storable(path), field="filter")
-        below = await rows(
-            "SELECT id FROM device_group WHERE product_id = $1 AND (id = $2 OR substr(path, 1, $3) = $4)",
-            [self._product.id, group.id, len(group.path) + 1, f"{group.path}/"],
-        )
-        return _IN_GROUPS.format(self._where.put([row["id"] for row in below]))
+        self.group = group.id
+        below = await rows("SELECT group_id FROM group_above WHERE above_id = $1", [group.id])
+        return _IN_GROUPS.format(self._where.put([row["group_id"] for row in below]))
 
     def _simple(self, name: str, value: Any) -> str:
         put = self._where.put

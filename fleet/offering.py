@@ -139,8 +139,9 @@ async def cancel_updates_to(firmware_id: int, now: datetime) -> dict[str, list[i
 
 
 async def _cancel(found: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, list[int]]:
-    canceled = "UPDATE device_update SET state = 'CANCELED', finished_at = $2 WHERE id = ANY($1)"
-    await execute(canceled, [[row["id"] for row in found], now])
+    if found:
+        canceled = "UPDATE device_update SET state = 'CANCELED', finished_at = $2 WHERE id = ANY($1)"
+        await execute(canceled, [[row["id"] for row in found], now])
     heard_of: dict[str, list[int]] = {}
     for row in found:
         if row["state"] in ON_OFFER:

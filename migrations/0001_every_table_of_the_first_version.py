@@ -369,6 +369,58 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="GroupAbove",
+            fields=[
+                ("id", fields.IntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                (
+                    "group",
+                    fields.ForeignKeyField(
+                        "models.DeviceGroup",
+                        source_field="group_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                (
+                    "above",
+                    fields.ForeignKeyField(
+                        "models.DeviceGroup",
+                        source_field="above_id",
+                        db_index=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+            ],
+            options={"table": "group_above", "app": "models", "unique_together": (("group", "above"),)},
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="GroupTally",
+            fields=[
+                ("id", fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                (
+                    "group",
+                    fields.ForeignKeyField(
+                        "models.DeviceGroup",
+                        source_field="group_id",
+                        db_index=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                ("devices", fields.IntField()),
+            ],
+            options={"table": "group_tally", "app": "models"},
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="Import",
             fields=[
                 ("id", fields.IntField(generated=True, primary_key=True, unique=True, db_index=True)),

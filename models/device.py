@@ -151,6 +151,32 @@ class GroupMembership(Model):
         unique_together = (("group", "device"),)
 
 
+class GroupAbove(Model):
+    """Which groups a group lies in: itself, its parent, and so on up to the top. Written by triggers (migration 0003); never changes."""
+
+    id = fields.IntField(primary_key=True)
+    group = fields.ForeignKeyField("models.DeviceGroup", related_name=False)
+    above = fields.ForeignKeyField("models.DeviceGroup", related_name=False, db_index=True)
+
+    class Meta:
+        table = "group_above"
+        unique_together = (("group", "above"),)
+
+
+class GroupTally(Model):
+    """A part of the number of devices in a group and all inside it, each counted once: the sum of a group's parts is the number.
+
+    Kept by triggers (migration 0003), read and folded by fleet/counting.py like DeviceTally.
+    """
+
+    id = fields.BigIntField(primary_key=True)
+    group = fields.ForeignKeyField("models.DeviceGroup", related_name=False, db_index=True)
+    devices = fields.IntField()
+
+    class Meta:
+        table = "group_tally"
+
+
 class GroupGrant(Model):
     """A group granted to somebody, with all below it; exactly one of member, customer, api_user is set."""
 

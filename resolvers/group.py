@@ -1,11 +1,13 @@
 """Doors of device groups."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from auth.viewer import Viewer
 from errors import InvalidInput
-from fleet import granting, grouping, scope
+from fleet import counting, granting, grouping, scope
 from fleet.refusing import errors_if_nothing_done
 from models.account import ApiUser
 from models.customer import Customer
@@ -124,8 +126,8 @@ async def children(group: DeviceGroup, context: Context) -> list[DeviceGroup]:
 
 
 async def devices(group: DeviceGroup, context: Context, first: int | None, after: str | None) -> Page[Device]:
-    found = grouping.devices_in(group)
-    return await page(found, Slice.of(first, after), list_name=f"group:{group.id}", order=Order(("device_id",)))
+    found = await page(grouping.devices_in(group), Slice.of(first, after), list_name=f"group:{group.id}", order=Order(("device_id",)))
+    return replace(found, count=partial(counting.in_group, group.id))
 
 
 async def released_firmware(group: DeviceGroup, context: Context) -> Firmware | None:
