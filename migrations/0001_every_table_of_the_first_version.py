@@ -914,6 +914,8 @@ class Migration(migrations.Migration):
                 ("owned_from", fields.BigIntField(default=0, db_default=0)),
                 ("public_key", fields.CharField(null=True, max_length=43)),
                 ("secret", fields.TextField(null=True, unique=False)),
+                ("key_team_id", fields.IntField(null=True)),
+                ("key_person_id", fields.IntField(null=True)),
                 ("reported_product_id", fields.IntField(null=True)),
                 ("firmware_version", fields.IntField(null=True)),
                 ("proven", fields.BooleanField(default=False, db_default=False)),
