@@ -64,6 +64,7 @@ MAY: Mapping[str, Rule] = {
     "rollout.read": Rule(Role.VIEWER, "firmware:read"),
     "rollout.steer": Rule(Role.DEVELOPER, "firmware:release"),
     "rollout.approve": Rule(Role.DEVELOPER, "firmware:release", machines=False),
+    "release.waive": Rule(Role.OWNER, "firmware:release", machines=False),
     "customer.write": Rule(Role.DEVELOPER, "customers:write"),
     "customer.act_for": Rule(Role.DEVELOPER, "customers:write"),
     "event.publish": Rule(Role.DEVELOPER, "events:publish"),

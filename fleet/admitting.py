@@ -7,6 +7,7 @@ from typing import Any
 
 from auth.viewer import Viewer
 from errors import CallerError, InvalidInput
+from fleet import keying
 from fleet.auditing import record
 from fleet.registering import must_write
 from fleet.scope import devices_by_id
@@ -25,7 +26,8 @@ Entries = Callable[[int, str, datetime], Iterable[NewEntry]]
 async def approve_devices(device_ids: Sequence[str], *, by: Viewer) -> list[Device]:
     """Let quarantined or denied devices into the product they report; all of them or none.
 
-    One that is online is looked at again at once, and may be offered an update. Approving a member changes nothing.
+    One that is online is looked at again at once, and may be offered an update; one whose key a stranger to the team has set loses
+    it and its session. Approving a member changes nothing.
     Raises NotFound and the other refusals with the path of the first device concerned.
     Source: vocabulary, "Device states and identity".
     """
@@ -59,6 +61,8 @@ async def _moved(found: list[Device], state: DeviceState, action: str, entries: 
             if changed:
                 team = product.organization.id
                 await record(by, action, f"product:{product.number}", organization_id=team, deviceIds=[*changed])
+            if changed and state == DeviceState.ACTIVE:
+                news += (await keying.end_strangers_keys(changed, product_number=product.number, organization_id=team, by=by, now=now))[1]
             news += [entry for device_id in changed for entry in entries(product.number, device_id, now)]
         await log.append(*news)
     for device in found:

@@ -8,7 +8,7 @@ from fleet import releasing, shares, staging
 from fleet.eligibility import Put, Values, may_be_moved
 from fleet.house import House
 from fleet.offering import consider_orders
-from fleet.staging import ROLLOUTS, Course
+from fleet.staging import ROLLOUTS, Course, size_of
 from models.rollout import OPEN_ROLLOUT_STATES, RolloutDevice, RolloutState, TriedState
 from models.sql import database_time, rows
 from models.transaction import retrying, transaction
@@ -63,32 +63,51 @@ async def advance(rollout_id: int, product_id: int, now: datetime) -> None:
 async def begin_stage(course: Course, number: int, now: datetime) -> None:
     """Let the rollout reach this stage."""
     rollout, stage = course.rollout, course.stages[number]
-    rollout.stage, rollout.reach = number, shares.reach(stage.percent)
+    rollout.stage, rollout.reach = number, stage.reach
     await rollout.save(update_fields=["stage", "reach"])
     await count_targets(course, since=number)
     stage.state, stage.reached_at = RolloutState.RUNNING, now
     await stage.save(update_fields=["state", "reached_at"])
 
 
+async def lay_out(course: Course) -> None:
+    """Say where each stage ends, before the first begins: at a share of all places, or behind so many of the devices there are now.
+
+    One that would end before the stage before it holds nobody, and is passed at once.
+    """
+    end = ""
+    for stage in course.stages:
+        own = await _place_behind(course, stage.devices or 0) if stage.percent is None else shares.reach(stage.percent)
+        stage.reach = end = max(end, own)
+        await stage.save(update_fields=["reach"])
+
+
+async def _place_behind(course: Course, devices: int) -> str:
+    values = Values()
+    found = await rows(f"SELECT {shares.PLACE} AS place {_concerned(course, values)} ORDER BY 1 LIMIT 1 OFFSET {int(devices)}", values.all)
+    return str(found[0]["place"]) if found else shares.ALL
+
+
 async def count_targets(course: Course, *, since: int = 0) -> None:
     """How many devices each stage from this one on holds now: those that may be moved and have to be, and those that were."""
     values = Values()
-    below = [f"sum(CASE WHEN {shares.PLACE} < {values.put(shares.reach(stage.percent))} THEN 1 ELSE 0 END)" for stage in course.stages]
+    below = [f"sum(CASE WHEN {shares.PLACE} < {values.put(stage.reach)} THEN 1 ELSE 0 END)" for stage in course.stages]
     columns = ", ".join(f"COALESCE({each}, 0) AS upto_{number}" for number, each in enumerate(below))
-    [found] = await rows(
-        f"""SELECT {columns} FROM rollout JOIN device ON device.product_id = rollout.product_id
-              LEFT JOIN presence ON presence.device_id = device.device_id
-             WHERE rollout.id = {values.put(course.rollout.id)} AND {shares.FOR_ITS_GROUP} AND {may_be_moved(course.product, values.put)}
-               AND (NOT (device.proven AND device.firmware_version = {values.put(course.firmware.version)}) OR EXISTS (
-                   SELECT 1 FROM rollout_device AS tried WHERE tried.rollout_id = rollout.id AND tried.device_id = device.device_id))""",
-        values.all,
-    )
+    [found] = await rows(f"SELECT {columns} {_concerned(course, values)}", values.all)
     before = 0
     for stage in course.stages:
         targeted, before = int(found[f"upto_{stage.number}"]) - before, int(found[f"upto_{stage.number}"])
         if stage.number >= since:
             stage.targeted = targeted
             await stage.save(update_fields=["targeted"])
+
+
+def _concerned(course: Course, values: Values) -> str:
+    return f"""
+        FROM rollout JOIN device ON device.product_id = rollout.product_id LEFT JOIN presence ON presence.device_id = device.device_id
+       WHERE rollout.id = {values.put(course.rollout.id)} AND {shares.FOR_ITS_GROUP} AND {may_be_moved(course.product, values.put)}
+         AND (NOT (device.proven AND device.firmware_version = {values.put(course.firmware.version)}) OR EXISTS (
+             SELECT 1 FROM rollout_device AS tried WHERE tried.rollout_id = rollout.id AND tried.device_id = device.device_id))"""
 
 
 # ── running ──
@@ -164,7 +183,7 @@ async def _pass_stage(course: Course, now: datetime) -> None:
     await stage.save(update_fields=["state"])
     if stage.number + 1 < len(course.stages):
         await begin_stage(course, stage.number + 1, now)
-        await staging.audit(course, "rollout.advanced", by=ROLLOUTS, stage=stage.number + 2, percent=course.stage.percent)
+        await staging.audit(course, "rollout.advanced", by=ROLLOUTS, stage=stage.number + 2, upTo=size_of(course.stage))
     else:
         await _finish(course, now)
 

@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 from auth.sealing import Sealer
 from auth.viewer import Viewer
 from billing.till import Notice
-from fleet import jobs
+from fleet import alarming
 from fleet.auditing import record
 from fleet.billing_letters import letter
-from models.organization import BillingState, Member, Organization, Role
-
-MANAGERS = (Role.OWNER.value, Role.ADMIN.value)
+from models.organization import BillingState, Organization
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +20,8 @@ class BillingNews:
     by: Viewer = field(default_factory=lambda: Viewer.house("billing"))  # whose act makes the state move
 
     async def tell(self, organization: Organization, notice: Notice) -> None:
-        members = Member.filter(organization_id=organization.id, role__in=MANAGERS).select_related("user").order_by("id")
-        for member in await members:
-            mail = letter(member.user.email, notice, organization=organization.name, slug=organization.slug, public_url=self.public_url)
-            await jobs.mail(mail, self.sealer)
+        about = {"organization": organization.name, "slug": organization.slug, "public_url": self.public_url}
+        await alarming.tell(organization, lambda to: letter(to, notice, **about), sealer=self.sealer)
 
     async def moved(self, organization: Organization, before: BillingState, after: BillingState) -> None:
         subject = f"organization:{organization.slug}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from auth.viewer import Viewer
 from firmware_formats.platforms import Platform
-from fleet import claim_codes, claiming, offering, updating
+from fleet import claim_codes, claiming, keying, offering, updating
 from fleet.auditing import record
 from fleet.house import House
 from fleet.placing import Arriving, Products, has_rights, is_ours, number_of, place
@@ -33,7 +33,7 @@ class Report:
     """What a device says of itself at hello; its proof has been checked already.
 
     `new_key` is a public key for a device without one, proved by the provisioning key of a product. `vouched_by` is the number
-    of the product whose provisioning key this hello was proved with, if it was.
+    of the product whose provisioning key this hello was proved with, if it was. `proved_by` is what was stored of the device's own key.
     """
 
     device_id: str
@@ -47,6 +47,7 @@ class Report:
     claim_code: str | None = None
     new_key: str | None = None
     vouched_by: int | None = None
+    proved_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Credentials:
 
     public_key: str | None = None
     secret: str | None = None
+    sealed: str | None = None  # the secret as it is stored
     provisioning_key: str | None = None
     product_number: int | None = None
 
@@ -80,6 +82,7 @@ class Connected:
 class Refused(Enum):
     DENIED = "A person refused it, or it was removed and has come back."
     ANOTHER_KEY = "It has a key already, and showed a different one."
+    KEY_ENDED = "The key it was proved by is its key no more."
     GONE = "It was known a moment ago, and has been deleted since."
 
 
@@ -108,7 +111,7 @@ async def credentials(asked: Sequence[tuple[str, int | None]], *, house: House) 
         number = row["number"] if row is not None and device_id in is_placed else product if product in keys else None
         sealed = None if row is None else row["secret"]
         secret = None if sealed is None else house.sealer.unseal(sealed, context=f"device/{device_id}/secret")
-        known.append(Credentials(row["public_key"] if row else None, secret, unsealed.get(number), number))
+        known.append(Credentials(row["public_key"] if row else None, secret, sealed, unsealed.get(number), number))
     return known
 
 
@@ -204,8 +207,8 @@ class _Taken:
 
 
 _NOTED = (
-    "public_key", "product_id", "state", "forced", "reported_product_id", "firmware_version", "proven", "platform", "serial_number",
-    "functions", "variables",
+    "public_key", "key_team_id", "key_person_id", "product_id", "state", "forced", "reported_product_id", "firmware_version", "proven",
+    "platform", "serial_number", "functions", "variables",
 )  # fmt: skip
 _JSON = ("functions", "variables")
 _PLATFORMS = frozenset(Platform)
@@ -242,6 +245,10 @@ async def _taken_in(report: Report, device: Arriving | None, products: Products,
     before = replace(device)
     if not _pin(device, report.new_key):
         return Refused.ANOTHER_KEY
+    if report.new_key is None and report.proved_by != (device.public_key or device.secret):
+        return Refused.KEY_ENDED
+    if vouching := await products.by_number(report.vouched_by):
+        keying.vouch(device, team_id=vouching.organization_id)  # type: ignore[attr-defined]  # a Tortoise column
     device.reported_product_id = report.product_id
     product, told = await place(device, products, vouched_by=report.vouched_by, address=report.address, now=now)
     _note(device, product, report)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from auth.viewer import Viewer
 from blobs import Incoming
 from errors import BinaryInvalid, BinaryMismatch
-from fleet import staging
+from fleet import alarming, staging
 from fleet.auditing import record
 from fleet.house import House
 from fleet.offering import GATEWAY, cancel_orders, cancel_updates_to
@@ -31,12 +31,12 @@ async def is_sound(firmware: Firmware, house: House) -> bool:
         return False
     if await house.blobs.is_sound(firmware.sha256):
         return True
-    await damaged(firmware)
+    await damaged(firmware, house=house)
     return False
 
 
-async def damaged(firmware: Firmware) -> None:
-    """Stop it: releases are withdrawn, rollouts halted, updates canceled, and the audit says so, once however many see it at once.
+async def damaged(firmware: Firmware, *, house: House) -> None:
+    """Stop it: releases are withdrawn, rollouts halted, updates canceled; the audit says so, and a mail, once however many see it at once.
 
     Locks stay, and bring their devices nothing until the file is whole again.
     """
@@ -50,6 +50,8 @@ async def damaged(firmware: Firmware) -> None:
         halted = await staging.halt_for(firmware, "The stored file is damaged.", now)
         heard_of = await cancel_updates_to(firmware.id, now)
         await _record(GATEWAY, "firmware.damaged", product, firmware, **stopped)
+        letter = alarming.firmware_damaged(product, firmware.version, halted=bool(halted))
+        await alarming.tell(await product.organization, letter, sealer=house.sealer)
         await log.append(*cancel_orders(product.number, heard_of, now), *halted)
     firmware.damaged_at = now
 

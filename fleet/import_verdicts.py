@@ -1,16 +1,19 @@
 """What becomes of each device of an import: the rule, as a pure function, and the few statements that carry it out for a piece."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from auth.viewer import Viewer
 from firmware_formats.platforms import same_platform
+from fleet import keying
 from fleet.import_pieces import WELCOME, Former
 from models.device import DeviceState
 from models.firmware import OPEN_UPDATE_STATES
 from models.importing import ImportVerdict
 from models.sql import execute, is_sqlite, rows
+from realtime.log import NewEntry
 
 
 class Unsettled(Exception):
@@ -50,6 +53,7 @@ class Outcome:
 
     verdicts: dict[str, ImportVerdict]
     formers: list[Former]
+    closing: list[NewEntry] = field(default_factory=list)  # for the log: ends sessions whose keys fell
 
     @property
     def moved(self) -> list[str]:
@@ -87,7 +91,9 @@ async def take_in(ids: Sequence[str], terms: Terms) -> Outcome:
         outcome = Outcome(dict.fromkeys(members, ImportVerdict.ALREADY_MEMBER), [])
         outcome.verdicts |= {row["id"]: verdict_of(_known(row), terms) for row in others}
         if not terms.dry_run:
-            outcome.formers += await _move([row for row in others if outcome.verdicts[row["id"]] == ImportVerdict.ADDED], terms)
+            moving = [row for row in others if outcome.verdicts[row["id"]] == ImportVerdict.ADDED]
+            keyless, outcome.closing = await _end_keys(moving, terms)
+            outcome.formers += await _move(moving, keyless, terms)
             outcome.formers += await _force(members, terms) if terms.force else []
     if terms.group_id is not None and not terms.dry_run:
         joined = await _join([each for each in wanted if outcome.verdicts.get(each, ImportVerdict.ADDED) in WELCOME], terms)
@@ -134,6 +140,7 @@ async def _others(ids: list[str], terms: Terms) -> list[dict[str, Any]]:
     return await rows(
         "SELECT d.device_id AS id, d.product_id, d.state, d.removed_from_id, d.import_id, d.forced, d.proven, d.development,"
         " d.desired_firmware_version, d.update_failures, d.name, d.notes, d.owner_id, d.user_owner_id, d.platform,"
+        " d.public_key, d.secret, d.key_team_id, d.key_person_id,"
         " c.product_id AS customer_of,"
         " EXISTS (SELECT 1 FROM member m WHERE m.user_id = d.user_owner_id AND m.organization_id = $4) AS user_is_member"
         " FROM device d LEFT JOIN customer c ON c.id = d.owner_id"
@@ -143,7 +150,17 @@ async def _others(ids: list[str], terms: Terms) -> list[dict[str, Any]]:
     )
 
 
-async def _move(others: list[dict[str, Any]], terms: Terms) -> list[Former]:
+async def _end_keys(others: list[dict[str, Any]], terms: Terms) -> tuple[list[str], list[NewEntry]]:
+    return await keying.end_strangers_keys(
+        [row["id"] for row in others],
+        product_number=terms.number,
+        organization_id=terms.organization_id,
+        by=Viewer.house("import"),
+        now=terms.now,
+    )
+
+
+async def _move(others: list[dict[str, Any]], keyless: list[str], terms: Terms) -> list[Former]:
     """Make them ACTIVE members; what another product gave them (groups, lock, marks) does not come along."""
     ids = [row["id"] for row in others]
     if not ids:
@@ -168,16 +185,20 @@ async def _move(others: list[dict[str, Any]], terms: Terms) -> list[Former]:
     groups: dict[str, list[int]] = {}
     for row in left:
         groups.setdefault(row["device_id"], []).append(row["group_id"])
-    return [_former(row, groups.get(row["id"], [])) for row in others]
+    return [_former(row, groups.get(row["id"], []), lost_key=row["id"] in keyless) for row in others]
 
 
 FLAGS = ("forced", "proven", "development")  # 0 and 1 on SQLite
 RESTORED = ("product_id", "state", "removed_from_id", "import_id", *FLAGS, "desired_firmware_version", "update_failures", "name", "notes")
 
 
-def _former(row: dict[str, Any], groups: list[int]) -> Former:
+KEY = ("public_key", "secret", "key_team_id", "key_person_id")
+
+
+def _former(row: dict[str, Any], groups: list[int], *, lost_key: bool) -> Former:
     state = {name: bool(row[name]) if name in FLAGS else row[name] for name in RESTORED}
-    return {"id": row["id"], **state, "owner_id": row["owner_id"], "groups": groups}
+    key = {"key": [row[name] for name in KEY]} if lost_key else {}
+    return {"id": row["id"], **state, **key, "owner_id": row["owner_id"], "groups": groups}
 
 
 async def _force(members: list[str], terms: Terms) -> list[Former]:

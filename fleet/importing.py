@@ -267,7 +267,7 @@ def _news(row: Import, sifted: _Sifted, outcome: Outcome, terms: Terms) -> list[
     """Small imports tell of every device added; of any size, sessions that are open hear that they belong here now."""
     if terms.dry_run:
         return []
-    news = [order(each, terms.number, "consider", terms.now) for each in outcome.moved]
+    news = [*outcome.closing, *(order(each, terms.number, "consider", terms.now) for each in outcome.moved)]
     if row.total <= ANNOUNCED_LINES:
         added = [each for each in sifted.wanted if outcome.verdicts.get(each, ImportVerdict.ADDED) == ImportVerdict.ADDED]
         news += [status(each, terms.number, DeviceChange.ADDED, terms.now) for each in added]

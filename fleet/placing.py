@@ -33,6 +33,8 @@ class Arriving:
     user_owner_id: int | None
     public_key: str | None
     secret: str | None
+    key_team_id: int | None
+    key_person_id: int | None
     reported_product_id: int | None
     firmware_version: int | None
     proven: bool
@@ -123,11 +125,12 @@ async def _state_before(product: Product, device: Arriving, vouched_by: int | No
 
 
 async def _is_approvable(product: Product, device: Arriving, vouched_by: int | None) -> bool:
-    """Owned by a member of the team, or by nobody and made by the team: only they have the product's provisioning key."""
-    owner_id = device.user_owner_id
+    """Owned by a member of the team, with a key of theirs, or by nobody and made by the team: only they have the provisioning key."""
+    owner_id, team_id = device.user_owner_id, product.organization_id  # type: ignore[attr-defined]  # a Tortoise column
     if owner_id is None:
         return vouched_by == product.number
-    return await Member.filter(user_id=owner_id, organization_id=product.organization_id).exists()  # type: ignore[attr-defined]
+    is_theirs = device.key_person_id == owner_id or device.key_team_id == team_id
+    return is_theirs and await Member.filter(user_id=owner_id, organization_id=team_id).exists()
 
 
 async def _move(

@@ -9,11 +9,11 @@ from auth.tokens import Kind, mint
 from auth.viewer import Viewer
 from billing.access import require_active
 from errors import AlreadyExists, InvalidInput, NotFound
-from fleet import scope
+from fleet import keying, scope
 from fleet.auditing import record
 from fleet.house import House
 from fleet.telling import KEY_CHANGED, NO_PRODUCT, order
-from models.device import Device
+from models.device import Device, DeviceState
 from models.organization import Organization
 from models.product import Product
 from models.sql import execute
@@ -32,6 +32,7 @@ async def register_device(
 
     Without `public_key` a secret is made, which comes second and is shown once. On a device of one of the team's products only
     the key is set, and nobody becomes its owner. A second, different key needs `rotate`: the old one ends, and its session.
+    Who owns a kit that a team they do not belong to has taken in has no say over its key any more.
     Raises NotFound for a device of others, AlreadyExists for a second key without `rotate` (audited), InvalidInput.
     Source: details, "Device keys".
     """
@@ -40,13 +41,13 @@ async def register_device(
     by.must_hold("devices:write")
     key, label = _checked_key(public_key), None if name is None else require_text(name, path=("name",))
     async with transaction():
-        device = await _taken_in_hand(scope.device_key(device_id), by)
+        device, is_taken = await _taken_in_hand(scope.device_key(device_id), by)
         had_key, same = bool(device.public_key or device.secret), key is not None and device.public_key == key
         refused = had_key and not same and not rotate
         secret = None if key or refused else mint(Kind.DEVICE_SECRET).text
         if refused:
             await _record(by, "device.key_refused", device)
-        elif not same or label not in (None, device.name):
+        elif _vouch(device, by) or is_taken or not same or label not in (None, device.name):
             await _set_key(device, key, secret, label, house)
             await _record(by, "device.registered", device, key="secret" if secret else "public_key", replaced=had_key and not same)
             if had_key and not same:
@@ -102,8 +103,8 @@ def is_known_to(product: Any, viewer: Viewer) -> bool:
     return viewer.belongs_to(product.organization_id, product.id)
 
 
-async def _taken_in_hand(device_id: str, by: Viewer) -> Device:
-    """The device, its row held; made, or taken, for the person when it is nobody's. Raises NotFound for a device of others."""
+async def _taken_in_hand(device_id: str, by: Viewer) -> tuple[Device, bool]:
+    """The device, its row held, and whether it is now taken for the person, being nobody's. Raises NotFound for a device of others."""
     if by.user is not None:
         await execute(
             "INSERT INTO device (device_id, created_at, claimed_at, user_owner_id) VALUES ($1, $2, $2, $3)"
@@ -115,16 +116,30 @@ async def _taken_in_hand(device_id: str, by: Viewer) -> Device:
     if device is None:
         raise stranger
     device.product = await _team_of(device.product_id)
-    if by.user is not None and device.user_owner_id == by.user.id:
-        return device  # type: ignore[no-any-return]  # Tortoise makes …_id columns at run time
+    if _is_own_kit(device, by):
+        return device, False
     if device.product is not None and await scope.devices(by).filter(device_id=device_id).exists():
         must_write(device, "device.register", by)
-        return device  # type: ignore[no-any-return]  # as above
+        return device, False
     if device.product is not None or by.user is None or device.user_owner_id is not None or not await _may_take(device, by):
         raise stranger
     device.user_owner_id, device.claimed_at = by.user.id, datetime.now(UTC)
-    await device.save(update_fields=["user_owner_id", "claimed_at"])
-    return device  # type: ignore[no-any-return]  # as above
+    return device, True
+
+
+def _is_own_kit(device: Any, by: Viewer) -> bool:
+    """A person's, and no team that they do not belong to has taken it in: then it is that team's to say who it is."""
+    if by.user is None or device.user_owner_id != by.user.id:
+        return False
+    return device.product is None or device.state != DeviceState.ACTIVE or by.belongs_to(device.product.organization.id)
+
+
+def _vouch(device: Device, by: Viewer) -> bool:
+    """Note that the key is set on the word of the team whose device it is, or of the person whose kit it is."""
+    product: Product | None = device.product
+    if product is not None and by.may("device.register", product.organization.id, product.id):
+        return keying.vouch(device, team_id=product.organization.id)
+    return keying.vouch(device, person_id=by.user.id if by.user is not None else None)
 
 
 async def _may_take(device: Any, by: Viewer) -> bool:
@@ -141,7 +156,7 @@ async def _set_key(device: Any, key: str | None, secret: str | None, label: str 
     device.public_key = key
     device.secret = house.sealer.seal(secret, context=f"device/{device.device_id}/secret") if secret else None
     device.name = label if label is not None else device.name
-    await device.save(update_fields=["public_key", "secret", "name"])
+    await device.save(update_fields=["public_key", "secret", "key_team_id", "key_person_id", "name", "user_owner_id", "claimed_at"])
 
 
 async def _close_order(device: Device) -> NewEntry:

@@ -57,7 +57,8 @@ async def release_firmware(firmware: Firmware, how: How, *, house: House, by: Vi
     """Make this the version that devices of the product, or of one group, should run; an older one takes them back to it.
 
     Each is offered it at its next hello; with `immediate`, those online are offered it now; with `forces` also those that put updates off.
-    Raises FirmwareNotProven until an active device of the product runs it; PlanStale if a plan is given and no longer holds.
+    Raises FirmwareNotProven until an active device of the product runs it; PlanStale if a plan is given and no longer holds; Forbidden
+    (reason APPROVAL_REQUIRED) where the product demands a second person.
     Source: guide, "Releasing firmware".
     """
     product: Product = firmware.product
@@ -69,6 +70,7 @@ async def release_firmware(firmware: Firmware, how: How, *, house: House, by: Vi
     try:
         async with transaction():
             sequence = await next_sequence(product)
+            await _require_one_person_may(product)
             await require_sound(firmware, field="version")
             if how.plan_token is not None:
                 await planning.must_be_fresh(how.plan_token, firmware, group=how.group, house=house, by=by)
@@ -141,6 +143,16 @@ def _require_whole(product: Product, group: DeviceGroup | None, by: Viewer) -> N
     """Raises Forbidden for the whole product to whoever is held inside groups of it; a group they found is one of those."""
     if group is None and by.walls_in(product.id) is not None:
         raise Forbidden("You are held inside groups of the product: name one of them.", reason=INSIDE_GROUPS, path=("group",))
+
+
+async def _require_one_person_may(product: Product) -> None:
+    """With the product's row held. Source: features, C12."""
+    if await Product.filter(id=product.id, releases_need_approval=True).exists():
+        raise Forbidden(
+            "Releases of this product need a second person: start a rollout (one stage of 100 percent is a release at once) and have"
+            " somebody else approve it.",
+            reason="APPROVAL_REQUIRED",
+        )
 
 
 async def product_releases(product_ids: Collection[int]) -> dict[int, int]:

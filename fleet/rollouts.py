@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from auth.credentials import viewer_again
+from auth.spelling import require_text
 from auth.viewer import Viewer
 from billing.access import require_active
 from errors import AlreadyExists, FirmwareNotProven, Forbidden, InvalidInput, NotFound
-from fleet import advancing, releasing, scope, staging
+from fleet import advancing, alarming, releasing, scope, staging
 from fleet.damage import require_sound
 from fleet.defining import lock
 from fleet.house import House
@@ -25,6 +26,8 @@ from models.transaction import transaction
 from realtime import log
 
 STAGES_MAX = 20
+DEVICES_MAX = 10_000_000
+REASON_MAX = 500  # characters
 IN_FLIGHT_MAX = 10_000
 JITTER_MAX_S = 86_400
 HEALTHY_MAX_S = 7 * 86_400
@@ -33,9 +36,10 @@ LOOK_EVERY_S = 0.5  # whoever follows one
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`percent` counts from the start of the rollout; the last stage is the whole: 5, 25, 100."""
+    """Up to so many percent, or so many devices, from the start of the rollout; the last stage is the whole: 10 devices, 25 %, 100 %."""
 
-    percent: int
+    percent: int | None
+    devices: int | None
     max_failure_percent: int
     healthy_for_s: int
 
@@ -55,6 +59,8 @@ class Terms:
 async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms: Terms, by: Viewer) -> Rollout:
     """Bring the version to the product's, or one group's, devices in stages; first to nobody if somebody else has to approve it.
 
+    Who has to is said by the terms, or by the product's policy for every release.
+
     Raises FirmwareNotProven until an active device of the product runs it, AlreadyExists while another rollout of the product is open,
     InvalidInput for terms that cannot be.
     Source: reliability, rule 10 of "OTA safety rules"; features, B8, C5 and C12.
@@ -73,13 +79,14 @@ async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms:
             raise FirmwareNotProven(releasing.NOT_PROVEN.format(firmware.version), path=("version",))
         await require_sound(firmware, field="version")
         await releasing.never_delete(firmware, now)
-        course = await _begin(firmware, product, group, terms, now, by)
-        if not terms.needs_approval:
+        waits = terms.needs_approval or product.releases_need_approval
+        course = await _begin(firmware, product, group, terms, now, by, waits=waits)
+        if not waits:
             await _set_off(course, now)
         before = await releasing.released_version(product, group.id if group is not None else None)
         await staging.audit(
-            course, "rollout.started", by=by, group=group.path if group is not None else None, needsApproval=terms.needs_approval,
-            stages=[[stage.percent, stage.max_failure_percent, stage.healthy_for_s] for stage in terms.stages],
+            course, "rollout.started", by=by, group=group.path if group is not None else None, needsApproval=waits,
+            stages=[[staging.size_of(stage), stage.max_failure_percent, stage.healthy_for_s] for stage in course.stages],
             maxInFlight=terms.max_in_flight, jitter=terms.jitter_s, rollsBack=terms.rolls_back,
             window=terms.window.to_store() if terms.window is not None else None,
             before=before, downgrade=before is not None and before > firmware.version,
@@ -88,21 +95,45 @@ async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms:
     return course.rollout
 
 
-async def approve_rollout(rollout: Rollout, *, by: Viewer) -> Rollout:
-    """Let a rollout begin that waits for a second person. Raises Forbidden for its author, InvalidInput unless it waits."""
+async def approve_rollout(rollout: Rollout, *, break_glass: str | None = None, house: House, by: Viewer) -> Rollout:
+    """Let a rollout begin that waits for a second person.
+
+    Where there is none to ask, an owner may break the glass for their own, by saying why: the rollout shows it, the audit has an
+    entry of its own, and every owner and admin gets a mail.
+    Raises Forbidden for its author, InvalidInput unless it waits, and for a glass that somebody else need not break.
+    Source: features, C12.
+    """
     _require(rollout, by, "rollout.approve")
     approver = by.must_be_user("firmware:release")
-    if approver.id == rollout.author_id or by.actor == rollout.created_by:  # type: ignore[attr-defined]  # a Tortoise column
-        raise Forbidden("Somebody else than its author has to approve it.", reason="AUTHOR", path=("id",))
+    is_author = approver.id == rollout.author_id or by.actor == rollout.created_by  # type: ignore[attr-defined]  # a Tortoise column
+    because = _broken_glass(rollout, break_glass, by, is_author=is_author)
     now = datetime.now(UTC)
     async with transaction():
         course = await _held(rollout, (RolloutState.AWAITING_APPROVAL,), "It does not wait for an approval")
-        course.rollout.approved_by, course.rollout.approved_at = approver, now
-        await course.rollout.save(update_fields=["approved_by_id", "approved_at"])
+        course.rollout.update_from_dict({"approved_by": approver, "approved_at": now, "glass_broken_because": because})
+        await course.rollout.save(update_fields=["approved_by_id", "approved_at", "glass_broken_because"])
+        await advancing.lay_out(course)
         await _set_off(course, now)
-        await staging.audit(course, "rollout.approved", by=by, author=course.rollout.created_by)
+        if because is None:
+            await staging.audit(course, "rollout.approved", by=by, author=course.rollout.created_by)
+        else:
+            await staging.audit(course, "rollout.glass_broken", by=by, because=because)
+            letter = alarming.glass_broken(by.actor, course.product, course.firmware.version, because)
+            await alarming.tell(rollout.product.organization, letter, sealer=house.sealer)
         await log.append(*course.entries)
     return course.rollout
+
+
+def _broken_glass(rollout: Rollout, reason: str | None, by: Viewer, *, is_author: bool) -> str | None:
+    """Why the author lets their own rollout begin; None for somebody else's approval."""
+    if reason is None:
+        if is_author:
+            raise Forbidden("Somebody else than its author has to approve it.", reason="AUTHOR", path=("id",))
+        return None
+    if not is_author:
+        raise InvalidInput("Only its author breaks the glass; approve it without.", path=("breakGlass",))
+    by.must("release.waive", rollout.product.organization.id, rollout.product.id)
+    return require_text(reason, path=("breakGlass",), max_length=REASON_MAX)
 
 
 async def pause_rollout(rollout: Rollout, *, by: Viewer) -> Rollout:
@@ -196,13 +227,15 @@ _COUNTS = """
 _UNDER_WAY = "SELECT device_id FROM rollout_device WHERE rollout_id = $1 AND state IN ('OFFERED', 'WATCHED') ORDER BY device_id"
 
 
-async def _begin(firmware: Firmware, product: Product, group: DeviceGroup | None, terms: Terms, now: datetime, by: Viewer) -> Course:
+async def _begin(
+    firmware: Firmware, product: Product, group: DeviceGroup | None, terms: Terms, now: datetime, by: Viewer, *, waits: bool
+) -> Course:
     rollout = await Rollout.create(
         product=product,
         firmware=firmware,
         group_id=group.id if group is not None else None,
         to_group=group is not None,
-        state=RolloutState.AWAITING_APPROVAL if terms.needs_approval else RolloutState.RUNNING,
+        state=RolloutState.AWAITING_APPROVAL if waits else RolloutState.RUNNING,
         max_in_flight=terms.max_in_flight,
         jitter_s=terms.jitter_s,
         window=terms.window.to_store() if terms.window is not None else None,
@@ -213,12 +246,13 @@ async def _begin(firmware: Firmware, product: Product, group: DeviceGroup | None
     )
     stages = [
         await RolloutStage.create(
-            rollout=rollout, number=number, percent=stage.percent, max_failure_percent=stage.max_failure_percent,
+            rollout=rollout, number=number, percent=stage.percent, devices=stage.devices, max_failure_percent=stage.max_failure_percent,
             healthy_for_s=stage.healthy_for_s, state=RolloutState.DRAFT,
         )
         for number, stage in enumerate(terms.stages)
     ]  # fmt: skip
     course = Course(rollout, product, firmware, stages)
+    await advancing.lay_out(course)
     await advancing.count_targets(course)
     return course
 
@@ -259,14 +293,24 @@ async def _held(rollout: Rollout, states: Sequence[RolloutState], refusal: str) 
 
 # ── terms ──
 def _check(terms: Terms) -> None:
-    percents = [stage.percent for stage in terms.stages]
-    if not 1 <= len(percents) <= STAGES_MAX or percents != sorted(set(percents)) or percents[0] < 1 or percents[-1] != 100:
-        raise InvalidInput(f"Give 1 to {STAGES_MAX} stages whose percents grow from at least 1 to 100.", path=("stages",))
+    stages = terms.stages
+    grow = all(_grow([getattr(stage, size) for stage in stages]) for size in ("percent", "devices"))
+    one_each = all((stage.percent is None) != (stage.devices is None) for stage in stages)
+    if not 1 <= len(stages) <= STAGES_MAX or not grow or not one_each or stages[-1].percent != 100:
+        raise InvalidInput(
+            f"Give 1 to {STAGES_MAX} stages, each by percent or by devices, growing from at least 1; the last is 100 percent.",
+            path=("stages",),
+        )
     for number, stage in enumerate(terms.stages):
         _within(stage.max_failure_percent, 0, 100, ("stages", str(number), "maxFailurePercent"))
         _within(stage.healthy_for_s, 0, HEALTHY_MAX_S, ("stages", str(number), "healthyForSeconds"))
     _within(terms.max_in_flight, 1, IN_FLIGHT_MAX, ("maxInFlight",))
     _within(terms.jitter_s, 0, JITTER_MAX_S, ("jitterSeconds",))
+
+
+def _grow(sizes: Sequence[int | None]) -> bool:
+    said = [size for size in sizes if size is not None]
+    return said == sorted(set(said)) and all(1 <= size <= DEVICES_MAX for size in said)
 
 
 def _within(value: int, least: int, most: int, path: tuple[str, ...]) -> None:

@@ -31,6 +31,11 @@ def reach(percent: int) -> str:
     return below(percent / 100)
 
 
+def percent_of(reach: str) -> int:
+    """What share of all places that is, in whole percents, rounded down."""
+    return 100 if reach == ALL else int(reach or "0", 16) * 100 >> 32
+
+
 def turn(rollout_id: int, device_id: str) -> str:
     """When a device's turn comes within the jitter: a share of it, as eight hexadecimal digits."""
     return hashlib.md5(f"{rollout_id}@{device_id}".encode(), usedforsecurity=False).hexdigest()[:8]

@@ -44,7 +44,7 @@ class Course:
 
     def stage_of(self, device_id: str) -> int:
         place = shares.place(self.rollout.id, device_id)
-        return next((stage.number for stage in self.stages if place < shares.reach(stage.percent)), len(self.stages) - 1)
+        return next((stage.number for stage in self.stages if place < stage.reach), len(self.stages) - 1)
 
     def window_is_open(self, now: datetime) -> bool:
         return self.rollout.window is None or Window.stored(self.rollout.window).is_open(now)
@@ -54,6 +54,11 @@ class Course:
         if not self.rollout.jitter_s or self.stage.reached_at is None:
             return shares.ALL
         return shares.below((now - self.stage.reached_at).total_seconds() / self.rollout.jitter_s)
+
+
+def size_of(stage: RolloutStage) -> str:
+    """How the audit says how far a stage goes."""
+    return f"{stage.percent} %" if stage.devices is None else f"{stage.devices} devices"
 
 
 async def hold(rollout_id: int) -> Course | None:

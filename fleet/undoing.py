@@ -10,7 +10,7 @@ from fleet import jobs
 from fleet.auditing import record
 from fleet.house import House
 from fleet.import_pieces import Former, unpack
-from fleet.import_verdicts import RESTORED
+from fleet.import_verdicts import KEY, RESTORED
 from fleet.importing import ANNOUNCED_LINES, AT_ONCE_GRACE, run_import, tell
 from fleet.telling import SENT_AWAY, order, status
 from models.importing import Import, ImportPiece, ImportState, ImportVerdict
@@ -103,6 +103,9 @@ async def _restore(row: Import, moved: Sequence[Former]) -> list[str]:
     columns = ", ".join(f"{name} = ${place}" for place, name in enumerate(RESTORED, start=2))
     sql = f"UPDATE device SET {columns} WHERE device_id = $1"
     await execute_many(sql, [(former["id"], *(former[name] for name in RESTORED)) for former in back])
+    keys = ", ".join(f"{name} = ${place}" for place, name in enumerate(KEY, start=2))
+    lost = [(former["id"], *former["key"]) for former in back if "key" in former]
+    await execute_many(f"UPDATE device SET {keys} WHERE device_id = $1", lost)
     for former in back:
         await _return_to_groups(row, former)
     return [former["id"] for former in back]

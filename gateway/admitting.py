@@ -14,6 +14,7 @@ class Proof:
 
     new_key: str | None = None
     vouched_by: int | None = None
+    proved_by: str | None = None  # what is stored of the device's own key
 
 
 def prove(hello: Hello, nonce: str, known: Credentials) -> Proof | Refused | None:
@@ -24,9 +25,9 @@ def prove(hello: Hello, nonce: str, known: Credentials) -> Proof | Refused | Non
         return Refused.ANOTHER_KEY
     if known.public_key is not None:
         proves = proofs.signature_proves(hello.signature, known.public_key, nonce, hello.device_id)
-        return Proof(vouched_by=vouched_by) if proves else None
+        return Proof(vouched_by=vouched_by, proved_by=known.public_key) if proves else None
     if known.secret is not None:
-        return Proof() if proofs.mac_proves(hello.mac, known.secret, nonce, hello.device_id) else None
+        return Proof(proved_by=known.sealed) if proofs.mac_proves(hello.mac, known.secret, nonce, hello.device_id) else None
     return None if vouched_by is None else Proof(hello.public_key, vouched_by)
 
 
@@ -44,6 +45,7 @@ def report_of(hello: Hello, proof: Proof, address: str | None) -> Report:
         claim_code=hello.claim_code,
         new_key=proof.new_key,
         vouched_by=proof.vouched_by,
+        proved_by=proof.proved_by,
     )
 
 

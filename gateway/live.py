@@ -183,6 +183,8 @@ class LiveFleet:
     async def _refusal(self, refused: Refused, hello: protocol.Hello, connection: Connection[Seat]) -> Refusal:
         if refused is Refused.DENIED:
             return Refusal(Closing.DENIED)
+        if refused is not Refused.ANOTHER_KEY:
+            return Refusal(Closing.WRONG_CREDENTIALS)
         shown = (hello.device_id, hello.public_key)
         if shown not in self._refused_keys:  # a device that does not give up must not fill the audit
             if len(self._refused_keys) >= REFUSED_KEYS_MAX:

@@ -42,6 +42,8 @@ class Device(Model):
 
     public_key = fields.CharField(43, null=True)  # Ed25519, base64url without padding
     secret = fields.TextField(null=True)  # sealed (auth/sealing.py); for devices without Ed25519
+    key_team_id = fields.IntField(null=True)  # the organization that vouched for the key: its team, or its product's provisioning key
+    key_person_id = fields.IntField(null=True)  # or the user who gave their own kit the key: fleet/keying.py
 
     reported_product_id = fields.IntField(null=True)
     firmware_version = fields.IntField(null=True)  # as reported at the last hello

@@ -34,6 +34,7 @@ class Product(Model):
     release_sequence = fields.IntField(default=0)  # grows with every release and withdrawal: compare-and-set
     provisioning_key = fields.TextField(null=True)  # sealed (auth/sealing.py); null until first rotated
     allow_generic_firmware = fields.BooleanField(default=False)
+    releases_need_approval = fields.BooleanField(default=False)  # no version goes to the fleet before a second person has said so
     auto_approve = fields.BooleanField(default=False)  # quarantined devices owned by nobody or by a member
 
     class Meta:

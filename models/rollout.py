@@ -56,6 +56,7 @@ class Rollout(Model):
     author = fields.ForeignKeyField("models.User", related_name=False, null=True, on_delete=fields.SET_NULL, db_index=True)
     approved_by = fields.ForeignKeyField("models.User", related_name=False, null=True, on_delete=fields.SET_NULL, db_index=True)
     approved_at = fields.DatetimeField(null=True)
+    glass_broken_because = fields.TextField(null=True)  # an owner approved their own
     started_at = fields.DatetimeField(null=True)
     looked_at = fields.DatetimeField(null=True)  # by the sweep of one process or another
     ended_at = fields.DatetimeField(null=True)
@@ -66,12 +67,14 @@ class Rollout(Model):
 
 
 class RolloutStage(Model):
-    """A share of the devices, by percent from the start of the rollout: after 5 and 25 the second stage holds 20 in a hundred."""
+    """A share of the devices, counted from the start of the rollout: after 5 and 25 percent the second stage holds 20 in a hundred."""
 
     id = fields.IntField(primary_key=True)
     rollout = fields.ForeignKeyField("models.Rollout", related_name=False)
     number = fields.IntField()  # from 0
-    percent = fields.IntField()
+    percent = fields.IntField(null=True)  # up to this share, or up to this many devices
+    devices = fields.IntField(null=True)
+    reach = fields.CharField(8, default="")  # devices whose place is below it are in this stage, or in one before
     max_failure_percent = fields.IntField()
     healthy_for_s = fields.IntField()
     state = fields.CharField(20)

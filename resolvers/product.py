@@ -25,7 +25,7 @@ async def create_product(context: Context, *, organization: str, name: str, plat
 
 async def update_product(context: Context, *, product_id: int, **changes: Any) -> Answer:
     product = await scope.product(context.viewer, product_id)
-    return {"product": await defining.update_product(product, **changes, by=context.viewer)}
+    return {"product": await defining.update_product(product, **changes, house=context.house, by=context.viewer)}
 
 
 async def rotate_provisioning_key(context: Context, *, product_id: int) -> Answer:

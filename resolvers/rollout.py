@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet import rollouts as steering
-from fleet import scope
+from fleet import scope, shares
 from fleet.rollouts import Counts, Stage, Terms
 from fleet.windows import Weekday, Window
 from models.account import User
@@ -26,8 +26,9 @@ async def start_rollout(context: Context, *, product_id: int, version: int, grou
     return {"rollout": await steering.start_rollout(firmware, group=team, terms=_terms(**terms), by=context.viewer)}
 
 
-async def approve_rollout(context: Context, *, id: str) -> Answer:
-    return {"rollout": await steering.approve_rollout(await _reached(context, id), by=context.viewer)}
+async def approve_rollout(context: Context, *, id: str, break_glass: str | None = None) -> Answer:
+    rollout, house = await _reached(context, id), context.house
+    return {"rollout": await steering.approve_rollout(rollout, break_glass=break_glass, house=house, by=context.viewer)}
 
 
 async def pause_rollout(context: Context, *, id: str) -> Answer:
@@ -55,7 +56,7 @@ def _terms(
     window: Any | None = None,
     roll_back_on_halt: bool | None = None,
 ) -> Terms:
-    asked = [Stage(stage.percent, stage.max_failure_percent, stage.healthy_for_seconds) for stage in stages]
+    asked = [Stage(stage.percent, stage.devices, stage.max_failure_percent, stage.healthy_for_seconds) for stage in stages]
     opens = Window.of(window.from_, window.to, window.time_zone, window.days or None) if window is not None else None
     return Terms(asked, max_in_flight, bool(needs_approval), jitter_seconds or 0, opens, bool(roll_back_on_halt))
 
@@ -112,6 +113,7 @@ class StageInNumbers:
     """A stage with the counts of its devices."""
 
     percent: int
+    devices: int | None
     max_failure_percent: int
     healthy_for_seconds: int
     state: RolloutState
@@ -127,7 +129,8 @@ async def stages(rollout: Rollout, context: Context) -> list[StageInNumbers]:
 
 
 def _in_numbers(stage: RolloutStage, of: Counts) -> StageInNumbers:
-    asked = stage.percent, stage.max_failure_percent, stage.healthy_for_s
+    percent = stage.percent if stage.percent is not None else shares.percent_of(stage.reach)
+    asked = percent, stage.devices, stage.max_failure_percent, stage.healthy_for_s
     return StageInNumbers(*asked, RolloutState(stage.state), stage.targeted, of.in_flight, of.succeeded, of.failed)
 
 

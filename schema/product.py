@@ -59,6 +59,9 @@ class Product(ProductEventFields, ProductFirmwareFields, Node):
     created_at: DateTime = described("When it was defined.")
     allow_generic_firmware: bool = described("Whether an imported device that reports its bare platform counts as reporting this product.")
     auto_approve: bool = described("Whether a quarantined device that nobody or a member owns is approved by itself.")
+    releases_need_approval: bool = described(
+        "Whether a version goes to the fleet only by a rollout that somebody else than its author has approved."
+    )
     configuration: Configuration = resolved_by(doors.configuration, "What its makers decided, and what is still open.")
     fleet: FleetSummary = resolved_by(doors.fleet, "Its fleet in numbers.")
     groups: list[DeviceGroup] = resolved_by(resolvers.group.groups, "All its groups, those inside others too, by path.")
@@ -115,6 +118,10 @@ class UpdateProductInput(Input):
     description: str | None = optional("What it is; empty text clears it.")
     allow_generic_firmware: bool | None = optional("Whether an imported device may report its bare platform instead of this product.")
     auto_approve: bool | None = optional("Whether quarantined devices that nobody or a member owns are approved by themselves.")
+    releases_need_approval: bool | None = optional(
+        "Whether every release needs a second person: releaseFirmware is refused then, and a rollout waits for somebody else's approval."
+        " false needs OWNER, and is told to every owner and admin by mail."
+    )
 
 
 @strawberry.type(description="The product as it is now.")

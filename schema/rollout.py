@@ -46,7 +46,11 @@ enumeration(
 
 @strawberry.type(description="A share of the devices, and what it takes to go on behind it.")
 class RolloutStage:
-    percent: int = described("Up to which percent of all devices it reaches, from the start of the rollout; the last is 100.")
+    percent: int = described(
+        "Up to which percent of all devices it reaches, from the start of the rollout; the last is 100. Of one by `devices` what that"
+        " came to, rounded down."
+    )
+    devices: int | None = described("Up to how many devices it reaches, counted when the rollout began; null where percents say it.")
     max_failure_percent: int = described("The rollout halts when more of the devices targeted than this have failed.")
     healthy_for_seconds: int = described("How long a device has to stay well on the version before it counts as succeeded.")
     state: RolloutState = described("How it stands.")
@@ -80,12 +84,18 @@ class Rollout(Node):
     halted_because: str | None = described("Why it was halted, or ended by itself; null if neither happened.")
     created_at: DateTime = described("When it was asked for.")
     approved_by: User | None = resolved_by(doors.approved_by, "Who approved it; null if nobody did, or had to, or the account is gone.")
+    glass_broken_because: str | None = described("Why an owner approved their own rollout; null if nobody did.")
 
 
 # ── inputs and payloads ──
 @strawberry.input(description="A stage of a rollout.")
 class RolloutStageInput:
-    percent: int = described("Up to which percent of all devices, from the start of the rollout; each stage more, the last 100.")
+    percent: int | None = strawberry.field(
+        description="Up to which percent of all devices, from the start of the rollout; each more, the last stage 100.", default=None
+    )
+    devices: int | None = strawberry.field(
+        description="In place of percent: up to how many devices, from the start of the rollout; each more.", default=None
+    )
     max_failure_percent: int = described("Halt when more than this of the devices targeted have failed: 0 halts at the first.")
     healthy_for_seconds: int = described("How long a device has to stay well on the version, up to 604,800.")
 
@@ -105,7 +115,7 @@ class StartRolloutInput(KeyedInput):
     group: str | None = optional("Only to this group and those inside it, as a path; absent: to the whole product.")
     stages: list[RolloutStageInput] = described("1 to 20 stages.")
     max_in_flight: int = described("How many devices may be under way at a time: 1 to 10,000.")
-    needs_approval: bool | None = optional("Whether somebody else has to approve it before it begins.")
+    needs_approval: bool | None = optional("Whether somebody else has to approve it before it begins; the product may demand it anyway.")
     jitter_seconds: int | None = optional("Spread the devices of each stage over this time from its begin, up to 86,400.")
     window: RolloutWindowInput | None = optional("When to offer; absent: at any time.")
     roll_back_on_halt: bool | None = optional("Whether a halt takes its devices back to what they ran before.")
@@ -119,6 +129,10 @@ class StartRolloutPayload(Payload):
 @strawberry.input(description="A rollout that waits for an approval.")
 class ApproveRolloutInput(Input):
     id: strawberry.ID = described("Its global id.")
+    break_glass: str | None = optional(
+        "Why you approve your own, because nobody else can in time: 1 to 500 characters. Needs OWNER; the rollout shows it, and every"
+        " owner and admin is told by mail."
+    )
 
 
 @strawberry.type(description="The rollout, running.")

@@ -123,9 +123,10 @@ async def test_auto_approval_is_for_members_kits_and_what_the_team_made(
     await tester.owner()
     await tester.person("bob")
     await a_product(tester, auto_approve=True)
-    await a_device(None, public_key="k" * 43, user_owner=await User.get(email=f"{owner}@example.com") if owner else None)
+    kits = await User.get(email=f"{owner}@example.com") if owner else None
+    await a_device(None, public_key="k" * 43, user_owner=kits, key_person_id=kits and kits.id)
 
-    connected = await admitted(tester, vouched_by=vouched_by)
+    connected = await admitted(tester, vouched_by=vouched_by, proved_by="k" * 43)
 
     assert (await Device.get(device_id=ID)).state == state
     assert connected.standing.has_rights is (state == "ACTIVE")

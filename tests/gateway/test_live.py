@@ -190,7 +190,7 @@ async def test_a_newer_session_in_another_process_closes_the_one_here(tester: Ho
     async with serving(tester) as served:
         old = await served.connected(flash())
         other = _house_of(tester, "p2")
-        (connected,) = await connecting.hello([Report(ID, 1094, 3)], house=other, now=datetime.now(UTC))
+        (connected,) = await connecting.hello([Report(ID, 1094, 3, proved_by=public_half(KEY))], house=other, now=datetime.now(UTC))
         await until(lambda: old.closed_with)
         await until(lambda: not served.gateway.connections)
 
