@@ -28,6 +28,7 @@ MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 HEAD_S: Final = 15.0  # for the first bytes of a connection
 _WHOLE: Final = re.compile(rb"GET /device HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+)\r\n")
 _UNUSUAL: Final = (b"content-length", b"transfer-encoding", b"expect")
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 Headers = dict[bytes, bytes]
 
 
@@ -130,10 +131,7 @@ def _address(transport: asyncio.Transport, app: object, forwarded: bytes | None)
 # ── bytes ──
 def _why_not(headers: Headers) -> str | None:
     """Why this upgrade is refused, as a sentence."""
-    try:
-        is_key = len(base64.b64decode(headers.get(b"sec-websocket-key", b""), validate=True)) == 16
-    except ValueError:
-        is_key = False
+    is_key = _KEY.fullmatch(headers.get(b"sec-websocket-key", b""))
     if headers.get(b"sec-websocket-version") != b"13" or not is_key:
         return "This is no WebSocket handshake of version 13."
     if SUBPROTOCOL.encode() not in [offered.strip() for offered in headers.get(b"sec-websocket-protocol", b"").split(b",")]:
