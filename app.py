@@ -28,7 +28,7 @@ from fleet.tills import open_till, sandbox_of
 from gateway.live import LiveFleet
 from gateway.orders import Seat
 from gateway.server import LEAVING_S, Gateway
-from gateway.socket import GATEWAY
+from gateway.upgrade import GATEWAY
 from mailer import open_mailer
 from models.database import DatabaseUnreachable, database, opened, ping
 from models.migrating import migrate

@@ -15,7 +15,7 @@ Round = TypeVar("Round")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One ratio, by round; `target` is what the design asks of it, in words."""
+    """One ratio or rate, by round; `target` is what the design asks of it, in words."""
 
     name: str
     ratios: tuple[float, ...]
@@ -35,8 +35,8 @@ def write(name: str, work: str, measured: list[Measured], notes: list[str], *, w
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     longest, widest = max(each.median for each in measured), max(len(each.name) for each in measured)
     bars = [
-        f"{each.name:<{widest}}  {'█' * max(1, round(WIDTH * each.median / longest)):<{WIDTH}}  {each.median:.2f}"
-        f" ({min(each.ratios):.2f} … {max(each.ratios):.2f}){'  ' + each.target if each.target else ''}"
+        f"{each.name:<{widest}}  {'█' * max(1, round(WIDTH * each.median / longest)):<{WIDTH}}  {_figure(each.median)}"
+        f" ({_figure(min(each.ratios))} … {_figure(max(each.ratios))}){'  ' + each.target if each.target else ''}"
         for each in measured
     ]
     text = "\n".join(
@@ -55,3 +55,7 @@ def write(name: str, work: str, measured: list[Measured], notes: list[str], *, w
     with RESULTS.open("a") as results:
         results.write(f"\n{text}\n")
     print(text)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}"

@@ -3,9 +3,10 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
+from operator import attrgetter
 from typing import Any
 
 from auth.viewer import Viewer
@@ -19,7 +20,7 @@ from models.customer import ClaimCode
 from models.device import Device, DeviceState
 from models.log import DeviceChange
 from models.product import Product
-from models.sql import execute, execute_many, rows
+from models.sql import execute, execute_many, rows, tuples
 from models.transaction import retrying, transaction
 from realtime import log, presence
 from realtime.log import NewEntry
@@ -196,20 +197,23 @@ class _Taken:
     """A device whose hello has been taken in, and what is yet to be written of it."""
 
     device: Arriving
-    before: Arriving
+    before: tuple[Any, ...]  # what _noted read of it then
+    former_version: int | None
     product: Product | None
     address: str | None
     told: list[NewEntry]
 
     @property
     def changed(self) -> tuple[str, ...]:
-        return tuple(column for column in _NOTED if getattr(self.device, column) != getattr(self.before, column))
+        after = _noted(self.device)
+        return () if after == self.before else tuple(name for name, was, now in zip(_NOTED, self.before, after, strict=True) if was != now)
 
 
 _NOTED = (
     "public_key", "key_team_id", "key_person_id", "product_id", "state", "forced", "reported_product_id", "firmware_version", "proven",
     "platform", "serial_number", "functions", "variables",
 )  # fmt: skip
+_noted = attrgetter(*_NOTED)
 _JSON = ("functions", "variables")
 _PLATFORMS = frozenset(Platform)
 
@@ -227,22 +231,22 @@ async def _rows_of(device_ids: Sequence[str], *, held: bool = False) -> dict[str
     """By id; `held` until the commit, and locked in the one order in which everybody locks several of them."""
     columns = ", ".join(each.name for each in fields(Arriving))
     lock = " FOR UPDATE" if held else ""
-    found = await rows(f"SELECT {columns} FROM device WHERE device_id = ANY($1) ORDER BY device_id{lock}", [list(device_ids)])
-    return {row["device_id"]: _arriving(row) for row in found}
+    found = await tuples(f"SELECT {columns} FROM device WHERE device_id = ANY($1) ORDER BY device_id{lock}", [list(device_ids)])
+    return {device.device_id: device for device in map(_arriving, found)}
 
 
-def _arriving(row: dict[str, Any]) -> Arriving:
-    for column in _JSON:
-        row[column] = None if row[column] is None else json.loads(row[column])
-    for column in ("forced", "proven", "lock_waits"):
-        row[column] = bool(row[column])
-    return Arriving(**row)
+def _arriving(row: Sequence[Any]) -> Arriving:
+    device = Arriving(*row)
+    device.functions = device.functions and json.loads(device.functions)  # type: ignore[arg-type]  # text in the row
+    device.variables = device.variables and json.loads(device.variables)  # type: ignore[arg-type]  # as above
+    device.forced, device.proven, device.lock_waits = bool(device.forced), bool(device.proven), bool(device.lock_waits)
+    return device
 
 
 async def _taken_in(report: Report, device: Arriving | None, products: Products, now: datetime) -> _Taken | Refused:
     if device is None:
         return Refused.GONE
-    before = replace(device)
+    before, former_version = _noted(device), device.firmware_version
     if not _pin(device, report.new_key):
         return Refused.ANOTHER_KEY
     if report.new_key is None and report.proved_by != (device.public_key or device.secret):
@@ -252,7 +256,7 @@ async def _taken_in(report: Report, device: Arriving | None, products: Products,
     device.reported_product_id = report.product_id
     product, told = await place(device, products, vouched_by=report.vouched_by, address=report.address, now=now)
     _note(device, product, report)
-    return _Taken(device, before, product, report.address, told)
+    return _Taken(device, before, former_version, product, report.address, told)
 
 
 def _pin(device: Arriving, key: str | None) -> bool:
@@ -315,7 +319,7 @@ async def _settled(taken: Mapping[str, _Taken], now: datetime) -> list[NewEntry]
     told = []
     for device_id, each in taken.items():
         told += each.told
-        before, version = each.before.firmware_version, each.device.firmware_version
+        before, version = each.former_version, each.device.firmware_version
         if device_id in under_way or each.device.lock_waits:
             told += await updating.settle_at_hello(await Device.get(device_id=device_id), previous_version=before, now=now)
         if version not in (None, before):

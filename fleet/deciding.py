@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from firmware_formats.platforms import PARTICLE_ID, same_platform
 
@@ -80,6 +81,7 @@ class _Look:
     version: int | None = None
 
 
+@lru_cache(maxsize=1024)  # the devices of a fleet differ little in what decides
 def decide(facts: DeviceFacts) -> Decision:
     """Look at the rules in their order and take the first that fits.
 

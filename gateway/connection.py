@@ -300,8 +300,8 @@ class Connection(Generic[A]):
 
     def greet(self, bucket: Bucket | None) -> None:
         """Say welcome; the rate goes on where `bucket`, the device's former connection's, stands."""
-        admission, now = self._admitted(), self.loop.time()
-        self._perform(self.session.greeted(admission.session_id, now, quarantined=admission.quarantined, bucket=bucket))
+        admission = self._admitted()
+        self._perform(self.session.greeted(admission.session_id, quarantined=admission.quarantined, bucket=bucket))
         self.wire.limit_messages(protocol.FRAME_MAX_BYTES)
 
     def _admitted(self) -> A:

@@ -56,7 +56,7 @@ class LiveFleet:
         self._post: Post | None = None
         self._seats: set[Seat] = set()
         self._refused_keys: dict[tuple[str, str | None], None] = {}
-        self._credentials = Together(self._look_up, key=lambda hello: hello, name="look devices up")
+        self._credentials = Together(self._look_up, key=lambda _: object(), name="look devices up")
         self._hellos = Together(self._take_in, key=lambda proved: proved.seat.device_id, name="take hellos in", unclaimed=self._unclaimed)
         self._goodbyes = Together(self._let_go, key=lambda leaving: leaving.device_id, name="let devices go")
 
@@ -173,7 +173,6 @@ class LiveFleet:
 
     def _sit_down(self, seat: Seat, connected: Connected) -> None:
         seat.epoch, seat.standing = connected.epoch, connected.standing
-        seat.session_id = f"{seat.device_id}-{connected.epoch}"
         moved = seat.product_number != connected.standing.product_number
         self._listening().move(seat, connected.standing.product_number)
         self._seats.add(seat)

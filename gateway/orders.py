@@ -37,7 +37,6 @@ class Seat:
         "has_looked",
         "heard_at",
         "product_number",
-        "session_id",
         "standing",
         "updates_enabled",
         "waiting",
@@ -47,13 +46,16 @@ class Seat:
         self.connection = connection
         self.device_id = device_id
         self.product_number = product_number  # whose log is listened to
-        self.session_id = ""
         self.epoch = 0
         self.standing: Standing | None = None
         self.updates_enabled = True
         self.has_looked = False  # at what it should run, while it was willing to be told
         self.heard_at = 0.0  # of the event loop's clock, as last noted
         self.waiting: list[Entry] | None = []  # None once the hello is taken in
+
+    @property
+    def session_id(self) -> str:
+        return f"{self.device_id}-{self.epoch}"
 
     @property
     def quarantined(self) -> bool:
@@ -128,21 +130,22 @@ class Post:
     def __init__(self, dispatcher: Dispatcher, considering: Considering) -> None:
         self._dispatcher = dispatcher
         self._considering = considering
-        self._of_device: dict[str, list[Seat]] = {}  # two of one device, while the newer replaces the older
+        self._of_device: dict[str, tuple[Seat, ...]] = {}  # two of one device, while the newer replaces the older
         self._of_product: dict[int, dict[Seat, None]] = {}
 
     def join(self, seat: Seat) -> None:
         """From now on the seat is told of what is committed."""
-        self._of_device.setdefault(seat.device_id, []).append(seat)
+        self._of_device[seat.device_id] = (*self._of_device.get(seat.device_id, ()), seat)
         self._of_product.setdefault(seat.product_number, {})[seat] = None
 
     def leave(self, seat: Seat) -> None:
         """Harmless when it has left already."""
-        seats = self._of_device.get(seat.device_id, [])
+        seats = self._of_device.get(seat.device_id, ())
         if seat not in seats:
             return
-        seats.remove(seat)
-        if not seats:
+        if others := tuple(each for each in seats if each is not seat):
+            self._of_device[seat.device_id] = others
+        else:
             del self._of_device[seat.device_id]
         self._leave_product(seat)
 
@@ -177,7 +180,7 @@ class Post:
 
     async def _hand_over(self, entry: Entry) -> None:
         if entry.device_id is not None:
-            for seat in tuple(self._of_device.get(entry.device_id, ())):
+            for seat in self._of_device.get(entry.device_id, ()):
                 obey(seat, entry, self._considering)
             return
         for place, seat in enumerate(tuple(self._of_product.get(entry.product_number, ()))):

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar, get_type_hints
 
+import msgspec
+
 from gateway.fields import (
     NAME_MAX_BYTES,
     Json,
@@ -264,7 +266,7 @@ def encode(word: DeviceWord | ServerWord) -> str:
         said |= {name: value for name, value in word.measured.items() if name not in said}
     else:
         said |= _plain(word)
-    return _TO_JSON.encode(said)
+    return _TO_JSON.encode(said) if type(word) in DEVICE_WORDS else msgspec.json.encode(said).decode()
 
 
 def json_text(value: Json) -> str:

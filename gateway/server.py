@@ -15,7 +15,7 @@ RESTING_MAX: Final = 100_000  # rate buckets of devices that left with theirs no
 
 
 class Gateway(Generic[A]):
-    """One a process; gateway/socket.py brings it the sockets of the path /device.
+    """One a process; gateway/upgrade.py brings it the sockets of the path /device.
 
     `connections` are all sockets of this process, `of_device` the newest admitted one of each device.
     """

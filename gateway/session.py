@@ -1,6 +1,6 @@
 """One device's conversation: a word in, effects out; no socket, no database, and the time is an argument."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -28,6 +28,7 @@ from settings import Settings
 
 HELD_MAX: Final = 64  # words for a device whose welcome is still on its way
 OPEN_ASKS_MAX: Final = 64  # calls and reads a device has not answered yet
+_NONE: Final[Mapping[str, str]] = {}
 PROGRESS_EVERY_S: Final = 1.0  # progress of a download in between is merged into the next
 
 
@@ -119,11 +120,11 @@ class Session:
         self._limits = limits
         self.nonce = nonce
         self.step = Step.CHALLENGED
-        self.bucket: Bucket | None = None
+        self.bucket: Bucket | None = None  # full until the first event
         self.quarantined = False
         self.heard_at = now
         self._hello_by = now + limits.hello_timeout_s
-        self._variables: dict[str, str] = {}
+        self._variables: Mapping[str, str] = _NONE
         self._held: list[Effect] | None = None
         self._asks: dict[str, _Ask] | None = None
         self._sequence = -1
@@ -134,17 +135,18 @@ class Session:
     def opening(self) -> list[Effect]:
         return [Say(protocol.Challenge(self.nonce, datetime.now(UTC), self._limits.keep_alive_s))]
 
-    def greeted(self, session_id: str, now: float, *, quarantined: bool = False, bucket: Bucket | None = None) -> list[Effect]:
+    def greeted(self, session_id: str, *, quarantined: bool = False, bucket: Bucket | None = None) -> list[Effect]:
         """The device is who it says; whatever was pushed meanwhile follows the welcome. `bucket`: what it had left before a reconnect."""
         if self.step is not Step.PROVING:
             return []
         limits = self._limits
         self.step = Step.GREETED
         self.quarantined = quarantined
-        self.bucket = bucket or Bucket(limits.rate_per_s, limits.burst, now)
+        self.bucket = bucket
         rate = protocol.PublishRate(limits.rate_per_s, limits.burst)
         welcome = protocol.Welcome(session_id, "QUARANTINED" if quarantined else "ACTIVE", limits.data_max_bytes, rate)
         held, self._held = self._held or [], None
+        self.nonce = ""  # it has proved what it was there for
         return [Say(welcome), *held]
 
     def refused(self, code: Closing) -> list[Effect]:
@@ -188,7 +190,7 @@ class Session:
         if self.step is not Step.CHALLENGED:
             return self.close(Closing.MALFORMED, "hello is said once")
         self.step = Step.PROVING
-        self._variables = dict(hello.variables or {})
+        self._variables = hello.variables or _NONE
         return [Authenticate(hello)]
 
     def _publish(self, word: protocol.Publish, now: float) -> list[Effect]:
@@ -212,8 +214,8 @@ class Session:
             return self._nack(event.id, "TOO_LARGE")
         if "\0" in data:  # no database keeps it in a text; a nack, or the device would say it again for ever
             return self._nack(event.id, "BAD_DATA")
-        assert self.bucket is not None
-        wait = self.bucket.take(now)
+        bucket = self.bucket = self.bucket or Bucket(self._limits.rate_per_s, self._limits.burst, now)
+        wait = bucket.take(now)
         return self._nack(event.id, "RATE_LIMITED", wait) if wait else [Publish(event)]
 
     def _nack(self, id: str | None, code: str, retry_after: float | None = None) -> list[Effect]:

@@ -1,22 +1,16 @@
 """A device's WebSocket, directly on uvicorn's transport: one small object a device, no task, no queue, no ASGI in between.
 
-`DevicesBesideHttp` is what uvicorn's HTTP class inherits from: an upgrade of the path /device comes here, every other one goes on as usual.
-The gateway is found in the state of the ASGI lifespan, under GATEWAY.
 Source: RFC 6455; performance, "devices" and "storm".
 """
 
 import asyncio
-import base64
-import hashlib
 import logging
 from collections.abc import MutableSet
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the one in C where there is one
 
-from gateway.protocol import HELLO_FRAME_MAX_BYTES, SUBPROTOCOL, Closing
+from gateway.protocol import HELLO_FRAME_MAX_BYTES, Closing
 
 if TYPE_CHECKING:
     from gateway.connection import Connection
@@ -24,47 +18,15 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("flotilla.gateway")
 
-GATEWAY: Final = "flotilla.gateway"
-PATH: Final = b"/device"
 OUTGOING_MAX_BYTES: Final = 1 << 18  # waiting for a device that reads slowly; more, and it is closed with 1013
 STALLED_S: Final = 30.0  # without progress
 CLOSE_TIMEOUT_S: Final = 10.0  # for the peer's answer to our close
 GOODBYE_S: Final = 1.0  # how long a dropped peer has to take the close frame
 FRAGMENTS_MAX: Final = 1024  # of one message; empty ones cost memory and no bytes
 REASON_MAX: Final = 120  # bytes, as a close frame has room for
-MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FINAL: Final = 0x80
 PROTOCOL_ERROR, NOT_UTF8 = 1002, 1007
-
-
-class DevicesBesideHttp(HttpToolsProtocol):
-    """HTTP that hands devices over to the gateway; where there is none, the path is as any other."""
-
-    def handle_websocket_upgrade(self) -> None:
-        gateway = self.app_state.get(GATEWAY)
-        if gateway is None or self.url.partition(b"?")[0] != PATH:
-            super().handle_websocket_upgrade()
-            return
-        headers = dict(self.headers)
-        refusal = _why_not(self.scope["method"], headers)
-        if refusal is not None:
-            self.transport.write(_refused(refusal))
-            self.transport.close()
-            return
-        self.connections.discard(self)
-        self.transport.write(_accepted(headers[b"sec-websocket-key"]))
-        socket = DeviceSocket(self.transport, cast("MutableSet[Any]", self.connections))
-        self.transport.set_protocol(socket)
-        socket.begin(gateway, self._address())
-
-    def _address(self) -> str | None:
-        """Of the device, also behind a proxy that is trusted."""
-        address, app = self.client[0] if self.client else None, self.app
-        if not isinstance(app, ProxyHeadersMiddleware) or address not in app.trusted_hosts:
-            return address
-        forwarded = b", ".join(value for name, value in self.headers if name == b"x-forwarded-for")
-        return app.trusted_hosts.get_trusted_client_address(forwarded.decode("latin1"))[0] or address if forwarded else address
 
 
 class DeviceSocket(asyncio.Protocol):
@@ -277,29 +239,3 @@ def _head(kind: int, length: int) -> bytes:
     if length < 1 << 16:
         return bytes((FINAL | kind, 126)) + length.to_bytes(2, "big")
     return bytes((FINAL | kind, 127)) + length.to_bytes(8, "big")
-
-
-def _why_not(method: str, headers: dict[bytes, bytes]) -> str | None:
-    """Why this upgrade is refused, as a sentence."""
-    try:
-        is_key = len(base64.b64decode(headers.get(b"sec-websocket-key", b""), validate=True)) == 16
-    except ValueError:
-        is_key = False
-    if method != "GET" or headers.get(b"sec-websocket-version") != b"13" or not is_key:
-        return "This is no WebSocket handshake of version 13."
-    if SUBPROTOCOL.encode() not in [offered.strip() for offered in headers.get(b"sec-websocket-protocol", b"").split(b",")]:
-        return f"Ask for the subprotocol {SUBPROTOCOL}."
-    return None
-
-
-def _refused(sentence: str) -> bytes:
-    head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nsec-websocket-version: 13\r\nconnection: close\r\n"
-    return f"{head}content-length: {len(sentence) + 1}\r\n\r\n{sentence}\n".encode()
-
-
-def _accepted(key: bytes) -> bytes:
-    proof = base64.b64encode(hashlib.sha1(key + MAGIC).digest()).decode()  # noqa: S324  # RFC 6455 wants SHA-1, and nothing rests on it
-    return (
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {proof}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
-    ).encode()

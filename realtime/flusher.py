@@ -15,13 +15,12 @@ from tortoise.exceptions import IntegrityError, OperationalError
 from models.sql import is_sqlite
 from models.transaction import after_commit, detached, retrying, transaction
 from realtime import log, tallies, wakeup
-from realtime.log import FAILURES, PAGE, Entry, NewEntry, Written
+from realtime.log import COPIED_FROM, FAILURES, PAGE, Entry, NewEntry, Written
 from realtime.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 
 BATCH = PAGE  # entries a commit: each reader reads them in one statement
-COPIED_FROM = 16  # entries: for fewer, COPY's further round trip costs more than it saves
 WAITING = 10_000  # publishers inside at once; further ones wait at the door
 REFUSALS = (IntegrityError, OperationalError, ValueError, OverflowError, TypeError)  # something in the batch may be at fault
 

@@ -22,6 +22,7 @@ from realtime import wakeup
 from realtime.cursor import Cursor, Gap, GapReason, parse
 
 PAGE = 500  # entries a statement
+COPIED_FROM = 16  # entries: for fewer, COPY's further round trip costs more than it saves
 LOCK = 0x466C6F67  # "Flog": the advisory lock of the one shard
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, BaseORMException, sqlite3.Error)  # the database is away or refuses
 
@@ -93,7 +94,8 @@ async def append(*entries: NewEntry) -> list[Entry]:
         raise RuntimeError("append() belongs to the transaction of what it reports.")
     if not entries:
         return []
-    written = await write(entries)
+    is_new = len(entries) >= COPIED_FROM and not is_sqlite() and all(entry.event_key is None for entry in entries)
+    written = await (copy if is_new else write)(entries)
     after_commit(lambda: wakeup.notify(wakeup.LOG))
     return [each.entry for each in written]
 

@@ -24,7 +24,7 @@ from simulator.device import SimulatedDevice
 from simulator.flash import Flash
 from tests.fake_fleet import with_devices
 from tests.house import GraphQLFailed, HouseTester
-from transport.uvicorn_protocol import FiniteHttp
+from transport.uvicorn_protocol import FirstOrHttp
 
 ID = "55ff6d04498b49aabbccdd01"
 PROVISIONING_KEY = "a provisioning key"
@@ -116,7 +116,7 @@ async def serving(tester: HouseTester) -> AsyncIterator[Served]:
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            app, http=FiniteHttp, ws_per_message_deflate=False, lifespan="on", log_level="critical", timeout_graceful_shutdown=3
+            app, http=FirstOrHttp, ws_per_message_deflate=False, lifespan="on", log_level="critical", timeout_graceful_shutdown=3
         )  # fmt: skip
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))

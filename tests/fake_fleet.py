@@ -18,9 +18,9 @@ from gateway.connection import Refusal
 from gateway.protocol import Closing, Update
 from gateway.server import Gateway
 from gateway.session import Limits
-from gateway.socket import GATEWAY
+from gateway.upgrade import GATEWAY
 from public_keys import is_public_key
-from transport.uvicorn_protocol import FiniteHttp
+from transport.uvicorn_protocol import FirstOrHttp
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ async def serving(fleet=None, limits=None, *, connects_per_s=1000.0, port=0):
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(("127.0.0.1", port))
-    config = uvicorn.Config(app, http=FiniteHttp, lifespan="on", log_level="critical", timeout_graceful_shutdown=3)
+    config = uvicorn.Config(app, http=FirstOrHttp, lifespan="on", log_level="critical", timeout_graceful_shutdown=3)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started:

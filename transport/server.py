@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from settings import Settings
-from transport.uvicorn_protocol import FiniteHttp, finite_websocket
+from transport.uvicorn_protocol import FirstOrHttp, finite_websocket
 from transport.websocket import PING_INTERVAL_S, PING_TIMEOUT_S
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     """uvicorn's settings for the app: our connections, one message at most 1 MiB, no compression, no boasting headers."""
     return uvicorn.Config(
         app,
-        http=FiniteHttp,
+        http=FirstOrHttp,
         ws=finite_websocket(settings.stalled_reader_s),
         ws_max_size=settings.socket_frame_max_bytes,
         ws_per_message_deflate=False,

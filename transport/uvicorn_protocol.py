@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from gateway.socket import DevicesBesideHttp
+from gateway.upgrade import HEAD_S, DevicesBesideHttp, FirstBytes
 from transport.leaving import LEAVING
 from transport.wire import ABORT, FRAMES
 
@@ -21,7 +21,6 @@ STALLED_S = 30.0  # with unsent bytes above the transport's mark; of sockets it 
 LAST_WORD_S = 1.0  # of that time, for the close frame of a socket that has stalled
 TOO_SLOW = 1013
 GOODBYE_S = 2.0  # from our close to the abort
-HEAD_S = 15.0  # for the whole head of a request
 BODY_S = 15.0  # window in which a body must bring BODY_MIN bytes
 BODY_MIN = 15 << 10
 DISCARD_MAX = 32 << 20  # bytes of a refused body that are read away so that the peer sees the refusal
@@ -251,6 +250,13 @@ class FiniteHttp(DevicesBesideHttp):
         for timer in (self._head, self._body, self._stalled):
             _cancel(timer)
         self._head = self._body = self._stalled = None
+
+
+class FirstOrHttp(FirstBytes):
+    """What a connection of ours begins as; to be given to uvicorn as `http=`."""
+
+    __slots__ = ()
+    http = FiniteHttp
 
 
 def _nothing() -> None:

@@ -23,7 +23,7 @@ def said(effect_list):
 def greeted(*, quarantined=False, limits=LIMITS) -> Session:
     session = Session(limits, "bm9uY2U", 0.0)
     session.hear(HELLO, 0.0)
-    session.greeted("s1", 0.0, quarantined=quarantined)
+    session.greeted("s1", quarantined=quarantined)
     return session
 
 
@@ -41,7 +41,7 @@ def test_a_conversation_opens_with_a_challenge_then_checks_the_hello_then_welcom
 
     [challenge] = said(session.opening())
     [authenticate] = session.hear(HELLO, 1.0)
-    [welcome] = said(session.greeted("s1", 1.0))
+    [welcome] = said(session.greeted("s1"))
 
     assert (challenge.nonce, challenge.keep_alive) == ("bm9uY2U", 25.0)
     assert isinstance(authenticate, Authenticate) and authenticate.hello.device_id == ID
@@ -53,7 +53,7 @@ def test_a_quarantined_device_is_told_so():
     session = Session(LIMITS, "n", 0.0)
     session.hear(HELLO, 0.0)
 
-    [welcome] = said(session.greeted("s1", 0.0, quarantined=True))
+    [welcome] = said(session.greeted("s1", quarantined=True))
 
     assert welcome.state == "QUARANTINED"
 
@@ -63,7 +63,7 @@ def test_what_is_pushed_before_the_welcome_follows_it_in_order():
     session.hear(HELLO, 0.0)
 
     before = [*session.offer(update(1)), *session.event("a", None), *session.cancel("u1")]
-    words = said(session.greeted("s1", 0.0))
+    words = said(session.greeted("s1"))
 
     assert before == []
     assert [type(word) for word in words] == [protocol.Welcome, protocol.Update, protocol.Event, protocol.UpdateCanceled]
@@ -112,7 +112,7 @@ def test_a_refused_hello_closes_and_says_nothing_else(code):
     session.hear(HELLO, 0.0)
 
     assert session.refused(code) == [Close(code, "refused")]
-    assert session.greeted("s1", 0.0) == []
+    assert session.greeted("s1") == []
 
 
 # ── what a device says ──
@@ -163,7 +163,7 @@ def test_a_reconnect_does_not_refill_the_rate():
     again = Session(LIMITS, "n", 0.0)
     again.hear(HELLO, 0.0)
 
-    again.greeted("s2", 0.0, bucket=first.bucket)
+    again.greeted("s2", bucket=first.bucket)
 
     assert publish(again)[1] == Nacked("RATE_LIMITED")
 

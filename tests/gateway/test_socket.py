@@ -17,9 +17,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from gateway import proofs, protocol
+from gateway import proofs, protocol, upgrade
 from gateway.server import Gateway
 from gateway.session import Limits
+from gateway.upgrade import DevicesBesideHttp, whole_upgrade
 from settings import Settings
 from tests.fake_fleet import FakeFleet, serving, until, with_devices
 from tests.raw_device import FAST, ID, KEY, known
@@ -240,3 +241,52 @@ async def test_a_devices_address_is_learned_by_the_rule_of_http(trusted: tuple[s
         asked = await client.get(f"http://127.0.0.1:{port}/whose", headers=headers)
 
     assert (connection.address, asked.text) == (address, address)
+
+
+# ── the upgrade ──
+UPGRADE = ("GET /device HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items()) + "\r\n").encode()
+
+
+def test_a_whole_upgrade_is_recognized_and_nothing_else() -> None:
+    found = whole_upgrade(UPGRADE)
+
+    assert found == {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
+    for other in (
+        UPGRADE[:-1],
+        UPGRADE + b"\x81",
+        UPGRADE.replace(b"GET", b"POST"),
+        UPGRADE.replace(b"/device", b"/devices"),
+        UPGRADE.replace(b"/device", b"/device?a=b"),
+        UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        UPGRADE.replace(b"Connection: Upgrade", b"Connection: close"),
+        UPGRADE.replace(b"Upgrade: websocket", b"Upgrade: h2c"),
+        UPGRADE.replace(b"Host:", b"Host :"),
+        UPGRADE.replace(b"\r\nHost", b"\nHost"),
+        UPGRADE.replace(b"127.0.0.1", b"127.0.0.1\r\n folded"),
+        UPGRADE[:-2] + b"Host: another\r\n\r\n",
+        UPGRADE[:-2] + b"Content-Length: 0\r\n\r\n",
+        UPGRADE[:-2] + b"Transfer-Encoding: chunked\r\n\r\n",
+    ):
+        assert whole_upgrade(other) is None, other
+
+
+@pytest.mark.parametrize("cut", [None, 1, 3, 4, 30, len(UPGRADE) - 1])
+async def test_an_upgrade_in_pieces_is_answered_as_a_whole_one(cut: int | None) -> None:
+    async with serving(known()) as served, connected(served.port) as peer:
+        peer.say(UPGRADE[:cut])
+        if cut is not None:
+            await until(lambda: any(isinstance(each, DevicesBesideHttp) for each in served.server.server_state.connections))
+            peer.say(UPGRADE[cut:])
+        head = (await asyncio.wait_for(peer.reader.readuntil(b"\r\n\r\n"), 5)).decode()
+
+        assert head.startswith("HTTP/1.1 101 ")
+        assert (await peer.word())["type"] == "challenge"
+
+
+async def test_a_connection_that_says_nothing_is_cut_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upgrade, "HEAD_S", 0.05)
+    async with serving() as served, connected(served.port) as peer:
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(peer.reader.read(), 5) == b""
+
+        await until(lambda: not served.server.server_state.connections)

@@ -13,8 +13,8 @@ from models.sql import read_time, rows
 from models.transaction import transaction
 from realtime import flusher as flushing
 from realtime import log, tallies
-from realtime.flusher import COPIED_FROM, Flusher, NotStored
-from realtime.log import NewEntry
+from realtime.flusher import Flusher, NotStored
+from realtime.log import COPIED_FROM, NewEntry
 from realtime.wakeup import LOG, Wakeup
 from settings import Settings
 from tests.realtime.samples import NOON, PRODUCT, a_customer, a_fleet, an_event, device_id
