@@ -47,11 +47,12 @@ TOLD |= {"claimDevice.deviceId"}
 IN_VERDICTS = "importDevices.deviceIds"  # which is tried below: an import takes any id, and says of each what became of it
 ENDS = ("delete", "remove", "revoke", "undo")  # what others need has to be ended last
 BATCH = 60  # selections in one query
-OF_A_PRODUCT = ("device", "group", "Customer", "Device", "DeviceEvent", "DeviceGroup", "Import", "Update")
+OF_A_PRODUCT = ("device", "group", "external", "Customer", "Device", "DeviceEvent", "DeviceGroup", "Import", "Update")
 OF_CUSTOMERS = (
     "device",
     "organization",
     "group",
+    "external",
     "Customer",
     "Device",
     "DeviceEvent",
