@@ -194,7 +194,7 @@ SWEEPS = (
     Sweep("commands nobody collected", 600, _forget_commands),
     Sweep("done jobs", 3600, _forget_done_jobs),
     Sweep("idempotency keys", 3600, _forget_keyed_calls),
-    Sweep("codes and tokens of apps", 3600, _forget_oauth),
+    Sweep("codes and tokens of apps and customers", 3600, _forget_oauth),
     Sweep("throttle", 3600, _forget_paid_debts),
     Sweep("import files", 3600, importing.forget_sources),
     Sweep("damaged firmware", 600, damage.look_again),

@@ -23,7 +23,7 @@ from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 
-from auth.oauth_store import OWN, Client, Code, Found, Issued, Refreshing, Store
+from auth.oauth_store import OWN, Allowed, Client, Code, Found, Issued, Refreshing, Store
 from auth.tokens import Kind, digest, mint
 from auth.viewer import Viewer
 from models.global_ids import global_id
@@ -186,15 +186,16 @@ class CodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[misc]  # Authlib
     def validate_authorization_redirect_uri(request: Request, client: Client) -> str:
         uri: str = request.payload.redirect_uri or ""
         if not client.check_redirect_uri(uri):  # stock would take a missing one, and repeat a wrong one in its sentence
-            raise InvalidRequestError("The redirect_uri must be given, and be exactly the one that was registered.")
+            raise InvalidRequestError("The redirect_uri must be given, and be exactly one that was registered.")
         return uri
 
     def generate_authorization_code(self) -> str:
         return mint(Kind.OAUTH_CODE).text
 
     def save_authorization_code(self, code: str, request: Request) -> None:
-        wanted = (request.client.row, request.scope.split(), digest(code), request.form["code_challenge"], request.user)
-        self.server.wait(self.server.store.consent, *wanted)
+        challenge, scopes = request.form["code_challenge"], request.scope.split()
+        allowed = Allowed(request.client.row, scopes, request.payload.redirect_uri, digest(code), challenge)
+        self.server.wait(self.server.store.consent, allowed, request.user)
 
     def query_authorization_code(self, code: str, client: Client) -> Code | None:
         row = self.server.wait(self.server.store.code, code, client.row)

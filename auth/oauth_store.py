@@ -24,6 +24,17 @@ class Issued:
     refresh_token: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a customer has let an app do, and the code on its way to it."""
+
+    client: OAuthClient
+    scopes: Sequence[str]
+    redirect_uri: str
+    code_digest: str
+    challenge: str
+
+
 class Client(ClientMixin):  # type: ignore[misc]  # Authlib has no types
     """A registered app as the library asks about it. `is_open`: its product's customers log in by OAUTH."""
 
@@ -44,7 +55,7 @@ class Client(ClientMixin):  # type: ignore[misc]  # Authlib has no types
         return _allowed(scope, self.row.api_user.scopes if self.row.api_user else [])
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
-        return bool(redirect_uri == self.row.redirect_uri)
+        return redirect_uri in self.row.redirect_uris
 
     def check_client_secret(self, client_secret: str) -> bool:
         return self.row.secret_digest is not None and matches(client_secret, self.row.secret_digest)
@@ -117,8 +128,8 @@ class Store(Protocol):
 
     async def client(self, client_id: str) -> Client | None: ...
 
-    async def consent(self, client: OAuthClient, scopes: Sequence[str], code_digest: str, challenge: str, by: Viewer) -> None:
-        """The customer `by` lets the app have these scopes: keep it, with the code that stands for it."""
+    async def consent(self, allowed: "Allowed", by: Viewer) -> None:
+        """The customer `by` lets the app have what it asked for: keep it, with the code that stands for it."""
 
     async def code(self, text: str, client: OAuthClient) -> OAuthCode | None:
         """A code of this app that can still be redeemed, consent and customer at hand; one that was redeemed ends its family."""

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from models.sql import rows
 
 
-async def standing(token_ids: Collection[int]) -> dict[int, frozenset[int]]:
+async def living_seats(token_ids: Collection[int]) -> dict[int, frozenset[int]]:
     """Of these tokens those that nobody has revoked, each with the organizations in which its person has a seat now."""
     found = await rows(
         "SELECT token.id, member.organization_id FROM token LEFT JOIN member ON member.user_id = token.user_id"

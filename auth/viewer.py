@@ -234,6 +234,16 @@ class Viewer:
             raise Forbidden("A program's token cannot do this; log in with e-mail and password.", reason="SESSION")
         return self.user
 
+    def must_be_customer(self) -> Customer:
+        """The customer asking, who has logged in themselves: an app of theirs, and a token that the maker's server fetched, may less.
+
+        Raises Unauthenticated for nobody, Forbidden.
+        """
+        self.must_be_somebody()
+        if self.customer is None or self.token_scopes is not None:
+            raise Forbidden("Only a customer can do this, logged in with user name and password.", reason="SESSION")
+        return self.customer
+
     def must_hold(self, scope: str) -> None:
         """Refuse a token without this scope, where the thing is the viewer's own and no role decides. Raises Forbidden."""
         if not covers(self.token_scopes, scope):

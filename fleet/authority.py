@@ -33,7 +33,7 @@ async def _ask(ask: Callable[[], Awaitable[Found]]) -> Found:
     return await ask()
 
 
-def standing(viewer: Viewer) -> Hashable:
+def authority_of(viewer: Viewer) -> Hashable:
     """Everything of a viewer that an answer to them may depend on; who stands alike is answered alike.
 
     Who they are is part of it: what is a person's own, they alone see.

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from auth.credentials import auth_method_of, issue, revoke
-from auth.oauth_store import Client, Found, Issued
+from auth.oauth_store import Allowed, Client, Found, Issued
 from auth.tokens import Kind, digest, kind_of, mint
 from auth.viewer import Viewer
+from billing.access import require_active
 from errors import NotFound
 from fleet import linking
 from fleet.auditing import record
@@ -16,7 +17,7 @@ from models.account import ApiUser, Token
 from models.customer import Customer
 from models.oauth import OAuthClient, OAuthCode, OAuthConsent, OAuthRefreshToken
 from models.product import AuthMethod, Product
-from models.sql import execute
+from models.sql import execute, rows
 from models.transaction import transaction
 from settings import Settings
 
@@ -36,19 +37,21 @@ class Consents:
         row = await OAuthClient.filter(client_id=client_id).select_related("product__organization", "api_user").first()
         return Client(row, is_open=await auth_method_of(row.product.id) is AuthMethod.OAUTH) if row else None
 
-    async def consent(self, client: OAuthClient, scopes: Sequence[str], code_digest: str, challenge: str, by: Viewer) -> None:
-        now = datetime.now(UTC)
+    async def consent(self, allowed: Allowed, by: Viewer) -> None:
+        now, client, scopes = datetime.now(UTC), allowed.client, list(allowed.scopes)
         async with transaction():
             if by.customer is None or not await Customer.filter(id=by.customer.id).select_for_update(no_key=True).first():
                 raise NotFound("This account is gone.")
-            consent = await OAuthConsent.create(client=client, customer=by.customer, scopes=list(scopes), created_at=now)
+            consent = await OAuthConsent.create(client=client, customer=by.customer, scopes=scopes, created_at=now)
             ends = now + timedelta(seconds=self.settings.oauth_code_ttl_s)
             await OAuthCode.create(
-                digest=code_digest, consent=consent, redirect_uri=client.redirect_uri, challenge=challenge, expires_at=ends
-            )  # fmt: skip
-            await record(
-                by, "oauth_consent.given", linking.subject(client), organization_id=client.product.organization_id, scopes=list(scopes)
-            )  # fmt: skip
+                digest=allowed.code_digest,
+                consent=consent,
+                redirect_uri=allowed.redirect_uri,
+                challenge=allowed.challenge,
+                expires_at=ends,
+            )
+            await record(by, "oauth_consent.given", linking.subject(client), organization_id=client.product.organization_id, scopes=scopes)
 
     async def code(self, text: str, client: OAuthClient) -> OAuthCode | None:
         mine = OAuthCode.filter(digest=digest(text), consent__client_id=client.id)
@@ -134,9 +137,64 @@ class Consents:
                 await record(by, "oauth_consent.ended", linking.subject(consent.client), organization_id=whose, reason=reason)
 
 
+_REMEMBER_USE = """
+    UPDATE customer SET last_seen_at = used.at
+      FROM (SELECT customer_id, MAX(last_used_at) AS at FROM token
+             WHERE customer_id IS NOT NULL AND last_used_at IS NOT NULL AND expires_at < $1 GROUP BY customer_id) AS used
+     WHERE customer.id = used.customer_id AND (customer.last_seen_at IS NULL OR customer.last_seen_at < used.at)"""
+
+
 async def account(product: Product, customer_id: int) -> Customer | None:
-    """The product's customer with this key, for a door that has seen proof of it."""
-    return await Customer.filter(id=customer_id, product_id=product.id).first()
+    """The product's customer with this key, the product at hand, for a door that has seen proof of it."""
+    customer = await Customer.filter(id=customer_id, product_id=product.id).first()
+    if customer is not None:
+        customer.product = product
+    return customer
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a customer lets an app do now, by all their log-ins to it together; `given_at` is the last of them."""
+
+    client: OAuthClient
+    scopes: list[str]
+    given_at: datetime
+
+
+async def consents_of(customer_ids: Sequence[int]) -> dict[int, list[Consent]]:
+    """By customer, apps by their names."""
+    living = OAuthConsent.filter(customer_id__in=list(customer_ids), revoked_at=None).order_by("client__name", "client_id", "created_at")
+    found: dict[int, dict[int, Consent]] = {}
+    for row in await living.select_related("client__api_user"):
+        of_customer = found.setdefault(row.customer_id, {})  # type: ignore[attr-defined]  # a Tortoise column
+        before = of_customer.get(row.client.id)
+        scopes = [*(before.scopes if before else ()), *row.scopes]
+        of_customer[row.client.id] = Consent(row.client, list(dict.fromkeys(scopes)), row.created_at)
+    return {customer_id: list(of_customer.values()) for customer_id, of_customer in found.items()}
+
+
+async def take_back(customer: Customer, client_id: str, *, by: Viewer) -> None:
+    """End what the customer lets an app do, by all log-ins: its codes and tokens are good for nothing any more, its sockets close.
+
+    By the customer on our own page, or the team for them; the product and its organization are at hand. Raises NotFound.
+    """
+    product: Product = customer.product
+    if by.customer is None:
+        by.must("customer.write", product.organization.id, product.id)
+        require_active(product.organization)
+    now = datetime.now(UTC)
+    async with transaction():
+        ended = await rows(_TAKE_BACK, [now, customer.id, client_id])
+        if not ended:
+            raise NotFound("The customer lets no such app do anything.", path=("clientId",))
+        await revoke(now=now, consent_id__in=[row["id"] for row in ended])
+        what = f"oauth-client:{client_id}"
+        await record(by, "oauth_consent.taken_back", what, organization_id=product.organization.id, customer=customer.username)
+
+
+_TAKE_BACK = """
+    UPDATE oauth_consent SET revoked_at = $1 WHERE customer_id = $2 AND revoked_at IS NULL
+       AND client_id = (SELECT id FROM oauth_client WHERE oauth_client.client_id = $3) RETURNING id"""
 
 
 async def end_consents(customer: Customer, *, now: datetime) -> None:
@@ -146,9 +204,13 @@ async def end_consents(customer: Customer, *, now: datetime) -> None:
 
 
 async def forget_old(now: datetime) -> None:
-    """Delete what has been over for a day, and consents of which nothing is left."""
+    """Delete what has been over for a day, tokens of customers and of apps, and consents of which nothing is left."""
     long_over = now - KEPT
-    await execute("DELETE FROM token WHERE auth_method = $1 AND expires_at < $2", [AuthMethod.OAUTH, long_over])
+    async with transaction():
+        await execute(_REMEMBER_USE, [long_over])
+        await execute(
+            "DELETE FROM token WHERE (customer_id IS NOT NULL OR auth_method = $1) AND expires_at < $2", [AuthMethod.OAUTH, long_over]
+        )
     for table in ("oauth_code", "oauth_refresh_token"):
         await execute(f"DELETE FROM {table} WHERE expires_at < $1", [long_over])
     left = " AND ".join(

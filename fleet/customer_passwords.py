@@ -12,7 +12,7 @@ from auth.viewer import Viewer
 from errors import RateLimited, WrongCredentials
 from fleet import consenting, customer_letters, jobs
 from fleet.auditing import record
-from fleet.customer_accounts import as_customer, must_sign_in_by, subject
+from fleet.customer_accounts import as_customer, must_sign_in_by, prove_account, subject
 from fleet.house import House
 from models.customer import Customer, MailedProof
 from models.organization import Organization
@@ -49,18 +49,29 @@ async def verify_email(token: str, *, house: House, by: Viewer) -> None:
         await _record(customer, "customer.email_verified", as_customer(customer, by))
 
 
+async def request_verification(product: Product, username: str, *, house: House, by: Viewer) -> None:
+    """Mail the proof of the address once more, while it is not proved; the answer is the same if it is, or if there is no such customer.
+
+    Raises WrongAuthMethod.
+    """
+    now = datetime.now(UTC)
+    customer = await _with_address(product, username, house=house, by=by, now=now)
+    if customer is None or customer.email_verified_at is not None or not await _may_be_mailed(customer, house, now):
+        return
+    async with transaction():
+        await ask_to_prove_email(customer, house=house, now=now)
+        await _record(customer, "customer.verification_requested", by)
+
+
 async def request_reset(product: Product, username: str, *, house: House, by: Viewer) -> None:
     """Mail a reset token, if there is such a customer with an address; the answer is the same if not, or if many were sent.
 
     Raises WrongAuthMethod.
     """
-    await must_sign_in_by(product, *KEPT_HERE)
-    key, now = same_name_key(username.strip()), datetime.now(UTC)
-    await house.throttle.take(throttle.resets_from(by.address or ""), now=now)
-    customer = await Customer.filter(product_id=product.id, username_key=key).first()
+    now = datetime.now(UTC)
+    customer = await _with_address(product, username, house=house, by=by, now=now)
     if customer is None or customer.email is None or not await _may_be_mailed(customer, house, now):
         return
-    customer.product = product
     minted, expires_at = mint(Kind.PASSWORD_RESET), now + timedelta(seconds=house.settings.password_reset_ttl_s)
     letter = customer_letters.password_reset(
         customer.email, token=minted.text, expires_at=expires_at, customer=customer, product=product
@@ -84,16 +95,51 @@ async def reset_password(token: str, new: str, *, house: House, by: Viewer) -> N
     await must_sign_in_by(customer.product, *KEPT_HERE)
     require_strong(new, email=customer.username, path=("new",))
     stored = await hash_password(new)
-    letter = customer_letters.password_changed(proof.email, changed_at=now, customer=customer, product=customer.product)
     async with transaction():
         await _spend(proof, path, now)
         await Customer.filter(id=customer.id).update(password_hash=stored)
         await Customer.filter(id=customer.id, email=proof.email).update(email_verified_at=now)
-        await MailedProof.filter(customer_id=customer.id, purpose=PASSWORD, used_at=None).update(used_at=now)
-        ended = await revoke(now=now, customer_id=customer.id)
-        await consenting.end_consents(customer, now=now)
-        await _record(customer, "customer.password_changed", as_customer(customer, by), sessions_ended=ended)
+        await _changed(customer, proof.email, house=house, by=as_customer(customer, by), now=now)
+
+
+async def change_password(current: str, new: str, *, house: House, by: Viewer) -> None:
+    """Set another password, by who is logged in and knows the one there is; this session stays, all others and every app's access end.
+
+    Raises WrongCredentials, PasswordTooWeak, Forbidden for a token that is no log-in of the customer's own.
+    """
+    own, now = by.must_be_customer(), datetime.now(UTC)
+    product = await Product.get(id=own.product_id).select_related("organization")  # type: ignore[attr-defined]  # a Tortoise column
+    try:
+        customer = await prove_account(product, own.username, current, house=house, by=by)
+    except WrongCredentials:
+        raise WrongCredentials("This is not your password.", path=("current",)) from None
+    require_strong(new, email=customer.username, path=("new",))
+    stored = await hash_password(new)
+    async with transaction():
+        if not await Customer.filter(id=customer.id, password_hash=customer.password_hash).update(password_hash=stored):
+            raise WrongCredentials("The password was changed just now.", path=("current",))
+        await _changed(customer, customer.email, house=house, by=by, now=now)
+
+
+async def _changed(customer: Customer, mail_to: str | None, *, house: House, by: Viewer, now: datetime) -> None:
+    """End whatever was opened by the password before, but the session that asks; say so."""
+    await MailedProof.filter(customer_id=customer.id, purpose=PASSWORD, used_at=None).update(used_at=now)
+    ended = await revoke(now=now, except_token_id=by.token.id if by.token is not None else None, customer_id=customer.id)
+    await consenting.end_consents(customer, now=now)
+    await _record(customer, "customer.password_changed", by, sessions_ended=ended)
+    if mail_to is not None:
+        letter = customer_letters.password_changed(mail_to, changed_at=now, customer=customer, product=customer.product)
         await jobs.mail(letter, house.sealer)
+
+
+async def _with_address(product: Product, username: str, *, house: House, by: Viewer, now: datetime) -> Customer | None:
+    """The product's customer of this name, if letters reach them; whoever asks often is slowed. Raises WrongAuthMethod, RateLimited."""
+    await must_sign_in_by(product, *KEPT_HERE)
+    await house.throttle.take(throttle.resets_from(by.address or ""), now=now)
+    customer = await Customer.filter(product_id=product.id, username_key=same_name_key(username.strip())).exclude(email=None).first()
+    if customer is not None:
+        customer.product = product
+    return customer
 
 
 async def _may_be_mailed(customer: Customer, house: House, now: datetime) -> bool:

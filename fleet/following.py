@@ -13,7 +13,7 @@ from auth.viewer import Viewer, ViewerKind
 from billing.access import require_active_for
 from errors import BadRequest, NotFound, Unauthenticated
 from fleet import owning, scope
-from fleet.authority import standing
+from fleet.authority import authority_of
 from fleet.house import House
 from fleet.placing import number_of
 from fleet.reaching import require
@@ -112,7 +112,7 @@ class Following:
         The fields of the log's own entries are the same for all who see the entry; only with `looks` does it matter who looks.
         """
         seen = (self.followed, self._group and self._group.id, self._authority.product_number, self.sight)
-        return (seen, standing(self.viewer) if looks else None)
+        return (seen, authority_of(self.viewer) if looks else None)
 
     @property
     def authority_key(self) -> Hashable:

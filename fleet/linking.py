@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from auth.scopes import Holder, parse_scopes, scopes_of
@@ -21,6 +22,7 @@ from models.product import AuthMethod, Product
 from models.transaction import transaction
 
 REDIRECT_URI_MAX = 2000
+REDIRECT_URIS_MAX = 10
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]+\Z")
 _HOST = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?\Z")
@@ -29,7 +31,7 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?\Z")
 async def create_oauth_client(
     product: Product,
     name: str,
-    redirect_uri: str,
+    redirect_uris: Sequence[str],
     *,
     public: bool = False,
     scopes: Sequence[str] | None = None,
@@ -47,7 +49,7 @@ async def create_oauth_client(
     by.must("oauth_client.write", organization.id, product.id)
     require_active(organization)
     label, granted = require_text(name, path=("name",)), parse_scopes(scopes or scopes_of(Holder.CUSTOMER), holder=Holder.CUSTOMER)
-    uri, own = require_redirect_uri(redirect_uri, public=public), _own_scopes(own_scopes, public=public)
+    uris, own = require_redirect_uris(redirect_uris, public=public, named_apart=1), _own_scopes(own_scopes, public=public)
     await must_sign_in_by(product, AuthMethod.OAUTH)
     now, minted = datetime.now(UTC), None if public else mint(Kind.CLIENT_SECRET)
     async with transaction():
@@ -58,7 +60,7 @@ async def create_oauth_client(
             client_id=secrets.token_hex(16),
             product=product,
             name=label,
-            redirect_uri=uri,
+            redirect_uris=uris,
             secret_digest=minted.hash if minted else None,
             scopes=list(granted),
             api_user=machine,
@@ -66,9 +68,33 @@ async def create_oauth_client(
         )
         await record(
             by, "oauth_client.created", subject(client), organization_id=organization.id,
-            name=label, redirect_uri=uri, public=public, scopes=granted, own_scopes=own,
+            name=label, redirect_uris=uris, public=public, scopes=granted, own_scopes=own,
         )  # fmt: skip
     return client, minted.text if minted else None
+
+
+async def update_oauth_client(
+    client: OAuthClient, *, name: str | None = None, redirect_uris: Sequence[str] | None = None, by: Viewer
+) -> OAuthClient:
+    """Another name, or other addresses in place of all there are; what customers consented to stays. Raises as create_oauth_client does.
+
+    A code that is on its way to an address that was taken out can still be redeemed there, for its seconds.
+    """
+    organization = _must_write(client, by)
+    wanted: dict[str, Any] = {} if name is None else {"name": require_text(name, path=("name",))}
+    if redirect_uris is not None:
+        wanted["redirect_uris"] = require_redirect_uris(redirect_uris, public=client.secret_digest is None)
+    async with transaction():
+        held = await OAuthClient.filter(id=client.id).select_for_update().first()
+        if held is None:
+            raise NotFound("This client is gone already.", path=("clientId",))
+        before = {key: getattr(held, key) for key, value in wanted.items() if getattr(held, key) != value}
+        after = {key: wanted[key] for key in before}
+        if before:
+            await OAuthClient.filter(id=client.id).update(**after)
+            await record(by, "oauth_client.updated", subject(client), organization_id=organization.id, before=before, after=after)
+    client.update_from_dict(after)
+    return client
 
 
 async def rotate_oauth_client_secret(client: OAuthClient, *, by: Viewer) -> str:
@@ -99,7 +125,15 @@ def subject(client: OAuthClient) -> str:
     return f"oauth-client:{client.client_id}"
 
 
-def require_redirect_uri(uri: str, *, public: bool) -> str:
+def require_redirect_uris(uris: Sequence[str], *, public: bool, named_apart: int = 0) -> list[str]:
+    """1 to 10 addresses, each once; the first may have come in a field of its own. Raises InvalidInput."""
+    if not 1 <= len(uris) <= REDIRECT_URIS_MAX or len(set(uris)) < len(uris):
+        raise InvalidInput(f"Give 1 to {REDIRECT_URIS_MAX} addresses, each once.", path=("redirectUris",))
+    places = [("redirectUri",)] * named_apart + [("redirectUris", str(place)) for place in range(len(uris) - named_apart)]
+    return [require_redirect_uri(uri, public=public, path=path) for uri, path in zip(uris, places, strict=True)]
+
+
+def require_redirect_uri(uri: str, *, public: bool, path: tuple[str, ...] = ("redirectUri",)) -> str:
     """Where codes may go: https, http to this machine, or a public client's own scheme such as `com.example.app:/back`.
 
     Raises InvalidInput for everything else: without TLS a code is read on its way, and schemes like `javascript:` run it.
@@ -109,7 +143,7 @@ def require_redirect_uri(uri: str, *, public: bool) -> str:
         raise InvalidInput(
             "A redirectUri is an absolute address of plain characters, without user, password or #: https://, http:// of the customer's"
             " own machine, or for a public client its reversed domain as scheme.",
-            path=("redirectUri",),
+            path=path,
         )
     return uri
 

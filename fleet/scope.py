@@ -99,7 +99,7 @@ async def signing_key(viewer: Viewer, id: int) -> SigningKey:
 
 async def oauth_client(viewer: Viewer, client_id: str) -> OAuthClient:
     """An app of one of the viewer's products, product and organization at hand."""
-    query = OAuthClient.filter(_in_products(viewer), client_id=client_id).select_related("product__organization")
+    query = OAuthClient.filter(_in_products(viewer), client_id=client_id).select_related("product__organization", "api_user")
     return await _one(query, "There is no such OAuth client for you.", path=("clientId",))
 
 

@@ -148,6 +148,8 @@ async def last_activity(customer_ids: list[int]) -> dict[int, datetime]:
         """SELECT customer_id, MAX(at) AS last_at
              FROM (SELECT customer_id, last_at AS at FROM usage_tally WHERE customer_id = ANY($1)
                    UNION ALL
+                   SELECT id, last_seen_at FROM customer WHERE id = ANY($1) AND last_seen_at IS NOT NULL
+                   UNION ALL
                    SELECT customer_id, last_used_at FROM token WHERE customer_id = ANY($1) AND last_used_at IS NOT NULL) AS seen
             GROUP BY customer_id""",
         [customer_ids],

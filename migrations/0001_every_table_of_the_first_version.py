@@ -296,6 +296,7 @@ class Migration(migrations.Migration):
                 ("email_verified_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ("password_hash", fields.CharField(null=True, max_length=200)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("last_seen_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ("activation_code", fields.CharField(null=True, max_length=4)),
                 ("activation_used_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ("activation_wrong_in_row", fields.IntField(default=0, db_default=0)),
@@ -534,7 +535,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("name", fields.CharField(max_length=100)),
-                ("redirect_uri", fields.CharField(max_length=2000)),
+                ("redirect_uris", fields.JSONField()),
                 ("secret_digest", fields.CharField(null=True, max_length=64)),
                 ("scopes", fields.JSONField()),
                 (

@@ -32,6 +32,7 @@ class Customer(Model):
     email_verified_at = fields.DatetimeField(null=True)
     password_hash = fields.CharField(200, null=True)
     created_at = fields.DatetimeField()
+    last_seen_at = fields.DatetimeField(null=True)  # the last use of a token that is deleted by now
 
     activation_code = fields.CharField(4, null=True)
     activation_used_at = fields.DatetimeField(null=True)

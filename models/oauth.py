@@ -11,7 +11,7 @@ class OAuthClient(Model):
     client_id = fields.CharField(32, unique=True)  # public; nothing can be done with it alone
     product = fields.ForeignKeyField("models.Product", related_name=False, db_index=True)
     name = fields.CharField(100)
-    redirect_uri = fields.CharField(2000)
+    redirect_uris = fields.JSONField()  # where codes may go: one of these, character by character
     secret_digest = fields.CharField(64, null=True)  # null: a public client, which cannot keep a secret
     scopes = fields.JSONField()  # what it may ask customers for
     api_user = fields.ForeignKeyField("models.ApiUser", related_name=False, null=True, on_delete=fields.SET_NULL)  # it without a customer

@@ -10,6 +10,7 @@ from fleet import (
     activating,
     claim_codes,
     claiming,
+    consenting,
     customer_importing,
     customer_passwords,
     customer_signing_in,
@@ -57,9 +58,24 @@ async def reset_customer_password(context: Context, *, reset_token: str, new: st
     await customer_passwords.reset_password(reset_token, new, house=context.house, by=context.viewer)
 
 
+async def change_customer_password(context: Context, *, current: str, new: str) -> None:
+    await customer_passwords.change_password(current, new, house=context.house, by=context.viewer)
+
+
+async def request_customer_email_verification(context: Context, *, product_id: int, username: str) -> None:
+    product = await scope.product_to_enter(product_id)
+    await customer_passwords.request_verification(product, username, house=context.house, by=context.viewer)
+
+
 async def create_customer(context: Context, *, product_id: int, username: str, **details: Any) -> Answer:
     product = await scope.product(context.viewer, product_id)
     return {"customer": await enrolling.create_customer(product, username, **details, by=context.viewer)}
+
+
+async def end_consent(context: Context, *, customer_id: str, client_id: str) -> Answer:
+    customer = await scope.customer(context.viewer, _number(customer_id), field="customerId")
+    await consenting.take_back(customer, client_id, by=context.viewer)
+    return {"customer": customer}
 
 
 async def delete_customer(context: Context, *, id: str) -> None:
@@ -181,6 +197,12 @@ def activation(customer: Customer, context: Context) -> ActivationState | None:
 async def activation_code(customer: Customer, context: Context) -> str | None:
     product: Any = await product_of(customer, context)
     return customer.activation_code if context.viewer.may("customer.write", product.organization_id, product.id) else None
+
+
+async def consents(customer: Customer, context: Context) -> list[consenting.Consent]:
+    product: Any = await product_of(customer, context)
+    _must_read(product, context)
+    return await context.loaders.consents.load(customer.id) if await _is_known(customer, context) else []
 
 
 async def usage(customer: Customer, context: Context, since: datetime | None) -> summarizing.Usage:

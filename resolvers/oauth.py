@@ -12,11 +12,18 @@ from resolvers.context import Context
 Answer = Mapping[str, Any]
 
 
-async def create_oauth_client(context: Context, *, product_id: int, name: str, redirect_uri: str, **options: Any) -> Answer:
+async def create_oauth_client(
+    context: Context, *, product_id: int, name: str, redirect_uri: str, redirect_uris: list[str] | None = None, **options: Any
+) -> Answer:
     product = await scope.product(context.viewer, product_id)
-    given = {option: value for option, value in options.items() if value is not None}
-    client, secret = await linking.create_oauth_client(product, name, redirect_uri, **given, by=context.viewer)
+    given, uris = {option: value for option, value in options.items() if value is not None}, [redirect_uri, *(redirect_uris or ())]
+    client, secret = await linking.create_oauth_client(product, name, uris, **given, by=context.viewer)
     return {"client_id": client.client_id, "client_secret": secret}
+
+
+async def update_oauth_client(context: Context, *, client_id: str, **changes: Any) -> Answer:
+    client = await scope.oauth_client(context.viewer, client_id)
+    return {"client": await linking.update_oauth_client(client, **changes, by=context.viewer)}
 
 
 async def rotate_oauth_client_secret(context: Context, *, client_id: str) -> Answer:
@@ -32,6 +39,11 @@ async def delete_oauth_client(context: Context, *, client_id: str) -> None:
 async def oauth_clients(product: Product, context: Context) -> list[OAuthClient]:
     context.viewer.must("oauth_client.read", product.organization_id, product.id)  # type: ignore[attr-defined]  # a Tortoise column
     return await OAuthClient.filter(product_id=product.id).select_related("api_user").order_by("id")
+
+
+def redirect_uri(client: OAuthClient, context: Context) -> str:
+    first: str = client.redirect_uris[0]
+    return first
 
 
 def is_public(client: OAuthClient, context: Context) -> bool:

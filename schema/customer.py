@@ -28,6 +28,7 @@ from schema.fields import (
     rows_of,
 )
 from schema.lazies import DeviceRef, ProductRef
+from schema.oauth import OAuthClient
 from schema.summary import SINCE, CustomerUsage
 
 enumeration(
@@ -37,6 +38,13 @@ enumeration(
     USED="It was spent.",
     LOCKED="It was guessed at too often: for 15 minutes after 5 wrong tries in a row, after 10 in all until the team gives out another.",
 )
+
+
+@strawberry.type(description="What a customer lets an app do, by all their log-ins to it together.")
+class Consent:
+    client: OAuthClient = described("The app.")
+    scopes: list[str] = described("What it may do.")
+    given_at: DateTime = described("When they last allowed it something.")
 
 
 @strawberry.type(description="An end user of one product; owns devices.")
@@ -52,6 +60,9 @@ class Customer(Node):
     email_verified_at: DateTime | None = described("When they showed that they read that mail; null: not yet.")
     activation_code: str | None = resolved_by(
         doors.activation_code, "Their activation code, for the team to hand on; null without one, and below DEVELOPER."
+    )
+    consents: list[Consent] = resolved_by(
+        doors.consents, "What they let apps do, by the apps' names. For the team; customers see it on the log-in pages, under /oauth/apps."
     )
     created_at: DateTime = described("When the account was made.")
     last_active_at: DateTime | None = resolved_by(
@@ -105,6 +116,28 @@ class VerifyCustomerEmailInput(Input):
 
 @strawberry.type(description="The address is the customer's.")
 class VerifyCustomerEmailPayload(Payload):
+    pass
+
+
+@strawberry.input(description="A customer whose letter was lost.")
+class RequestCustomerEmailVerificationInput(Input):
+    product_id: int = described("Of which product.")
+    username: str = described("The user name.")
+
+
+@strawberry.type(description="The same whether there is such a customer or not, and whether the address is proved already.")
+class RequestCustomerEmailVerificationPayload(Payload):
+    pass
+
+
+@strawberry.input(description="Your password and the next one.")
+class ChangeCustomerPasswordInput(Input):
+    current: str = described("The password as it is.")
+    new: str = described("At least 15 characters, any of them.")
+
+
+@strawberry.type(description="The password is changed; this session stays, every other and every app's access has ended.")
+class ChangeCustomerPasswordPayload(Payload):
     pass
 
 
@@ -227,6 +260,17 @@ class CreateCustomerPayload(Payload):
     customer: Customer | None = outcome("The customer.")
 
 
+@strawberry.input(description="What a customer let an app do.")
+class EndConsentInput(Input):
+    customer_id: strawberry.ID = described("The customer's global id.")
+    client_id: str = described("Which app.")
+
+
+@strawberry.type(description="The customer; the app's tokens of theirs have ended.")
+class EndConsentPayload(Payload):
+    customer: Customer | None = outcome("The customer.")
+
+
 @strawberry.input(description="A customer.")
 class DeleteCustomerInput(Input):
     id: strawberry.ID = described("The customer's global id.")
@@ -275,6 +319,18 @@ class CustomerMutations:
     verify_customer_email: VerifyCustomerEmailPayload = mutation(
         doors.verify_customer_email, VerifyCustomerEmailInput, VerifyCustomerEmailPayload, "Show that an address is the customer's."
     )
+    request_customer_email_verification: RequestCustomerEmailVerificationPayload = mutation(
+        doors.request_customer_email_verification,
+        RequestCustomerEmailVerificationInput,
+        RequestCustomerEmailVerificationPayload,
+        "Have the letter sent once more with which a customer shows that an address is theirs (SIMPLE, OAUTH).",
+    )
+    change_customer_password: ChangeCustomerPasswordPayload = mutation(
+        doors.change_customer_password,
+        ChangeCustomerPasswordInput,
+        ChangeCustomerPasswordPayload,
+        "Change your password, as a customer who has logged in with it (SIMPLE).",
+    )
     request_customer_password_reset: RequestCustomerPasswordResetPayload = mutation(
         doors.request_customer_password_reset,
         RequestCustomerPasswordResetInput,
@@ -313,6 +369,12 @@ class CustomerMutations:
     )
     create_customer: CreateCustomerPayload = mutation(
         doors.create_customer, CreateCustomerInput, CreateCustomerPayload, "Make an account for a customer. Needs DEVELOPER."
+    )
+    end_consent: EndConsentPayload = mutation(
+        doors.end_consent,
+        EndConsentInput,
+        EndConsentPayload,
+        "Take back for a customer what they let an app do; its codes and tokens end at once. Needs DEVELOPER.",
     )
     delete_customer: DeleteCustomerPayload = mutation(
         doors.delete_customer, DeleteCustomerInput, DeleteCustomerPayload, "End a customer's account. Needs DEVELOPER."

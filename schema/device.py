@@ -190,7 +190,8 @@ class DeviceMutations:
         doors.approve_devices,
         ApproveDevicesInput,
         ApproveDevicesPayload,
-        "Let devices into the product they report; it may update them at once. Needs DEVELOPER.",
+        "Let devices into the product they report; it may update them at once. A key that nobody of the team stands behind ends. Needs"
+        " DEVELOPER.",
     )
     deny_devices: DenyDevicesPayload = mutation(
         doors.deny_devices, DenyDevicesInput, DenyDevicesPayload, "Keep devices out of the product; their sessions end. Needs DEVELOPER."

@@ -108,7 +108,8 @@ class ImportMutations:
         doors.import_devices,
         ImportDevicesInput,
         ImportDevicesPayload,
-        "Bring devices of the team, or of nobody, into a product: good lines are added even if others fail. Needs DEVELOPER.",
+        "Bring devices of the team, or of nobody, into a product: good lines are added even if others fail. A key that nobody of the team"
+        " stands behind ends. Needs DEVELOPER.",
     )
     undo_import: UndoImportPayload = mutation(
         doors.undo_import,

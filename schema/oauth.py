@@ -10,7 +10,8 @@ from schema.fields import DateTime, Input, KeyedInput, Payload, described, mutat
 class OAuthClient:
     client_id: str = described("Its public name at /oauth/authorize and /oauth/token.")
     name: str = described("What customers are told it is called when they are asked for their consent.")
-    redirect_uri: str = described("The only address that codes are sent to, character by character.")
+    redirect_uri: str = resolved_by(doors.redirect_uri, "The first of its addresses.")
+    redirect_uris: list[str] = described("Where codes may be sent: to one of these, character by character.")
     public: bool = resolved_by(doors.is_public, "Whether it runs at its user's, as pages and phone apps do, and so has no secret.")
     scopes: list[str] = described("What it may ask customers for.")
     own_scopes: list[str] = resolved_by(doors.own_scopes, "What it may do without a customer, on every device of the product.")
@@ -26,6 +27,7 @@ class CreateOAuthClientInput(KeyedInput):
         "Where codes are sent, compared character by character: https, http to the customer's own machine, or for a public client"
         " its reversed domain as scheme."
     )
+    redirect_uris: list[str] | None = optional("Further such addresses, at most 9: each log-in says which of them it wants.")
     public: bool | None = optional("Whether it runs at its user's and cannot keep a secret; absent: false.")
     scopes: list[str] | None = optional("What it may ask customers for; absent: all that customers have.")
     own_scopes: list[str] | None = optional(
@@ -38,6 +40,18 @@ class CreateOAuthClientInput(KeyedInput):
 class CreateOAuthClientPayload(Payload):
     client_id: str | None = outcome("Its public name.")
     client_secret: str | None = outcome("Its secret, shown once; null for a public one.")
+
+
+@strawberry.input(description="What to change of an app; what is absent or null stays.")
+class UpdateOAuthClientInput(Input):
+    client_id: str = described("Which app.")
+    name: str | None = optional("What customers are told it is called.")
+    redirect_uris: list[str] | None = optional("Where codes may be sent, in place of all there are: 1 to 10 addresses.")
+
+
+@strawberry.type(description="The app as it is now.")
+class UpdateOAuthClientPayload(Payload):
+    client: OAuthClient | None = outcome("The app.")
 
 
 @strawberry.input(description="An app that has a secret.")
@@ -67,6 +81,12 @@ class OAuthMutations:
         CreateOAuthClientInput,
         CreateOAuthClientPayload,
         "Register an app that customers of a product may log in to. Needs ADMIN.",
+    )
+    update_o_auth_client: UpdateOAuthClientPayload = mutation(
+        doors.update_oauth_client,
+        UpdateOAuthClientInput,
+        UpdateOAuthClientPayload,
+        "Change an app's name, or where codes may go. Needs ADMIN.",
     )
     rotate_o_auth_client_secret: RotateOAuthClientSecretPayload = mutation(
         doors.rotate_oauth_client_secret,

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -33,6 +33,18 @@ class Asking:
     form_token: str
 
 
+@dataclass(frozen=True, slots=True)
+class LetIn:
+    """An app that has access to the customer's account."""
+
+    client_id: str
+    name: str
+    scopes: Sequence[str]
+
+
+_HINT = '<p class="hint" id="hint">At least 15 characters; a sentence is good.</p>'
+
+
 def log_in(asking: Asking, *, username: str = "", error: str = "", status: int = 200) -> HTMLResponse:
     inner = f"""<h1>Log in to {escape(asking.product)}</h1>
 <p>to go on to <strong>{escape(asking.app)}</strong></p>
@@ -45,6 +57,7 @@ def log_in(asking: Asking, *, username: str = "", error: str = "", status: int =
         )
     }
 <p>No account yet? <a href="/oauth/sign-up?{escape(asking.query)}">Sign up</a></p>
+<p>Forgotten the password? <a href="/oauth/forgotten?{escape(asking.query)}">Set a new one</a></p>
 {_cancel(asking)}"""
     return _page(f"Log in to {asking.product}", inner, asking.redirect_uri, status)
 
@@ -57,7 +70,7 @@ def sign_up(asking: Asking, *, username: str = "", error: str = "", status: int 
             "sign-up",
             asking,
             f'''{_name_and_password(username, "new-password")}
-<p class="hint" id="hint">At least 15 characters; a sentence is good.</p>
+{_HINT}
 <button name="step" value="sign_up">Sign up</button>''',
         )
     }
@@ -66,18 +79,45 @@ def sign_up(asking: Asking, *, username: str = "", error: str = "", status: int 
     return _page(f"Sign up for {asking.product}", inner, asking.redirect_uri, status)
 
 
+def forgotten(asking: Asking, *, username: str = "", error: str = "", note: str = "", status: int = 200) -> HTMLResponse:
+    """Both steps on one page: nothing has to be kept between them."""
+    sending = f"""<label for="username">E-mail or user name</label>
+<input id="username" name="username" value="{escape(username)}" autocomplete="username" autocapitalize="none" spellcheck="false" required>
+<button name="step" value="send">Send me a code</button>"""
+    setting = f"""<label for="code">The code out of the letter</label>
+<input id="code" name="code" autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required>
+<label for="password">New password</label>
+<input id="password" name="password" type="password" autocomplete="new-password" required minlength="15" aria-describedby="hint">
+{_HINT}
+<button name="step" value="reset">Set the password</button>"""
+    told = f'<p role="status">{escape(note)}</p>\n' if note else ""
+    inner = f"""<h1>A new password for {escape(asking.product)}</h1>
+{_error(error)}{told}{_form("forgotten", asking, sending)}
+{_form("forgotten", asking, setting)}
+<p>Remembered it? <a href="/oauth/authorize?{escape(asking.query)}">Log in</a></p>"""
+    return _page(f"A new password for {asking.product}", inner, asking.redirect_uri, status)
+
+
+def apps(asking: Asking, *, username: str, let_in: Sequence[LetIn], error: str = "", status: int = 200) -> HTMLResponse:
+    """What the customer lets apps do, each with a way to take it back."""
+    shown = "\n".join(f"<h2>{escape(each.name)}</h2>\n{_can(each.scopes)}{_form('apps', asking, _taking_back(each))}" for each in let_in)
+    inner = f"""<h1>Apps with access to your {escape(asking.product)} account</h1>
+<p>You are logged in as <strong>{escape(username)}</strong>.</p>
+{_error(error)}{shown or "<p>There are none.</p>"}
+<p><a href="/oauth/authorize?{escape(asking.query)}">Back to {escape(asking.app)}</a></p>"""
+    return _page(f"Apps with access to {asking.product}", inner, asking.redirect_uri, status)
+
+
 def consent(asking: Asking, *, username: str, scopes: tuple[str, ...], error: str = "", status: int = 200) -> HTMLResponse:
-    wanted = "".join(f"<li>{escape(SENTENCES[scope])}</li>\n" for scope in scopes)
     # Nothing has the focus: one Enter too many at the log-in must not allow it.
     buttons = """<button name="step" value="allow">Allow</button>
 <button name="step" value="deny" class="quiet">Deny</button>
 <button name="step" value="leave" class="link">Use another account</button>"""
     inner = f"""<h1>{escape(asking.app)} asks for access to your {escape(asking.product)} account</h1>
 <p>You are logged in as <strong>{escape(username)}</strong>. If you allow it, {escape(asking.app)} can:</p>
-<ul>
-{wanted}</ul>
-<p class="hint">Then you return to {escape(_place(asking.redirect_uri))}.</p>
-{_error(error)}{_form("authorize", asking, buttons)}"""
+{_can(scopes)}<p class="hint">Then you return to {escape(_place(asking.redirect_uri))}.</p>
+{_error(error)}{_form("authorize", asking, buttons)}
+<p><a href="/oauth/apps?{escape(asking.query)}">Apps you have let in</a></p>"""
     return _page(f"Allow {asking.app}?", inner, asking.redirect_uri, status)
 
 
@@ -87,6 +127,16 @@ def failed(sentence: str, status: int = 400, headers: Mapping[str, str] | None =
     page = _page("This cannot go on", inner, "", status)
     page.headers.update(headers or {})
     return page
+
+
+def _can(scopes: Sequence[str]) -> str:
+    return "<ul>\n" + "".join(f"<li>{escape(SENTENCES[scope])}</li>\n" for scope in scopes) + "</ul>\n"
+
+
+def _taking_back(app: LetIn) -> str:
+    name = escape(app.name)
+    return f"""<input type="hidden" name="app" value="{escape(app.client_id)}">
+<button name="step" value="take_back" class="quiet" aria-label="Take back the access of {name}">Take it back</button>"""
 
 
 def _form(path: str, asking: Asking, inner: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from auth.standing import standing
+from auth.standing import living_seats
 from realtime.log import FAILURES
 from transport.sockets import NOT_ALLOWED, Sockets
 
@@ -35,7 +35,7 @@ class Watch:
     async def look(self) -> None:
         """Close, with 4401, what no longer stands. Raises what a database that is away raises."""
         tokens = {int(key) for key in self._sockets.viewer_keys()}
-        before, self._seats = self._seats, await standing(tokens) if tokens else {}
+        before, self._seats = self._seats, await living_seats(tokens) if tokens else {}
         lost_a_seat = {token for token, seats in self._seats.items() if before.get(token, seats) - seats}
         gone = [*tokens - self._seats.keys(), *lost_a_seat]
         await asyncio.gather(*(self._sockets.close_viewer(str(token), NOT_ALLOWED, "Not allowed any more") for token in gone))

@@ -8,6 +8,7 @@ import pytest
 
 from auth import throttle
 from mailer import Mail
+from models.account import Token
 from models.customer import Customer, MailedProof
 from tests.customers import LAMP, a_device, answer, codes, imported, lamp, sign_up
 from tests.house import PASSWORD, HouseTester
@@ -158,6 +159,75 @@ async def test_a_reset_for_an_unknown_name_is_answered_alike_and_sends_nothing(t
 
     assert unknown == await request(tester)
     assert unchanged
+
+
+async def ask_again(tester: HouseTester, username: str = KIM) -> Any:
+    return await tester.do("requestCustomerEmailVerification", "clientMutationId", productId=LAMP, username=username)
+
+
+async def test_a_lost_letter_is_sent_once_more_while_the_address_is_not_proved(tester: HouseTester) -> None:
+    await lamp(tester)
+    await sign_up(tester, KIM)
+    first = code_in(await last_letter(tester))
+
+    again = await ask_again(tester, " KIM@example.com")
+
+    letters = await tester.letters()
+    assert (codes(again), len(letters), letters[-1].subject) == ([], 2, "Your e-mail address for Lamp")
+    assert code_in(letters[-1]) != first
+    assert (await tester.audited())[-1] == "customer.verification_requested"
+    assert codes(await verify(tester, code_in(letters[-1]))) == []
+    before = await whatever_a_refusal_must_leave_alone()
+    assert [await ask_again(tester), await ask_again(tester, "eve@example.com")] == [again, again], "proved, and unknown"
+    assert await whatever_a_refusal_must_leave_alone() == before
+
+
+async def change(tester: HouseTester, token: str, current: str = PASSWORD, new: str = NEW) -> Any:
+    return await tester.do("changeCustomerPassword", "clientMutationId", token, current=current, new=new)
+
+
+async def test_who_is_logged_in_changes_the_password_and_stays_alone(tester: HouseTester) -> None:
+    await lamp(tester)
+    kim = await sign_up(tester, KIM)
+    other = (await tester.do("logInCustomer", "token", productId=LAMP, username=KIM, password=PASSWORD))["token"]
+    await request(tester)
+    mailed = code_in(await last_letter(tester))
+
+    assert codes(await change(tester, kim)) == []
+
+    assert (await tester.ask("{ viewer { kind } }", kim))["viewer"]["kind"] == "CUSTOMER"
+    with pytest.raises(Exception, match="not good any more"):
+        await tester.ask("{ viewer { kind } }", other)
+    assert codes(await reset(tester, mailed, "eight otters juggle at noon")) == ["WRONG_CREDENTIALS"], "a code from before"
+    assert (await log_in(tester, PASSWORD), await log_in(tester, NEW)) == (["WRONG_CREDENTIALS"], [])
+    assert (await last_letter(tester)).subject == "Your password for Lamp was changed"
+    assert (await tester.audited())[-2] == "customer.password_changed"
+
+
+async def test_a_wrong_or_weak_password_or_a_lesser_token_changes_nothing(tester: HouseTester) -> None:
+    await lamp(tester)
+    kim = await sign_up(tester, KIM)
+    before = await whatever_a_refusal_must_leave_alone()
+
+    wrong, weak = await change(tester, kim, "not the password at all"), await change(tester, kim, new="short")
+
+    assert [(error["code"], error["path"]) for error in wrong["errors"] + weak["errors"]] == [
+        ("WRONG_CREDENTIALS", ["input", "current"]), ("PASSWORD_TOO_WEAK", ["input", "new"])
+    ]  # fmt: skip
+    await Token.filter(customer_id__not_isnull=True).update(scopes=["devices:read"])
+    assert [(error["code"], error["reason"]) for error in (await change(tester, kim))["errors"]] == [("FORBIDDEN", "SESSION")]
+    await Token.filter(customer_id__not_isnull=True).update(scopes=[])
+    assert await whatever_a_refusal_must_leave_alone() == before
+
+
+async def test_of_five_who_change_it_at_once_one_does(postgres_tester: HouseTester) -> None:
+    await lamp(postgres_tester)
+    kim = await sign_up(postgres_tester, KIM)
+
+    answers = await asyncio.gather(*(change(postgres_tester, kim, new=f"{number} otters juggle at noon") for number in range(5)))
+
+    assert sorted(each for payload in answers for each in codes(payload)) == ["WRONG_CREDENTIALS"] * 4
+    assert (await postgres_tester.audited()).count("customer.password_changed") == 1
 
 
 async def test_where_accounts_are_not_kept_here_nobody_sets_a_password(tester: HouseTester) -> None:

@@ -71,6 +71,7 @@ async def test_only_a_product_whose_customers_log_in_so_has_apps(tester: HouseTe
     [
         ({"name": " "}, ["input", "name"]),
         ({"redirectUri": "http://porch.example/back"}, ["input", "redirectUri"]),
+        ({"redirectUris": ["https://porch.example/b", "http://porch.example/back"]}, ["input", "redirectUris", "1"]),
         ({"scopes": ["devices:read", "devices:write"]}, ["input", "scopes", "1"]),
         ({"ownScopes": ["firmware:write"]}, ["input", "ownScopes", "0"]),
         ({"ownScopes": ["devices:claim"]}, ["input", "ownScopes", "0"]),
@@ -86,6 +87,42 @@ async def test_what_cannot_be_registered_is_named(tester: HouseTester, given: di
     refused = await tester.do("createOAuthClient", "clientId", owner, **asked)
 
     assert [(error["code"], error["path"]) for error in refused["errors"]] == [("INVALID_INPUT", path)]
+    assert await whatever_a_refusal_must_leave_alone() == before
+
+
+async def test_an_app_has_several_addresses_and_changes_them(tester: HouseTester) -> None:
+    owner = await tester.owner()
+    number = await a_product(tester, owner)
+    more = ["http://localhost/back", "https://porch.example/Back"]
+    client_id, _ = await a_client(tester, owner, number, redirectUris=more)
+    listed = "client { name redirectUri redirectUris }"
+
+    changed = await tester.do("updateOAuthClient", listed, owner, clientId=client_id, name="Hall", redirectUris=more)
+    audited = await tester.audited()
+    same = await tester.do("updateOAuthClient", listed, owner, clientId=client_id, name="Hall")
+
+    assert changed["client"] == same["client"] == {"name": "Hall", "redirectUri": more[0], "redirectUris": more}
+    assert audited[-2:] == ["oauth_client.created", "oauth_client.updated"]
+    entry = await AuditEntry.all().order_by("-id").first()
+    assert entry is not None
+    assert entry.detail["before"] == {"name": "Porch", "redirect_uris": [REDIRECT, *more]}
+    assert await tester.audited() == audited, "what is the same already is no change"
+
+
+async def test_unsafe_addresses_take_the_place_of_none(tester: HouseTester) -> None:
+    owner = await tester.owner()
+    client_id, _ = await a_client(tester, owner, await a_product(tester, owner))
+    before = await whatever_a_refusal_must_leave_alone()
+
+    for uris, path in (
+        ([], ["redirectUris"]),
+        ([REDIRECT, REDIRECT], ["redirectUris"]),
+        ([f"https://porch.example/{number}" for number in range(11)], ["redirectUris"]),
+        ([REDIRECT, "http://porch.example/back"], ["redirectUris", "1"]),
+    ):
+        refused = await tester.do("updateOAuthClient", "client { name }", owner, clientId=client_id, redirectUris=uris)
+        assert [(error["code"], error["path"]) for error in refused["errors"]] == [("INVALID_INPUT", ["input", *path])]
+
     assert await whatever_a_refusal_must_leave_alone() == before
 
 

@@ -14,6 +14,7 @@ from tests.scenarios.stage import DONE, NOBODY, STRANGER, Stage, Stages
 from tests.stored import whatever_a_refusal_must_leave_alone
 
 load()
+ASKED_BY_NOBODY = ("account.reset_requested", "customer.reset_requested", "customer.verification_requested")
 EVERY_MUTATION = sorted(build_schema()._schema.mutation_type.fields)  # type: ignore[union-attr]  # there is one
 
 
@@ -48,7 +49,7 @@ async def _leaves_no_trace_if_refused(stage: Stage, who: str, name: str, given: 
 def _faults(entry: AuditEntry, *, in_organization: bool) -> list[str]:
     """What an entry fails to say: who, what ("noun.verb_done"), on what ("noun:key"), from where, and whose it is."""
     said = {
-        "actor": entry.actor != "anonymous" or entry.action in ("account.reset_requested", "customer.reset_requested"),
+        "actor": entry.actor != "anonymous" or entry.action in ASKED_BY_NOBODY,
         "action": all(entry.action.partition(".")[::2]),
         "subject": all(entry.subject.partition(":")[::2]),
         "address": entry.address == "127.0.0.1",

@@ -63,6 +63,16 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnCustomer:
+    """What a customer does with their own account, who has logged in themselves."""
+
+    scope: None = None
+
+    def answer(self, who: str, *, has_scope: bool, by: str | None) -> str:
+        return DONE if who in CUSTOMERS else UNAUTHENTICATED if who == NOBODY else FORBIDDEN
+
+
+@dataclass(frozen=True, slots=True)
 class Addressee:
     """What a person does with something that is theirs alone; it is whose the scenario says."""
 
@@ -118,7 +128,7 @@ def _of_a_person(who: str) -> str | None:
     return FORBIDDEN if who in (*CUSTOMERS, MACHINE, BOUND) else None
 
 
-Rule = Public | Account | Addressee | Team
+Rule = Public | Account | OwnCustomer | Addressee | Team
 
 # ── how far an act reaches ──
 ALL = Reach(inside=DONE, outside=DONE)  # nothing that a group could hold back
@@ -198,6 +208,8 @@ MUTATIONS: Mapping[str, Rule] = {
     "signUpCustomer": Public(),
     "logInCustomer": Public(),
     "verifyCustomerEmail": Public(),
+    "requestCustomerEmailVerification": Public(),
+    "changeCustomerPassword": OwnCustomer(),
     "requestCustomerPasswordReset": Public(),
     "resetCustomerPassword": Public(),
     "createClaimCode": Team(
@@ -209,9 +221,11 @@ MUTATIONS: Mapping[str, Rule] = {
     "createCustomerToken": Team(DEVELOPER, "customers:write", reach=HIDDEN),
     # OAuth
     "createOAuthClient": Team(ADMIN, "api_users:write", machines=False, reach=WHOLE),
+    "updateOAuthClient": Team(ADMIN, "api_users:write", machines=False),
     "rotateOAuthClientSecret": Team(ADMIN, "api_users:write", machines=False),
     "deleteOAuthClient": Team(ADMIN, "api_users:write", machines=False),
     "createCustomer": Team(DEVELOPER, "customers:write", reach=WHOLE),
+    "endConsent": Team(DEVELOPER, "customers:write", reach=HIDDEN),
     "deleteCustomer": Team(DEVELOPER, "customers:write", reach=HIDDEN),
     "assignDevice": Team(DEVELOPER, "customers:write", reach=HIDDEN),
     "unclaimDevice": Team(DEVELOPER, "customers:write", reach=CHANGE),

@@ -1,12 +1,13 @@
 """Scenarios of customers, and of what staff does with their devices."""
 
+from auth.passwords import hash_password
 from models.account import Token
 from models.customer import Customer
 from models.global_ids import global_id
 from models.product import AUTH_METHOD, Answer, AuthMethod, Product
 from tests.scenarios.device import a_device
 from tests.scenarios.scenario import Input, mutation
-from tests.scenarios.stage import LAMP, PASSWORD, Stage
+from tests.scenarios.stage import CUSTOMER, LAMP, PASSWORD, Stage
 
 
 async def _a_customer(stage: Stage) -> Customer:
@@ -33,6 +34,7 @@ async def verify_customer_email(stage: Stage) -> Input:
     return {"verificationToken": await _mailed(stage, "flv_")}
 
 
+@mutation("requestCustomerEmailVerification", by=None)
 @mutation("requestCustomerPasswordReset", by=None)
 async def request_customer_password_reset(stage: Stage) -> Input:
     await stage.owner("createCustomer", "clientMutationId", productId=LAMP, username="lee@example.com")
@@ -43,6 +45,14 @@ async def request_customer_password_reset(stage: Stage) -> Input:
 async def reset_customer_password(stage: Stage) -> Input:
     await stage.tester.do("requestCustomerPasswordReset", "clientMutationId", **await request_customer_password_reset(stage))
     return {"resetToken": await _mailed(stage, "flr_"), "new": "seven otters juggle at noon"}
+
+
+@mutation("changeCustomerPassword", by=CUSTOMER)
+async def change_customer_password(stage: Stage) -> Input:
+    """The customers of the cast have logged in themselves."""
+    await Customer.all().update(password_hash=await hash_password(PASSWORD))
+    await Token.filter(customer_id__not_isnull=True).update(scopes=[])
+    return {"current": PASSWORD, "new": "seven otters juggle at noon"}
 
 
 async def _mailed(stage: Stage, prefix: str) -> str:

@@ -15,7 +15,7 @@ from models.operations import AuditEntry
 from models.product import Product
 from tests.connected import a_device, subscribed
 from tests.house import GraphQLFailed, HouseTester
-from tests.oauth_house import KIM, REDIRECT, a_client, porch, redirected
+from tests.oauth_house import KIM, REDIRECT, a_client, authorization, porch, redirected
 from tests.stored import everything
 
 VIEWER = "{ viewer { kind scopes devices { nodes { deviceId } } } }"
@@ -182,6 +182,21 @@ async def test_a_product_that_logs_in_another_way_by_now_takes_no_token_of_this_
 
         assert await codes_of(tester, pair["access_token"]) == ["WRONG_AUTH_METHOD"]
         assert (await app.refresh(pair["refresh_token"])).json()["error"] == "unauthorized_client"
+
+
+async def test_each_registered_address_is_good_for_its_own_codes_alone(tester: HouseTester) -> None:
+    second = "https://porch.example/too"
+    async with porch(tester, redirectUris=[second]) as app:
+        page = await app.at_consent(redirect_uri=second)
+        where, found = redirected(await app.press(page, "allow"))
+        elsewhere = await app.redeem(found["code"])
+        assert (where, elsewhere.json()["error"]) == (second, "invalid_grant")
+
+        pair = await app.redeem(found["code"], redirect_uri=second)
+        asked = authorization(app.client_id, redirect_uri=f"{second}/")
+
+        assert pair.status_code == 200
+        assert (await app.http.get("/oauth/authorize", params=asked)).status_code == 400
 
 
 async def test_a_new_secret_ends_the_old_one_and_no_consent(tester: HouseTester) -> None:

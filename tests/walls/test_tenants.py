@@ -19,7 +19,19 @@ from models.global_ids import global_id
 from schema.build import build_schema
 from tests.house import HouseTester
 from tests.stored import whatever_a_refusal_must_leave_alone
-from tests.walls.driving import BESIDE, an_input, filters_and_ids, ids_of, in_list, input_of, kind_of, literal, selections, written
+from tests.walls.driving import (
+    BESIDE,
+    an_input,
+    filters_and_ids,
+    ids_of,
+    in_list,
+    input_of,
+    kind_of,
+    literal,
+    selections,
+    unknown_ids,
+    written,
+)
 from tests.walls.world import NOWHERE, World, furnish
 
 SCHEMA = build_schema()._schema
@@ -27,16 +39,20 @@ MAKES_IT = ("registerDevice",)  # an id that nobody has becomes the caller's: it
 NOT_TO_BE_FOUND = ("acceptInvitation", "declineInvitation", "updateCard", "advanceSandboxClock")  # somebody else's; billing is off
 # A product's number is in every device and no secret: whoever wants to be its customer is told how they log in. And whoever holds a
 # device of their product, with 24 digits nobody guesses, is told that somebody has claimed it.
-TOLD = {f"{each}.productId" for each in ("signUpCustomer", "logInCustomer", "requestCustomerPasswordReset", "createClaimCode")}
+TOLD = {
+    f"{each}.productId"
+    for each in ("signUpCustomer", "logInCustomer", "requestCustomerPasswordReset", "requestCustomerEmailVerification", "createClaimCode")
+}
 TOLD |= {"claimDevice.deviceId"}
 IN_VERDICTS = "importDevices.deviceIds"  # which is tried below: an import takes any id, and says of each what became of it
 ENDS = ("delete", "remove", "revoke", "undo")  # what others need has to be ended last
 BATCH = 60  # selections in one query
-OF_A_PRODUCT = ("device", "group", "Customer", "Device", "DeviceEvent", "DeviceGroup", "Import", "Update")
+OF_A_PRODUCT = ("device", "group", "external", "Customer", "Device", "DeviceEvent", "DeviceGroup", "Import", "Update")
 OF_CUSTOMERS = (
     "device",
     "organization",
     "group",
+    "external",
     "Customer",
     "Device",
     "DeviceEvent",
@@ -278,6 +294,10 @@ async def _first(tester: HouseTester, attacker: Attacker, name: str, arguments: 
 
 
 # ── mutations ──
+def test_nothing_that_is_asked_by_an_id_is_left_undriven() -> None:
+    assert unknown_ids(SCHEMA) == [], "say in tests/walls/driving.py what it names"
+
+
 async def test_no_mutation_acts_on_or_tells_what_is_behind_the_wall(postgres_tester: HouseTester, attackers: list[Attacker]) -> None:
     assert SCHEMA.mutation_type is not None
     faults, tried = [], set()

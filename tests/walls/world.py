@@ -15,7 +15,7 @@ from models.customer import Customer
 from models.device import Device, DeviceGroup, GroupGrant, GroupMembership, Presence
 from models.firmware import Firmware, GroupRelease, ProductRelease, Update
 from models.global_ids import global_id
-from models.oauth import OAuthClient
+from models.oauth import OAuthClient, OAuthConsent
 from models.operations import AuditEntry
 from models.organization import Invitation, Member, Organization, SigningKey
 from models.product import Product
@@ -54,7 +54,7 @@ NOWHERE = World(
             "Member", "Organization", "Product", "Rollout", "SigningKey", "Update", "User",
         )
     }
-    | {"Device": global_id("Device", "f" * 24), "OAuthClient": "an-app-that-is-nowhere"},
+    | {"Device": global_id("Device", "f" * 24), "OAuthClient": "an-app-that-is-nowhere", "external": "nobody-at-all"},
 )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ async def _customers(product: Product, world: World, digit: str) -> None:
         row = await Customer.create(product=product, username=called, username_key=called, external_id=called, created_at=now)
         await Device.filter(device_id=device_id).update(owner_id=row.id)
         minted, _ = await issue(Kind.CUSTOMER, owner=row, now=now, scopes=scopes_of(Holder.CUSTOMER), expires_at=now + timedelta(days=1))
-        world.tokens[name], world.names["Customer"] = minted.text, global_id("Customer", row.id)
+        world.tokens[name], world.names["Customer"], world.names["external"] = minted.text, global_id("Customer", row.id), called
 
 
 async def _team(tester: HouseTester, beside: DeviceGroup, world: World) -> None:
@@ -133,8 +133,10 @@ async def _firmware(tester: HouseTester, product: Product, group: DeviceGroup, w
     update = await Update.create(device_id=world.names["device"], firmware=firmware, state="FAILED", started_at=now, error=word)
     stages = [{"percent": 100, "maxFailurePercent": 0, "healthyForSeconds": 1}]
     rollout = await tester.do("startRollout", "rollout { id }", world.owner, productId=number, version=1, stages=stages, maxInFlight=1)
-    app = {"client_id": f"{word}-app", "name": word, "redirect_uri": "https://app.example.com/back", "secret_digest": word}
+    app = {"client_id": f"{word}-app", "name": word, "redirect_uris": ["https://app.example.com/back"], "secret_digest": word}
     made = await OAuthClient.create(product=product, scopes=[], created_at=now, **app)
+    kim = await Customer.get(product=product, username=f"{word}-kim")
+    await OAuthConsent.create(client=made, customer=kim, scopes=["devices:read"], created_at=now)
     await _done(tester, "addSigningKey", world.owner, organization=word, name=word, publicKey=a_key())
     world.names |= {
         "Firmware": global_id("Firmware", firmware.id),
