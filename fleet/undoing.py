@@ -21,6 +21,8 @@ from models.sql import execute, execute_many, rows
 from models.transaction import retrying, transaction
 from realtime.log import NewEntry
 
+AT_ONCE = 5_000  # devices deleted by one statement, which may take five seconds
+
 
 async def undo_import(row: Import, *, house: House, by: Viewer) -> Import:
     """Restore what was before the import. A large one is undone by a job; it is done when `undone_at` is set.
@@ -80,16 +82,21 @@ async def _undo_piece(row: Import, first_line: int) -> None:
 
 
 async def _delete(row: Import, ids: list[str]) -> list[str]:
-    """Devices it created that nobody has used since. Their rows are held first: a hello at this moment is then seen, or waits."""
-    product_id = row.product.id
-    held = "SELECT device_id FROM device WHERE device_id = ANY($1) AND import_id = $2 AND product_id = $3 ORDER BY device_id FOR UPDATE"
-    found = [each["device_id"] for each in await rows(held, [ids, row.id, product_id])]
-    gone = await rows(
-        "DELETE FROM device WHERE device_id = ANY($1) AND owner_id IS NULL AND user_owner_id IS NULL AND public_key IS NULL"
-        " AND secret IS NULL AND NOT EXISTS (SELECT 1 FROM presence WHERE presence.device_id = device.device_id) RETURNING device_id",
-        [found],
+    """Devices it created that nobody has used since. Their rows are held first: a hello at this moment is then seen, or waits.
+
+    What is found by a long list is found by nothing else: beside other conditions PostgreSQL may come to take those, of a table it
+    knows little of yet, and go through the list for every row. Deleted in steps: for each device four tables are looked through.
+    """
+    held = (
+        "SELECT device_id, (owner_id IS NULL AND user_owner_id IS NULL AND public_key IS NULL AND secret IS NULL) AS unused FROM device"
+        " WHERE device_id = ANY($1) AND import_id = $2 AND product_id = $3 ORDER BY device_id FOR UPDATE"
     )
-    return [each["device_id"] for each in gone]
+    unused = [each["device_id"] for each in await rows(held, [ids, row.id, row.product.id]) if each["unused"]]
+    heard_of = {each["device_id"] for each in await rows("SELECT device_id FROM presence WHERE device_id = ANY($1)", [unused])}
+    gone = [device_id for device_id in unused if device_id not in heard_of]
+    for start in range(0, len(gone), AT_ONCE):
+        await execute("DELETE FROM device WHERE device_id = ANY($1)", [gone[start : start + AT_ONCE]])
+    return gone
 
 
 async def _restore(row: Import, moved: Sequence[Former]) -> list[str]:
