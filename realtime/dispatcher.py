@@ -18,14 +18,15 @@ from typing import Self
 from models.transaction import detached
 from realtime import log
 from realtime.cursor import Cursor, Gap, GapReason
-from realtime.log import FAILURES, PAGE, Entry
+from realtime.log import FAILURES, PAGE, Entry, one_page
 from realtime.wakeup import LOG, Wakeup
 
 logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # seconds: the log is read at least this often, whatever the wake-ups say
 AGAIN_S = 0.5  # seconds until a read is tried again that the database did not answer
-RING = 20_000  # entries kept in memory, over all topics somebody reads
+RING = 10_000  # entries kept in memory, over all topics somebody reads; one takes 0.8 KB besides its data
+RING_BYTES = 8 << 20  # of data in them
 
 Topic = int | str  # a product's number, or a device's ID
 WHOLE_LOG: Topic = "*"  # all products and devices: for what every process reads once for itself
@@ -56,6 +57,7 @@ class Dispatcher:
         self._wakeup = wakeup
         self._ring_size = ring
         self._ring: list[Entry] = []  # what is in any topic's list, in order
+        self._ring_bytes = 0  # of data in them
         self._topics: dict[Topic, _Topic] = {}
         self._woken = asyncio.Event()
         self._end = Cursor("", 0, 0)
@@ -132,7 +134,7 @@ class Dispatcher:
                 self._lose_through(page.purged_through)
             if page.entries:
                 self._spread(page.entries)
-            if len(page.entries) < PAGE:
+            if not page.is_cut:
                 return
 
     async def _look_at_the_ground(self) -> None:
@@ -151,13 +153,20 @@ class Dispatcher:
                 touched.add(topic)
             if topics:
                 self._ring.append(entry)
+                self._ring_bytes += len(entry.data or "")
         self._end = entries[-1].cursor
-        if len(self._ring) > self._ring_size * 1.1:
-            self._forget(len(self._ring) - self._ring_size)
+        if len(self._ring) > self._ring_size * 1.1 or self._ring_bytes > RING_BYTES * 1.1:
+            self._forget()
         for topic in touched:
             topic.wake()
 
-    def _forget(self, count: int) -> None:
+    def _forget(self) -> None:
+        """The oldest, until neither bound is passed."""
+        count = max(0, len(self._ring) - self._ring_size)
+        self._ring_bytes -= sum(len(entry.data or "") for entry in self._ring[:count])
+        while self._ring_bytes > RING_BYTES:
+            self._ring_bytes -= len(self._ring[count].data or "")
+            count += 1
         dropped, self._ring = self._ring[:count], self._ring[count:]
         for name in {WHOLE_LOG} | {entry.product_number for entry in dropped} | {entry.device_id or "" for entry in dropped}:
             if name in self._topics:
@@ -174,6 +183,7 @@ class Dispatcher:
         logger.warning("The database was restored: every stream is told of a gap.")
         self._end = gap.to
         self._ring.clear()
+        self._ring_bytes = 0
         for topic in self._topics.values():
             topic.entries.clear()
             topic.floor = gap.to.position
@@ -201,9 +211,10 @@ class _Topic:
         self.entries: list[Entry] = []
         self.readers: set[Reader] = set()
 
-    def after(self, position: int, limit: int) -> list[Entry]:
+    def after(self, position: int) -> list[Entry]:
+        """One page."""
         start = bisect_right(self.entries, position, key=_position)
-        return self.entries[start : start + limit]
+        return one_page(self.entries[start : start + PAGE])
 
     def forget_through(self, position: int) -> None:
         count = bisect_right(self.entries, position, key=_position)
@@ -246,7 +257,7 @@ class Reader:
             yield found
 
     async def next(self, *, wait: bool = True) -> list[Entry] | Gap | None:
-        """The next entries in order, one to 500 of them; or a gap, after which it goes on; None once it is closed.
+        """The next entries in order, at most a page of them; or a gap, after which it goes on; None once it is closed.
 
         Without `wait` no entries at all where nothing in memory is left to read. A database that does not answer is asked again until
         it does.
@@ -280,11 +291,11 @@ class Reader:
         self.woken.set()
 
     def _from_memory(self) -> list[Entry]:
-        slices = [self._dispatcher.topic(name).after(self.position, PAGE) for name in self.topics]
+        slices = [self._dispatcher.topic(name).after(self.position) for name in self.topics]
         entries = slices[0]
         if len(slices) > 1:
             merged = {entry.position: entry for entry in heapq.merge(*slices, key=_position)}  # one may be in two topics
-            entries = list(merged.values())[:PAGE]
+            entries = one_page(list(merged.values()))
         if entries:
             self.position = entries[-1].position
         return [entry for entry in entries if self._only.takes(entry)]
@@ -309,9 +320,8 @@ class Reader:
             return []
         if self._gap is not None:  # the database was restored meanwhile
             return []
-        whole = len(page.entries) < PAGE
         last = page.entries[-1].position if page.entries else start
-        self.position = max(last, through) if whole else last
+        self.position = last if page.is_cut else max(last, through)
         return [entry for entry in page.entries if self._only.takes(entry)]
 
     async def _purged(self, start: int, purged_through: int) -> Gap:

@@ -23,6 +23,7 @@ from realtime.cursor import Cursor, Gap, GapReason, parse
 
 PAGE = 500  # entries a statement
 COPIED_FROM = 16  # entries: for fewer, COPY's further round trip costs more than it saves
+PAGE_BYTES = 256 << 10  # of data in them, and one entry more: what a reader that stalls holds in memory
 LOCK = 0x466C6F67  # "Flog": the advisory lock of the one shard
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, BaseORMException, sqlite3.Error)  # the database is away or refuses
 
@@ -77,6 +78,7 @@ class Page(NamedTuple):
 
     entries: list[Entry]
     purged_through: int
+    is_cut: bool = False  # by a bound: there may be more
 
 
 class State(NamedTuple):
@@ -207,20 +209,37 @@ async def read_after(
     name_prefix: str = "",
     limit: int = PAGE,
 ) -> Page:
-    """The next entries after `position`, oldest first: of any of the products or devices, or of all when none is named."""
+    """The next entries after `position`, oldest first: of any of the products or devices, or of all when none is named.
+
+    At most `limit`, and no more once they have PAGE_BYTES of data: the database counts them, so that what is not taken never comes here.
+    """
     where = Where("position > {}", position)
     if product_numbers or device_ids:
         where.any_of(("product_number", list(product_numbers)), ("device_id", list(device_ids)))
     where.common(kinds, name_prefix)
+    size = "length(CAST(data AS blob))" if is_sqlite() else "octet_length(data)"
     found = await tuples(
-        f"SELECT {COLUMNS}, (SELECT purged_through FROM log_state) AS purged_through"
-        f" FROM log_entry WHERE {where} ORDER BY position LIMIT {int(limit)}",
+        f"""SELECT {COLUMNS}, (SELECT purged_through FROM log_state), through
+              FROM (SELECT page.*, sum(coalesce({size}, 0)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS through
+                      FROM (SELECT * FROM log_entry WHERE {where} ORDER BY position LIMIT {int(limit)}) AS page) AS counted
+             WHERE through - coalesce({size}, 0) < {PAGE_BYTES}
+             ORDER BY position""",
         where.values,
     )
     if not found:
         return Page([], (await state()).purged_through)
-    purged_through: int = found[0][-1]
-    return Page([entry_of(row) for row in found], purged_through)
+    *_, purged_through, through = found[-1]
+    return Page([entry_of(row) for row in found], purged_through, len(found) >= limit or through >= PAGE_BYTES)
+
+
+def one_page(entries: list[Entry]) -> list[Entry]:
+    """As many of these as a page may hold."""
+    size = 0
+    for count, entry in enumerate(entries[:PAGE], 1):
+        size += len(entry.data or "")
+        if size >= PAGE_BYTES:
+            return entries[:count]
+    return entries[:PAGE]
 
 
 async def head(product_number: int | None = None) -> Cursor:

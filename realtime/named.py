@@ -55,14 +55,20 @@ class Held:
         self.id = id
         self.holder = holder
         self.cursor = cursor
-        self._last: Callable[[], Cursor | None] = lambda: None
-        self._mark: Callable[[], Callable[[], bool]] = lambda: lambda: False
-        self._end: Callable[[Exception], None] = lambda error: None
-        self._marked: tuple[str, Callable[[], bool]] | None = None
+        self._last: Callable[[], Cursor | None]
+        self._mark: Callable[[], Callable[[], bool]]
+        self._end: Callable[[Exception], None]
+        self._marked: tuple[str, Callable[[], bool]] | None
+        self.forget()
 
     def watch(self, last: Callable[[], Cursor | None], mark: Callable[[], Callable[[], bool]], end: Callable[[Exception], None]) -> None:
         """`last` is the cursor of what was sent last; `mark()` gives a question: has the peer everything that was sent before it?"""
         self._last, self._mark, self._end = last, mark, end
+
+    def forget(self) -> None:
+        """Whoever had it: they hold it too."""
+        self.watch(lambda: None, lambda: lambda: False, lambda error: None)
+        self._marked = None
 
     def look(self) -> bool:
         """Whether more has been delivered than was known; `cursor` then says how far."""
@@ -113,6 +119,7 @@ class NamedStreams:
             del self._held[held.id]
         if held.look():
             await self._write([held])
+        held.forget()
 
     async def _keep(self) -> None:
         while self._held:

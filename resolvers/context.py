@@ -1,6 +1,6 @@
 """What every door is handed: who asks, the open house, and loaders that live as long as one operation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from starlette.requests import HTTPConnection
@@ -18,20 +18,27 @@ class Context:
 
     viewer: Viewer
     house: House
-    loaders: Loaders = field(default_factory=Loaders)
     cost: int = 0
     rate_limit: int = 0
     rate_remaining: int = 0
     rate_resets_at: datetime | None = None
+    _loaders: Loaders | None = None
+
+    @property
+    def loaders(self) -> Loaders:
+        """Made when first asked for: most messages of subscriptions need none."""
+        if self._loaders is None:
+            self._loaders = Loaders()
+        return self._loaders
 
     def renew(self, viewer: Viewer) -> None:
         """For the next message of a subscription: whoever asks as they are now, and no row from before."""
         self.viewer = viewer
-        self.loaders = Loaders()
+        self._loaders = None
 
     async def become(self, token: Token) -> None:
         """Answer the rest of the operation to whoever has just shown that this token is theirs."""
-        self.viewer, self.loaders = await standing_behind(token, self.viewer.address), Loaders()
+        self.viewer, self._loaders = await standing_behind(token, self.viewer.address), None
 
     async def look_again(self) -> None:
         """Let the viewer see at once that they have found, joined or left a team in this operation."""

@@ -32,8 +32,8 @@ class ByKey(Generic[Row]):
     """Loads rows of one table by primary key; a key that is None, or names nothing, gives None."""
 
     def __init__(self, table: type[Row]) -> None:
-        self._table = table
-        self._rows: Gathered[Any, Row | None] = Gathered(self._find, _nothing)
+        # Not a method of this: the two would keep each other until a full collection.
+        self._rows: Gathered[Any, Row | None] = Gathered(partial(by_key, table, table._meta.db_pk_column), _nothing)
 
     async def load(self, key: object) -> Row | None:
         return (await self.load_all([key]))[0]
@@ -46,9 +46,6 @@ class ByKey(Generic[Row]):
     def learn(self, row: Row) -> None:
         """A row that somebody has read already."""
         self._rows.learn(row.pk, row)
-
-    async def _find(self, keys: list[Any]) -> dict[Any, Row | None]:
-        return dict(await by_key(self._table, self._table._meta.db_pk_column, keys))
 
 
 @dataclass(slots=True)

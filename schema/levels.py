@@ -1,4 +1,4 @@
-"""The plans of a document: made when it comes a second time, kept as long as the document is remembered."""
+"""The plans of a document: made when it is answered a second time, kept as long as the document is remembered, or followed."""
 
 import asyncio
 import logging
@@ -30,18 +30,24 @@ class Plans:
 
     async def answer(self, operation: OperationDefinitionNode, given: Mapping[str, Any] | None, context: Any) -> dict[str, Any] | None:
         """The `data` of a query; None where graphql-core has to answer, from the beginning."""
-        self._seen += 1
-        if self._seen < SIGHTINGS:
+        if not self._is_known():
             return None
-        return await self.message(operation, given, context, None)
+        variables = get_variable_values(self._schema._schema, operation.variable_definitions or (), dict(given or {}))
+        return None if isinstance(variables, list) else await self._answered(operation, variables, context, None)
 
     async def message(
-        self, operation: OperationDefinitionNode, given: Mapping[str, Any] | None, context: Any, message: object
+        self, operation: OperationDefinitionNode, variables: VariableValues, context: Any, message: object
     ) -> dict[str, Any] | None:
-        """The same for one message of a subscription."""
-        variables = get_variable_values(self._schema._schema, operation.variable_definitions or (), dict(given or {}))
-        if isinstance(variables, list):
-            return None
+        """The same for one message of a subscription, whose variables were read when it began."""
+        return await self._answered(operation, variables, context, message) if self._is_known() else None
+
+    def _is_known(self) -> bool:
+        self._seen += 1
+        return self._seen >= SIGHTINGS
+
+    async def _answered(
+        self, operation: OperationDefinitionNode, variables: VariableValues, context: Any, message: object
+    ) -> dict[str, Any] | None:
         try:
             plan = await self._plan(operation, variables)
             return await plan.answer(message, context, variables) if plan else None

@@ -1,15 +1,25 @@
-"""Every query of a test answered twice: by graphql-core, and by the plan that is compiled of it. The two must say the same."""
+"""Every query of a test answered twice, and every message of a subscription: by graphql-core, and by the plan that is compiled of it.
 
-from collections.abc import Awaitable, Callable, Mapping
+The two must say the same.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import strawberry
-from graphql import OperationDefinitionNode, OperationType, get_operation_ast, parse
+from graphql import ExecutionResult as GraphQLResult
+from graphql import GraphQLError, OperationDefinitionNode, OperationType, get_operation_ast, parse
 from graphql.execution.values import get_variable_values
 from strawberry.types import ExecutionResult
 
+from errors import CallerError
 from resolvers.context import Context
 from schema.compiling import Unsupported, compile_operation
+from settings import Settings
+from transport.documents import Documents, NotBegun, Subscribed
+from transport.gate import Asked
 
 MOMENTS = {"time", "resetAt", "downloadUrl"}  # what is another one each time it is asked for
 
@@ -45,6 +55,42 @@ async def check(
         return
     assert not result.errors, f"A plan answers what graphql-core has errors for: {result.errors}\n{text}"
     assert still(data) == still(result.data), text
+
+
+async def subscribe(
+    schema: strawberry.Schema, text: str, variables: Mapping[str, Any], context: Context
+) -> AsyncGenerator[GraphQLResult, None]:
+    """A subscription's results by graphql-core, each held to what its plan says."""
+    documents, asked = Documents(schema, Settings()), Asked(text, None, dict(variables))
+    prepared = await documents.prepare(text, None, variables, signed_in=True)
+    try:
+        subscribed = await documents.subscribe(asked, prepared, context)
+    except NotBegun as refused:
+        yield refused.result
+        return
+    async with aclosing(aiter(subscribed.source)) as messages:  # type: ignore[type-var]  # every resolver's is a generator
+        try:
+            async for message in messages:
+                yield await message_on_both_roads(subscribed, message)
+        except CallerError as error:  # what ends it
+            yield GraphQLResult(None, [GraphQLError(error.message, original_error=error)])
+
+
+async def message_on_both_roads(subscribed: Subscribed, message: object) -> GraphQLResult:
+    """Devices move while this is asked, so it is asked before and after: the plan's answer is one of the two."""
+    assert subscribed.plans is not None
+    asked, reference = subscribed.executor, replace(subscribed, plans=None)
+    context: Context = asked.context_value
+    before = await reference.execute(message)
+    context.renew(context.viewer)
+    data = await subscribed.plans._answered(asked.operation, asked.variable_values, context, message)
+    context.renew(context.viewer)
+    after = await reference.execute(message)
+    if data is None:
+        assert before.errors or after.errors, "No plan answers this, though graphql-core does."
+    else:
+        assert any(not each.errors and still(each.data) == still(data) for each in (before, after)), (before, data, after)
+    return before
 
 
 def still(answer: Any) -> Any:

@@ -22,6 +22,7 @@ from realtime import log
 from realtime.log import NewEntry
 from simulator.device import SimulatedDevice
 from simulator.flash import Flash
+from tests import both_roads
 from tests.fake_fleet import with_devices
 from tests.house import GraphQLFailed, HouseTester
 from transport.uvicorn_protocol import FirstOrHttp
@@ -170,7 +171,7 @@ async def subscribed(tester: HouseTester, operation: str, token: str | None = No
         return sum(len(topic.readers) for topic in topics.values())
 
     before = readers()
-    results = await tester.schema.subscribe(operation, variable_values=variables, context_value=context)
+    results = both_roads.subscribe(tester.schema, operation, variables, context)
     stream = Stream(results, re.findall(r"(\w+)\(", operation)[0])
     first = stream.first
     assert first is not None

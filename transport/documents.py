@@ -95,12 +95,18 @@ class NotBegun(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """A subscription under way: what it reads from, and how each message becomes a result."""
+    """A subscription under way: what it reads from, and how each message becomes a result. Without `plans` graphql-core alone answers."""
 
     executor: Executor[Any]
     source: AsyncIterable[Any]
+    plans: Plans | None
 
     async def execute(self, message: object) -> ExecutionResult:
+        if self.plans is not None:
+            asked = self.executor
+            data = await self.plans.message(asked.operation, asked.variable_values, asked.context_value, message)
+            if data is not None:
+                return ExecutionResult(data)
         executor = self.executor.build_per_event_executor(message)
         executor._relevant_sub_fields = {}  # the copy shares it, and it keeps something of every event for as long as the stream lives
         result = execute_subscription_event(executor)
@@ -175,7 +181,8 @@ class Documents:
             source = await source
         if isinstance(source, ExecutionResult):
             raise NotBegun(source)
-        return Subscribed(executor, source)
+        known, _ = self._known(asked)
+        return Subscribed(executor, source, known.plans if known and self._may_compile else None)
 
     async def _compiled_answer(self, asked: Asked, context: OperationContext) -> dict[str, object] | None:
         """The data of a query, where a plan can tell it; where it cannot, nothing has been changed."""

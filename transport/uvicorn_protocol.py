@@ -228,6 +228,7 @@ class FiniteHttp(DevicesBesideHttp):
     def handle_websocket_upgrade(self) -> None:
         self._cancel_all()
         super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]  # as at the end of a connection: the two would keep each other
 
     def pause_writing(self) -> None:
         super().pause_writing()

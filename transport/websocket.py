@@ -325,6 +325,8 @@ class Conversation:
             return
         except Exception as error:
             errors = self.door.masking.refusal(error)
+        finally:
+            operation.task = None  # whose error, when it is stopped, holds the operation
         self._finish(operation, errors)
 
     async def _run(self, operation: Operation) -> None:

@@ -67,6 +67,12 @@ class Scene:
             self.begin = list(answer.values())[-1]["event"]["cursor"]
         return before
 
+    async def begin_anew(self) -> None:
+        """What was said until now is nobody's business any more: whoever comes begins behind it, and it is not judged."""
+        self.said.clear()
+        self.acknowledged.clear()
+        await self.fill(1, 1)
+
     async def stalled(self, after: str, url: str) -> socket.socket:
         """A subscriber that reads nothing after its acknowledgement; of a server itself, since a proxy would read for it."""
         at = urlsplit(url)
@@ -158,8 +164,11 @@ class Scene:
 
     # ── what is true ──
     async def log(self) -> Words:
-        """Every event, as the database has it."""
-        found = await self._rows("SELECT position, data FROM log_entry WHERE kind = 'event' AND name = 'said' ORDER BY position")
+        """Every event behind `begin`, as the database has it."""
+        found = await self._rows(
+            f"SELECT position, data FROM log_entry WHERE kind = 'event' AND name = 'said' AND position > {parse(self.begin).position}"
+            " ORDER BY position"
+        )
         return [(row["position"], row["data"]) for row in found]
 
     async def _value(self, query: str) -> Any:

@@ -109,6 +109,30 @@ async def test_reading_is_narrowed_by_product_device_kind_and_prefix(db: Setting
     assert await names(limit=2) == ["temp/in", "Temp/out"]
 
 
+async def test_a_page_ends_once_its_data_is_enough_bytes(db: Settings) -> None:
+    """What a reader that stalls holds is a page: 500 events of 16 KiB were 8 MiB each."""
+    await append(*map(str, range(40)), data="é" * (8 << 10))
+    await append("last", data="x" * log.PAGE_BYTES)
+
+    pages = [await log.read_after(0)]
+    while pages[-1].is_cut:
+        pages.append(await log.read_after(pages[-1].entries[-1].position))
+
+    assert [len(page.entries) for page in pages] == [16, 16, 9, 0]
+    assert [entry.name for page in pages for entry in page.entries] == [*map(str, range(40)), "last"]
+    assert pages[-1].purged_through == 0
+
+
+async def test_a_page_ends_after_500_entries_however_small(db: Settings) -> None:
+    await append(*map(str, range(510)))
+
+    first, rest = await log.read_after(0), await log.read_after(0, limit=510)
+
+    assert (len(first.entries), first.is_cut) == (500, True)
+    assert (len(rest.entries), rest.is_cut) == (510, True)
+    assert not (await log.read_after(first.entries[-1].position)).is_cut
+
+
 # ── cursors ──
 async def test_the_head_of_an_empty_log_is_a_cursor_to_go_on_from(db: Settings) -> None:
     head = await log.head()
