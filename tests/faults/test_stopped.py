@@ -113,7 +113,7 @@ async def test_a_late_goodbye_that_is_believed_is_found_out(migrated_postgres: S
     """T18 itself runs in tests/flows: here is what it has to notice."""
     settings = of_a_fleet(migrated_postgres)
     server = await asyncio.to_thread(start_server, settings, command=serving("believes_late_goodbyes"))
-    async with opened([server], settings.database_url, 1) as scene, scene.online(1) as (former,), scene.online(0) as _:
+    async with opened([server], settings.database_url, 1) as scene, scene.online(1) as (former,):
         newer = type(former)(former.url, former.flash, pace=0.1)
         running = asyncio.create_task(newer.run())
         async with asyncio.timeout(20):
