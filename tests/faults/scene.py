@@ -183,6 +183,11 @@ class Scene:
             found.setdefault(row["device_id"], []).append(row["name"])
         return found
 
+    async def wakeup_connections(self) -> frozenset[int]:
+        """Those of PostgreSQL's on which servers listen, by process id."""
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'flotilla wake-up' AND datname = current_database()"
+        return frozenset(row["pid"] for row in await self._rows(query))
+
     async def is_online(self) -> dict[str, bool]:
         return {row["device_id"]: row["online"] for row in await self._rows("SELECT device_id, online FROM presence")}
 

@@ -70,7 +70,7 @@ async def _others(scene: Scene, url: str, over: asyncio.Event) -> list[int]:
     statuses = []
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         while not over.is_set():
-            asked = await client.post(f"{url}/graphql", json={"query": "{ me { name } }"}, headers=scene.client._headers())
+            asked = await client.post(f"{url}/graphql", json={"query": "{ viewer { user { name } } }"}, headers=scene.client._headers())
             statuses.append(asked.status_code)
             await asyncio.sleep(0.05)
     return statuses
