@@ -87,6 +87,7 @@ class Watcher:
         more = ["resumes"] if resumes else []
         self._command = npm_command(script, address, token, query, json.dumps(variables or {}), *more, needs=needs)
         self.messages: list[dict[str, Any]] = []
+        self.heard_at: list[float] = []  # of each message, by the event loop's clock
         self._heard = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -94,6 +95,7 @@ class Watcher:
         self._reading = asyncio.create_task(self._read())
         await self.until(lambda: bool(self.messages))
         assert self.messages.pop(0) == {"connected": True}
+        del self.heard_at[0]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -117,4 +119,5 @@ class Watcher:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             self.messages.append(json.loads(line))
+            self.heard_at.append(asyncio.get_running_loop().time())
             self._heard.set()

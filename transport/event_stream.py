@@ -146,7 +146,9 @@ class EventStream(Response):
         """All that the subscription tells; an error that ends it is the last of it."""
         masking = self._door.masking
         try:
-            await self._follow(wire, await self._door.documents.subscribe(self._asked, self._prepared, self._context))
+            async with self._sockets.turns:
+                subscribed = await self._door.documents.subscribe(self._asked, self._prepared, self._context)
+            await self._follow(wire, subscribed)
         except Refused as refused:
             wire.write(event(encoded({"errors": refused.errors}), None))
         except NotBegun as refused:

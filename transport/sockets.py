@@ -7,6 +7,7 @@ from typing import Protocol
 RESTARTING = 1012
 NOT_ALLOWED = 4401
 DRAIN_BATCHES = 20
+BEGINNING = 8  # sockets and subscriptions at once; fewer than the connections of the database's pool, which is there for others too
 LEAVE_S = 1.0  # for a peer to take its goodbye; then the connection is aborted
 DRAIN_CROWD = 100  # from this many sockets on the whole time is used; fewer cannot storm the next process and go sooner
 
@@ -26,6 +27,7 @@ class Sockets:
 
     def __init__(self) -> None:
         self.is_draining = False
+        self.turns = asyncio.Semaphore(BEGINNING)  # taken to find out who is there and where a stream begins: thousands may come at once
         self._open: set[OpenSocket] = set()
         self._addresses: Counter[str] = Counter()
 

@@ -247,7 +247,7 @@ class Conversation:
     async def _admitted(self) -> bool:
         """Learn who is there; send away who may not stay."""
         try:
-            async with asyncio.timeout(self.door.deadline_s):
+            async with self.door.sockets.turns, asyncio.timeout(self.door.deadline_s):
                 context = await self.door.context_for(self.connection, self._authorization)
         except Unauthenticated as error:
             await self.leave(TOKEN_EXPIRED if error.reason == "TOKEN_EXPIRED" else NOT_ALLOWED, error.message)
@@ -332,11 +332,13 @@ class Conversation:
     async def _run(self, operation: Operation) -> None:
         door = self.door
         await door.admit(self._host)
-        context = await door.context_for(self.connection, self._authorization)
-        asked, prepared = await door.prepare(operation.asked, context, self._host)
+        async with door.sockets.turns:
+            context = await door.context_for(self.connection, self._authorization)
+            asked, prepared = await door.prepare(operation.asked, context, self._host)
+            subscribed = await door.documents.subscribe(asked, prepared, context) if prepared.is_subscription else None
         metrics.OPERATIONS.labels("socket", prepared.operation.operation.value).inc()
-        if prepared.is_subscription:
-            await self._follow(operation, asked, prepared, await door.documents.subscribe(asked, prepared, context))
+        if subscribed is not None:
+            await self._follow(operation, asked, prepared, subscribed)
             return
         try:
             async with asyncio.timeout(door.deadline_s) as clock:

@@ -43,6 +43,7 @@ class Faults:
     async def end_the_wakeups_connections(self) -> None:
         connection = await asyncpg.connect(self.scene.database_url)
         try:
-            await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'flotilla wake-up'")
+            listening = "FROM pg_stat_activity WHERE application_name = 'flotilla wake-up' AND datname = current_database()"
+            await connection.execute(f"SELECT pg_terminate_backend(pid) {listening}")
         finally:
             await connection.close()

@@ -53,6 +53,7 @@ class Scene:
     begin: str
     devices: list[SimulatedDevice] = field(default_factory=list)
     said: set[str] = field(default_factory=set)
+    said_at: dict[str, float] = field(default_factory=dict)  # by the event loop's clock
     acknowledged: set[str] = field(default_factory=set)
     padding: int = 0  # bytes that every event carries besides
 
@@ -113,6 +114,7 @@ class Scene:
     def _text(self, who: str) -> str:
         text = f"{who} {len(self.said)} {'x' * self.padding}"
         self.said.add(text)
+        self.said_at[text] = asyncio.get_running_loop().time()
         return text
 
     async def _device_says(self, device: SimulatedDevice, count: int, told: Callable[[str], None]) -> None:
@@ -146,10 +148,11 @@ class Scene:
                     left -= 1
 
     @contextlib.asynccontextmanager
-    async def online(self, count: int, url: str | None = None) -> AsyncIterator[list[SimulatedDevice]]:
+    async def online(self, count: int, url: str | None = None, *, first: int = 0, **options: Any) -> AsyncIterator[list[SimulatedDevice]]:
         """That many devices, which come back after every cut, until the block ends."""
         address = (url or self.front.url).replace("http", "ws") + "/device"
-        added = [SimulatedDevice(address, Flash(one, self.product_id, 1), provisioning_key=self.key, pace=0.1) for one in self.ids[:count]]
+        options = {"provisioning_key": self.key, "pace": 0.1} | options
+        added = [SimulatedDevice(address, Flash(one, self.product_id, 1), **options) for one in self.ids[first : first + count]]
         self.devices += added
         running = [asyncio.create_task(device.run()) for device in added]
         try:
@@ -162,6 +165,15 @@ class Scene:
                 self.devices.remove(device)
             await asyncio.gather(*running)
 
+    async def keep_publishing(self, every_s: float, until: asyncio.Event) -> None:
+        """Each device says something this often, and waits for its acknowledgement."""
+
+        async def one(device: SimulatedDevice) -> None:
+            while not until.is_set():
+                await asyncio.gather(self._device_says(device, 1, self.acknowledged.add), asyncio.sleep(every_s))
+
+        await asyncio.gather(*map(one, self.devices))
+
     # ── what is true ──
     async def log(self) -> Words:
         """Every event behind `begin`, as the database has it."""
@@ -170,6 +182,23 @@ class Scene:
             " ORDER BY position"
         )
         return [(row["position"], row["data"]) for row in found]
+
+    async def statuses(self) -> dict[str, list[str]]:
+        """What the log has said of each device, in order."""
+        found: dict[str, list[str]] = {}
+        for row in await self._rows(
+            "SELECT device_id, name FROM log_entry WHERE kind = 'status' AND name IN ('ONLINE', 'OFFLINE') ORDER BY position"
+        ):
+            found.setdefault(row["device_id"], []).append(row["name"])
+        return found
+
+    async def wakeup_connections(self) -> frozenset[int]:
+        """Those of PostgreSQL's on which servers listen, by process id."""
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'flotilla wake-up' AND datname = current_database()"
+        return frozenset(row["pid"] for row in await self._rows(query))
+
+    async def is_online(self) -> dict[str, bool]:
+        return {row["device_id"]: row["online"] for row in await self._rows("SELECT device_id, online FROM presence")}
 
     async def _value(self, query: str) -> Any:
         (row,) = await self._rows(query)
@@ -239,6 +268,15 @@ async def measured(server: ServerProcess) -> Measured:
 class Heard:
     connections: int
     repeated: int
+
+
+def delays(scene: Scene, listener: Watcher) -> list[float]:
+    """Seconds from the word of each event to its first hearing, shortest first."""
+    first: dict[str, float] = {}
+    for at, message in zip(listener.heard_at, listener.messages, strict=True):
+        for told in (message.get("data") or {}).values():
+            first.setdefault(told["event"]["data"], at)
+    return sorted(first[text] - at for text, at in scene.said_at.items() if text in first)
 
 
 def heard(listener: Watcher) -> list[Words]:

@@ -14,9 +14,11 @@ from simulator.device import SimulatedDevice
 from simulator.faults import Faults as DeviceFaults
 from simulator.flash import Flash
 from tests.clients import Refused, Watcher
+from tests.faults.altered import serving
 from tests.faults.scene import EVENTS, SCALE, STATUS, Scene, of_a_fleet, opened
 from tests.faults.test_readers import acknowledged, code_of, following
-from tests.processes import ServerProcess
+from tests.processes import SERVE, ServerFailed, ServerProcess
+from tests.realtime.proxy import Proxy
 
 ENDINGS = 3 if SCALE == 1 else SCALE
 WITHIN_S = 15.0  # the promise; 10 is what the parts of the end add up to
@@ -97,3 +99,45 @@ async def test_a_server_in_the_middle_of_everything_ends_in_its_time(migrated_po
     assert "draining failed" not in server.log()
     with capsys.disabled():
         print(f"\n{ENDINGS} endings: {min(seconds):.1f} to {max(seconds):.1f} s")
+
+
+@pytest.mark.parametrize("command", [SERVE, serving("ends_without_a_limit")], ids=["as it is", "without a limit"])
+async def test_a_server_waits_for_no_stalled_reader_at_its_end(migrated_sqlite: Settings, start_server, command) -> None:
+    server = await asyncio.to_thread(start_server, of_a_fleet(migrated_sqlite, event_data_max_bytes=16384), command=command)
+    async with opened([server], "") as scene, scene.resuming(url=server.url) as healthy:
+        stalled = [await scene.stalled(scene.begin, server.url) for _ in range(3)]
+        await scene.fill()
+        await healthy.until(lambda: len(healthy.messages) == 400)  # so the others have had what fits into their sockets
+        if command is SERVE:
+            assert await asyncio.to_thread(server.stop, timeout_s=WITHIN_S) == 0
+        else:
+            with pytest.raises(ServerFailed, match="still running 15 s after SIGTERM"):
+                await asyncio.to_thread(server.stop, timeout_s=WITHIN_S)
+        for peer in stalled:
+            peer.close()
+
+
+@pytest.mark.parametrize("is_killed", [True, False], ids=["refused", "silent"])
+async def test_a_server_without_its_database_says_goodbye_all_the_same_and_ends_in_its_time(
+    migrated_postgres: Settings, start_server, is_killed: bool
+) -> None:
+    async with Proxy(migrated_postgres.database_url) as road:
+        server = await asyncio.to_thread(start_server, of_a_fleet(migrated_postgres, database_url=road.url))
+        async with opened([server], migrated_postgres.database_url, 3) as scene, scene.online(3, server.url) as devices:
+            readers = [await acknowledged(scene, server) for _ in range(3)]
+            told = [asyncio.create_task(code_of(reader)) for reader in readers]
+            if is_killed:
+                await road.down()
+            else:
+                road.freeze()
+            await asyncio.sleep(0.5)
+            code = await asyncio.to_thread(_end, server)
+            assert await asyncio.gather(*told) == [1012] * 3
+            assert all(1012 in device.closed_with for device in devices)
+
+    assert "draining failed" not in server.log()
+    assert (code, "Not ended 14 s after the signal" in server.log()) in ((0, False), (1, not is_killed))
+
+
+def _end(server: ServerProcess) -> int:
+    return server.stop(timeout_s=WITHIN_S)

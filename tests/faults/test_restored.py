@@ -10,6 +10,7 @@ from settings import Settings
 from tests.clients import Watcher
 from tests.faults.altered import serving
 from tests.faults.scene import of_a_fleet, opened, until_equal
+from tests.processes import SERVE
 
 
 def told(client: Watcher) -> list[tuple[str | None, str | None]]:
@@ -18,9 +19,10 @@ def told(client: Watcher) -> list[tuple[str | None, str | None]]:
     return [((message["gap"] or {}).get("reason"), (message["event"] or {}).get("data")) for message in messages]
 
 
-async def test_a_client_of_a_database_restored_from_a_copy_is_told_and_goes_on(migrated_sqlite: Settings, start_server) -> None:
+@pytest.mark.parametrize("command", [SERVE, serving("believes_any_cursor")], ids=["as it is", "believes any cursor"])
+async def test_a_client_of_a_database_restored_from_a_copy_is_told_and_goes_on(migrated_sqlite: Settings, start_server, command) -> None:
     """The new events take the places of those that were undone."""
-    server = await asyncio.to_thread(start_server, of_a_fleet(migrated_sqlite))
+    server = await asyncio.to_thread(start_server, of_a_fleet(migrated_sqlite), command=command)
     data = migrated_sqlite.data_dir
     async with opened([server], "") as scene, scene.resuming() as client:
         await scene.publish(10)
@@ -40,6 +42,10 @@ async def test_a_client_of_a_database_restored_from_a_copy_is_told_and_goes_on(m
         last = {text for text in scene.acknowledged if int(text.split()[1]) >= before}
         await client.until(lambda: told(client)[-1][1] in last and len(told(client)) > 21)
 
+    if command is not SERVE:
+        assert all(reason is None for reason, _ in told(client))
+        assert last - {text for _, text in told(client)}, "a gap that nobody was told of"
+        return
     assert told(client)[20] == ("RESTORED", None)
     assert all(reason is None and text in last for reason, text in told(client)[21:])
 

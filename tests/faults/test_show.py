@@ -68,7 +68,7 @@ async def test_the_npm_client_hears_exactly_the_published_set_while_everything_i
                 found = await scene.judge(*listeners)
 
     assert len(scene.acknowledged) == EVENTS
-    assert all(each.connections > 5 * ROUNDS for each in found)
+    assert all(each.connections > ROUNDS for each in found), "a cut that comes while a client is away does not count"
     assert {each.repeated for each in found[: len(found) // 2]} == {0}, "who tells where it was hears nothing twice"
     with capsys.disabled():
         print(f"\n{EVENTS} events, {ROUNDS} rounds: {found}")
@@ -78,7 +78,7 @@ async def test_the_npm_client_hears_exactly_the_published_set_while_everything_i
     ("alteration", "noticed"),
     [
         ("acknowledges_before_the_commit", "acknowledged and lost"),
-        ("drops_one_event_in_a_hundred", "were not heard"),
+        ("drops_one_event_in_ten_thousand", "were not heard"),
         ("resumes_from_now", "were not heard"),
     ],
 )

@@ -10,8 +10,9 @@ import pytest
 from settings import Settings
 from tests import servers
 from tests.faults.altered import serving
+from tests.faults.calls import Calls
 from tests.faults.faults import Faults
-from tests.faults.scene import SCALE, Scene, of_a_fleet, opened
+from tests.faults.scene import SCALE, Scene, of_a_fleet, opened, until_equal
 from tests.faults.test_show import at_work
 from tests.processes import SERVE, ServerProcess
 from tests.realtime.proxy import Proxy
@@ -84,8 +85,8 @@ async def fails_fast(scene: Scene, server: ServerProcess) -> None:
         assert time.monotonic() - begun < FAST_S
     assert await answers(server, "/healthz") == 200
     async with httpx.AsyncClient(trust_env=False, timeout=15) as client:
-        asked = await client.post(f"{server.url}/graphql", json={"query": "{ me { name } }"}, headers=scene.client._headers())
-    assert asked.json()["errors"]
+        asked = await client.post(f"{server.url}/graphql", json={"query": "{ viewer { user { name } } }"}, headers=scene.client._headers())
+    assert [error["extensions"]["code"] for error in asked.json()["errors"]] == ["INTERNAL"]
 
 
 @pytest.mark.timeout(240 + 10 * AWAY_S)
@@ -122,15 +123,75 @@ async def test_postgresql_killed_silent_or_cut_costs_nothing_that_was_acknowledg
 
                 return fault
 
-            async with opened([server], there, 10) as scene, scene.online(10), scene.resuming() as listener:
-                faults = [killed, silent(there=True, back=True), killed, silent(there=False, back=True), Faults(scene).cut]
+            calls, over = Calls(), asyncio.Event()
+            async with opened([server], there, 10) as scene, scene.online(10, functions={"led": calls.led}), scene.resuming() as listener:
+                ways = [silent(there=True, back=True), silent(there=True, back=False), silent(there=False, back=True)]
+                faults = [killed, *ways, killed, Faults(scene).cut]
                 if command is not SERVE:
                     with pytest.raises(AssertionError, match="acknowledged and lost"):
                         await at_work(scene, [killed], 400)
                         scene.database_url = f"{postgres.server.url.rsplit('/', 1)[0]}/{name}"
                         await scene.judge(listener)
                     return
+                calling = asyncio.create_task(calls.keep_calling(scene.client, scene.ids[:3], over))
                 await at_work(scene, faults * max(1, SCALE // 20), 100 * len(faults) * SCALE)
+                over.set()
+                await calling
                 scene.database_url = f"{postgres.server.url.rsplit('/', 1)[0]}/{name}"
                 (found,) = await scene.judge(listener)
     assert found.repeated == 0
+    calls.judge()
+    assert calls.refused, "the faults were not felt"
+
+
+@pytest.mark.parametrize("command", [SERVE, serving("waits_for_ever_for_its_database")], ids=["as it is", "waits for ever"])
+async def test_a_server_gives_up_connections_that_its_database_has_forgotten(migrated_postgres: Settings, start_server, command) -> None:
+    """What a firewall does that forgets its connections: new ones pass, those of before stay silent. Another server publishes."""
+    async with Proxy(migrated_postgres.database_url) as road:
+        settings = of_a_fleet(migrated_postgres)
+        other = await asyncio.to_thread(start_server, settings)
+        cut_off = await asyncio.to_thread(start_server, of_a_fleet(settings, database_url=road.url), command=command)
+        async with opened([other], settings.database_url) as scene, scene.resuming(url=cut_off.url) as listener:
+            await scene.publish(40)
+            await scene.judge(listener)
+            road.freeze()
+            await scene.publish(40)
+            await asyncio.sleep(2)  # longer than the look that it takes anyway: it waits for an answer now
+            road.forget()
+            if command is SERVE:
+                (found,) = await scene.judge(listener)
+                assert (found.connections, found.repeated) == (1, 0)
+                return
+            with pytest.raises(AssertionError, match="were not heard"):
+                await scene.judge(listener, within_s=20)
+            cut_off.kill()  # it could not end either
+
+
+@pytest.mark.parametrize("alteration", ["never_looks_by_itself", "listens_once"])
+async def test_a_wake_up_connection_that_is_ended_comes_back_by_itself(migrated_postgres: Settings, start_server, alteration: str) -> None:
+    """Through PostgreSQL; without its own look, so that nothing but a wake-up can tell the listener's server."""
+    settings = of_a_fleet(migrated_postgres)
+    here = await asyncio.to_thread(start_server, settings)
+    there = await asyncio.to_thread(start_server, settings, command=serving(alteration))
+    async with opened([here], settings.database_url) as scene, scene.resuming(url=there.url) as listener:
+        await scene.publish(20)
+        await scene.judge(listener)
+        for _ in range(3 * SCALE):
+            before = await scene.wakeup_connections()
+            assert len(before) == 2
+            await Faults(scene).end_the_wakeups_connections()
+            await scene.publish(20)
+            if alteration == "listens_once":
+                with pytest.raises(AssertionError, match="were not heard"):
+                    await scene.judge(listener, within_s=5)
+                return
+            await scene.judge(listener)
+
+            async def again(before: frozenset[int] = before) -> bool:
+                return len(await scene.wakeup_connections() - before) == 2
+
+            await until_equal(again, True)
+            await scene.publish(20)
+            (found,) = await scene.judge(listener)
+
+    assert (found.connections, found.repeated) == (1, 0)
