@@ -28,7 +28,9 @@ from graphql.execution.collect_fields import FieldDetailsList, FragmentDetails, 
 from graphql.execution.values import VariableValues, get_argument_values
 from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
+from tortoise.models import Model
 
+from models.whole_rows import Wanted, missed, wanting
 from resolvers.gathering import ForAll, side_by_side
 from schema.leaves import Surprise, leaf
 from schema.reading import READING, Asked, Attribute, Computed, Reading
@@ -51,22 +53,41 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Turns what was found at one place of the document into what is sent. `waits`: whether it may have to wait for a door."""
+    """Turns what was found at one place of the document into what is sent. `waits`: whether it asks doors that may take their time.
+
+    Those are asked side by side. A door for all rows reads by key, and is over before a task for it would have begun.
+    """
 
     shape: Callable[[Values, Run], Awaitable[Values]]
     waits: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
-    """A compiled operation."""
+    """A compiled operation, and which columns of its rows it reads: those it shows to begin with, and what its doors turn out to need."""
 
     root: Part
+    wanted: Wanted
 
     async def answer(self, root: object, context: Any, variables: VariableValues) -> dict[str, Any]:
         """The `data` of the operation. Raises anything at all where graphql-core has to answer."""
-        answer: dict[str, Any] = (await self.root.shape([root], Run(context, variables)))[0]
-        return answer
+        while True:
+            try:
+                with wanting(self.wanted):
+                    answer: dict[str, Any] = (await self.root.shape([root], Run(context, variables)))[0]
+                    return answer
+            except (AttributeError, ExceptionGroup) as error:
+                if not self._learnt(error):
+                    raise
+            context.renew(context.viewer)  # no row that lacks it is met again
+
+    def _learnt(self, error: Exception) -> bool:
+        """Whether it came of a column that was not read and will be from now on."""
+        table, name = missed(error) or (None, "")
+        if table is None or name in self.wanted.get(table, {name}):
+            return False
+        self.wanted = {**self.wanted, table: self.wanted[table] | {name}}
+        return True
 
 
 def compile_operation(
@@ -79,7 +100,8 @@ def compile_operation(
     """
     if operation.operation is OperationType.MUTATION:
         raise Unsupported("mutation")
-    return Plan(_Compiler(schema, document, operation, variables).root())
+    compiler = _Compiler(schema, document, operation, variables)
+    return Plan(compiler.root(), {table: frozenset(names) for table, names in compiler.shown.items()})
 
 
 class _Compiler:
@@ -92,6 +114,7 @@ class _Compiler:
         self._variables = variables
         definitions = [each for each in document.definitions if isinstance(each, FragmentDefinitionNode)]
         self._fragments = {each.name.value: FragmentDetails(each) for each in definitions}
+        self.shown: dict[type[Model], set[str]] = {}  # the attributes of rows that the document asks for itself
 
     def root(self) -> Part:
         root = self._schema.get_root_type(self._operation.operation)
@@ -151,6 +174,7 @@ class _Compiler:
     # ── the fields of one object type ──
     def _selection(self, parent: GraphQLObjectType, fields: GroupedFieldSet) -> Part:
         writer = _Writer()
+        shown: set[str] = set()
         for key, details in fields.items():
             name = details[0].node.name.value
             if name == "__typename":
@@ -158,11 +182,14 @@ class _Compiler:
                 continue
             field = self._field(parent, details)
             reading = self._reading(field)
+            shown |= {reading.name} if isinstance(reading, Attribute) else set()
             kind = field.type.of_type if isinstance(field.type, GraphQLNonNull) else field.type
             if isinstance(kind, GraphQLScalarType | GraphQLEnumType) and not isinstance(reading, Asked):
                 writer.leaf(key, reading, kind, is_null_allowed=kind is field.type)
             else:
                 writer.column(key, self._column(field, reading, details))
+        for table in getattr(parent.is_type_of, "classes", ()):
+            self.shown.setdefault(table, set()).update(shown)
         return writer.part()
 
     def _field(self, parent: GraphQLObjectType, details: FieldDetailsList) -> GraphQLField:
@@ -198,7 +225,7 @@ class _Compiler:
         async def ask(rows: Values, run: Run) -> Values:
             return await inner.shape(list(await answers(rows, run)), run) if rows else []
 
-        return Part(ask, waits=True)
+        return Part(ask, waits=inner.waits or not isinstance(reading.door, ForAll))
 
     def _answers(self, field: GraphQLField, asked: Asked, details: FieldDetailsList) -> Callable[[Values, Run], Awaitable[Sequence[Any]]]:
         door = asked.door
