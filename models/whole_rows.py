@@ -72,10 +72,11 @@ def columns(table: type[Model], alias: str) -> str:
 def rows_of_join(record: Sequence[Any], *tables: type[Model]) -> list[Any]:
     """A row of each table out of one record of a join, which begins with the `columns` of each; None where the join found none."""
     found: list[Any] = []
+    is_sqlite = sql.is_sqlite()
     for table in tables:
-        shape = _shape(table, sql.is_sqlite(), None)
+        shape = _shape(table, is_sqlite, None)
         mine, record = record[: len(shape.names)], record[len(shape.names) :]
-        found.append(shape.row(mine) if any(value is not None for value in mine) else None)
+        found.append(shape.row(mine) if mine.count(None) < len(mine) else None)
     return found
 
 
