@@ -144,7 +144,7 @@ class App:
         self._is_draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._lifespan if scope["type"] == "lifespan" else self._doors
+        app: ASGIApp | None = self._lifespan if scope["type"] == "lifespan" else self._doors
         if scope["type"] == "http" and scope["path"] == GRAPHQL:
             app = self._straight
         assert app is not None, "uvicorn sends requests only after the lifespan has begun"

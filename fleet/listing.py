@@ -20,7 +20,7 @@ from models.device import Device
 from models.global_ids import number_of
 from models.product import Product
 from models.sql import rows, tuples
-from models.whole_rows import columns, made
+from models.whole_rows import shape_wanted
 
 CONDITIONS_MAX = 100  # in one filter: and, or, not included
 DEPTH_MAX = 10
@@ -156,12 +156,13 @@ class DeviceList:
             where.text += f" AND {_beyond(where, column, owner, beyond, '<' if downwards else '>')}"
         sign = " DESC" if downwards else ""
         by = f"{column}{sign}, " if column else ""
+        shape = shape_wanted(Device)
         sql = (
-            f"SELECT {columns(Device, 'd')}, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"
+            f"SELECT {shape.of('d')}, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"
             f" ORDER BY {by}{owner}.device_id{sign} LIMIT {int(count)}"
         )
         found = await tuples(sql, where.values)
-        return [(Place(record[-1], device.device_id), device) for record, device in zip(found, made(Device, found), strict=True)]
+        return [(Place(record[-1], device.device_id), device) for record, device in zip(found, shape.rows(found), strict=True)]
 
 
 def _beyond(where: _Where, column: str | None, owner: str, place: Place, comparison: str) -> str:

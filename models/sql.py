@@ -28,7 +28,7 @@ _QUOTED_OR_OURS = re.compile(
 
 async def rows(sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
     """What a SELECT, or any statement with RETURNING, returns."""
-    return [dict(record) for record in await tuples(sql, params)]  # type: ignore[call-overload]  # a record knows its names
+    return [dict(record) for record in await tuples(sql, params)]  # a record knows its names
 
 
 async def tuples(sql: str, params: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:

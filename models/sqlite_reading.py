@@ -1,4 +1,4 @@
-"""Reads of SQLite that are over in a moment, in the thread of the event loop: the way to another thread and back costs more than they do."""
+"""Reads of SQLite that are over in a moment, in the event loop's own thread: the way to another and back costs more than they do."""
 
 import sqlite3
 from collections.abc import Sequence

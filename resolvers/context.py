@@ -34,6 +34,10 @@ class Context:
     def renew(self, viewer: Viewer) -> None:
         """For the next message of a subscription: whoever asks as they are now, and no row from before."""
         self.viewer = viewer
+        self.forget()
+
+    def forget(self) -> None:
+        """No row that was read until now is met again."""
         self._loaders = None
 
     async def become(self, token: Token) -> None:

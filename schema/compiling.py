@@ -4,10 +4,10 @@ The plan knows only the way without errors. Whatever else happens is a Surprise:
 its own words. What may run is decided by the same doors on both ways, since a plan calls what the field's declaration names.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Any, TypeAlias
+from typing import Any
 
 import strawberry
 from graphql import (
@@ -23,17 +23,23 @@ from graphql import (
     GraphQLScalarType,
     OperationDefinitionNode,
     OperationType,
+    Undefined,
+    VariableNode,
+    get_nullable_type,
 )
 from graphql.execution.collect_fields import FieldDetailsList, FragmentDetails, GroupedFieldSet, collect_fields, collect_subfields
 from graphql.execution.values import VariableValues, get_argument_values
 from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
+from tortoise.models import Model
 
+from models.whole_rows import Wanted, missed, wanting
 from resolvers.gathering import ForAll, side_by_side
-from schema.leaves import Surprise, leaf
+from schema.leaves import leaf
 from schema.reading import READING, Asked, Attribute, Computed, Reading
+from schema.shaping import Part, Run, Values, by_class, each_of, leaves, never_null, only, or_null
 
-Values: TypeAlias = list[Any]
+ARGUMENTS_MAX = 100  # of one field in one plan, remembered
 
 
 class Unsupported(Exception):
@@ -41,32 +47,31 @@ class Unsupported(Exception):
 
 
 @dataclass(slots=True)
-class Run:
-    """One operation under way. `arguments` of a field are read once, however many objects it is answered for."""
-
-    context: Any
-    variables: VariableValues
-    arguments: dict[object, Mapping[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Turns what was found at one place of the document into what is sent. `waits`: whether it may have to wait for a door."""
-
-    shape: Callable[[Values, Run], Awaitable[Values]]
-    waits: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """A compiled operation."""
+    """A compiled operation, and which columns of its rows it reads: those it shows to begin with, and what its doors turn out to need."""
 
     root: Part
+    wanted: Wanted
 
     async def answer(self, root: object, context: Any, variables: VariableValues) -> dict[str, Any]:
         """The `data` of the operation. Raises anything at all where graphql-core has to answer."""
-        answer: dict[str, Any] = (await self.root.shape([root], Run(context, variables)))[0]
-        return answer
+        while True:
+            try:
+                with wanting(self.wanted):
+                    answer: dict[str, Any] = (await self.root.shape([root], Run(context, variables)))[0]
+                    return answer
+            except Exception as error:
+                context.forget()  # or whoever answers next meets rows that were read in part
+                if not self._learnt(error):
+                    raise
+
+    def _learnt(self, error: Exception) -> bool:
+        """Whether it came of a column that was not read and will be from now on."""
+        table, name = missed(error) or (None, "")
+        if table is None or name in self.wanted.get(table, {name}):
+            return False
+        self.wanted = {**self.wanted, table: self.wanted[table] | {name}}
+        return True
 
 
 def compile_operation(
@@ -79,7 +84,8 @@ def compile_operation(
     """
     if operation.operation is OperationType.MUTATION:
         raise Unsupported("mutation")
-    return Plan(_Compiler(schema, document, operation, variables).root())
+    compiler = _Compiler(schema, document, operation, variables)
+    return Plan(compiler.root(), {table: frozenset(names) for table, names in compiler.shown.items()})
 
 
 class _Compiler:
@@ -92,6 +98,7 @@ class _Compiler:
         self._variables = variables
         definitions = [each for each in document.definitions if isinstance(each, FragmentDefinitionNode)]
         self._fragments = {each.name.value: FragmentDetails(each) for each in definitions}
+        self.shown: dict[type[Model], set[str]] = {}  # the attributes of rows that the document asks for itself
 
     def root(self) -> Part:
         root = self._schema.get_root_type(self._operation.operation)
@@ -118,19 +125,19 @@ class _Compiler:
     # ── one type each ──
     def _part(self, kind: Any, details: FieldDetailsList) -> Part:
         if isinstance(kind, GraphQLNonNull):
-            return _never_null(self._nullable(kind.of_type, details))
-        return _or_null(self._nullable(kind, details))
+            return never_null(self._nullable(kind.of_type, details))
+        return or_null(self._nullable(kind, details))
 
     def _nullable(self, kind: Any, details: FieldDetailsList) -> Part:
         """Of values of which none is null."""
         if isinstance(kind, GraphQLList):
-            return _list(self._part(kind.of_type, details))
+            return each_of(self._part(kind.of_type, details))
         if isinstance(kind, GraphQLObjectType):
             return self._object(kind, details)
         if isinstance(kind, GraphQLInterfaceType):
             return self._interface(kind, details)
         if isinstance(kind, GraphQLScalarType | GraphQLEnumType):
-            return _leaves(kind)
+            return leaves(kind)
         raise Unsupported(str(kind))
 
     def _object(self, kind: GraphQLObjectType, details: FieldDetailsList) -> Part:
@@ -138,7 +145,7 @@ class _Compiler:
         if found.new_defer_usages:
             raise Unsupported("@defer")
         part = self._selection(kind, found.grouped_field_set)
-        return _only(_classes(kind), part) if kind.is_type_of else part
+        return only(_classes(kind), part) if kind.is_type_of else part
 
     def _interface(self, kind: GraphQLInterfaceType, details: FieldDetailsList) -> Part:
         """The first type in the schema's order whose rows these are."""
@@ -146,11 +153,12 @@ class _Compiler:
         if definition is None or definition.resolve_type:
             raise Unsupported(f"the types of {kind.name}")
         types = self._schema.get_possible_types(kind)
-        return _by_class([(_classes(each), self._object(each, details)) for each in types])
+        return by_class([(_classes(each), self._object(each, details)) for each in types])
 
     # ── the fields of one object type ──
     def _selection(self, parent: GraphQLObjectType, fields: GroupedFieldSet) -> Part:
         writer = _Writer()
+        shown: set[str] = set()
         for key, details in fields.items():
             name = details[0].node.name.value
             if name == "__typename":
@@ -158,11 +166,14 @@ class _Compiler:
                 continue
             field = self._field(parent, details)
             reading = self._reading(field)
+            shown |= {reading.name} if isinstance(reading, Attribute) else set()
             kind = field.type.of_type if isinstance(field.type, GraphQLNonNull) else field.type
             if isinstance(kind, GraphQLScalarType | GraphQLEnumType) and not isinstance(reading, Asked):
                 writer.leaf(key, reading, kind, is_null_allowed=kind is field.type)
             else:
                 writer.column(key, self._column(field, reading, details))
+        for table in getattr(parent.is_type_of, "classes", ()):
+            self.shown.setdefault(table, set()).update(shown)
         return writer.part()
 
     def _field(self, parent: GraphQLObjectType, details: FieldDetailsList) -> GraphQLField:
@@ -198,7 +209,7 @@ class _Compiler:
         async def ask(rows: Values, run: Run) -> Values:
             return await inner.shape(list(await answers(rows, run)), run) if rows else []
 
-        return Part(ask, waits=True)
+        return Part(ask, waits=inner.waits or not isinstance(reading.door, ForAll))
 
     def _answers(self, field: GraphQLField, asked: Asked, details: FieldDetailsList) -> Callable[[Values, Run], Awaitable[Sequence[Any]]]:
         door = asked.door
@@ -217,91 +228,39 @@ class _Compiler:
         return awaited if iscoroutinefunction(door) else each
 
     def _arguments(self, field: GraphQLField, node: FieldNode) -> Callable[[Run], Mapping[str, Any]]:
-        """The field's arguments as graphql-core and Strawberry read them, once for a run."""
+        """The field's arguments as graphql-core and Strawberry read them: once for a run, or for equal values of the variables in them."""
         declared, place = field.extensions["strawberry-definition"], object()
         converter = self._strawberry.schema_converter
+        names = _variables_of(field, node)
+        known: dict[tuple[Any, ...], Mapping[str, Any]] = {}
 
-        def given(run: Run) -> Mapping[str, Any]:
+        def read(run: Run) -> Mapping[str, Any]:
+            values = get_argument_values(field, node, run.variables)
+            return convert_arguments(values, declared.arguments, converter.scalar_registry, converter.config)
+
+        def once(run: Run) -> Mapping[str, Any]:
             if place not in run.arguments:
-                values = get_argument_values(field, node, run.variables)
-                run.arguments[place] = convert_arguments(values, declared.arguments, converter.scalar_registry, converter.config)
+                run.arguments[place] = read(run)
             return run.arguments[place]
 
-        return given if field.args else lambda run: {}
+        def remembered(run: Run) -> Mapping[str, Any]:
+            key = tuple(run.variables.coerced.get(name, Undefined) for name in names or ())
+            if key not in known:
+                if len(known) >= ARGUMENTS_MAX:
+                    known.clear()
+                known[key] = read(run)
+            return known[key]
+
+        if not field.args:
+            return lambda run: {}
+        return once if names is None else remembered
 
 
-# ── many values of one kind ──
-def _leaves(kind: GraphQLScalarType | GraphQLEnumType) -> Part:
-    shape_one = leaf(kind, is_null_allowed=False).shape
-
-    async def shape(values: Values, run: Run) -> Values:
-        return [shape_one(value) for value in values]
-
-    return Part(shape)
-
-
-def _never_null(inner: Part) -> Part:
-    async def shape(values: Values, run: Run) -> Values:
-        for value in values:
-            if value is None:
-                raise Surprise("null")
-        return await inner.shape(values, run)
-
-    return Part(shape, inner.waits)
-
-
-def _or_null(inner: Part) -> Part:
-    async def shape(values: Values, run: Run) -> Values:
-        present = [value for value in values if value is not None]
-        shaped = await inner.shape(present, run) if present else present
-        if len(present) == len(values):
-            return shaped
-        next_one = iter(shaped)
-        return [None if value is None else next(next_one) for value in values]
-
-    return Part(shape, inner.waits)
-
-
-def _list(inner: Part) -> Part:
-    async def shape(values: Values, run: Run) -> Values:
-        for value in values:
-            if not isinstance(value, list | tuple):
-                raise Surprise("no list")
-        if len(values) == 1:
-            return [await inner.shape(list(values[0]), run)]
-        items = iter(await inner.shape([item for value in values for item in value], run))
-        return [[next(items) for _ in value] for value in values]
-
-    return Part(shape, inner.waits)
-
-
-def _only(classes: tuple[type, ...], inner: Part) -> Part:
-    async def shape(values: Values, run: Run) -> Values:
-        for value in values:
-            if not isinstance(value, classes):
-                raise Surprise("a row of another type")
-        return await inner.shape(values, run)
-
-    return Part(shape, inner.waits)
-
-
-def _by_class(parts: Sequence[tuple[tuple[type, ...], Part]]) -> Part:
-    async def shape(values: Values, run: Run) -> Values:
-        kinds = [_kind_of(value, parts) for value in values]
-        found: dict[int, Iterator[Any]] = {}
-        for kind in sorted(set(kinds)):
-            mine = [value for value, its in zip(values, kinds, strict=True) if its == kind]
-            found[kind] = iter(await parts[kind][1].shape(mine, run))
-        return [next(found[kind]) for kind in kinds]
-
-    return Part(shape, any(part.waits for _, part in parts))
-
-
-def _kind_of(value: object, parts: Sequence[tuple[tuple[type, ...], Part]]) -> int:
-    for number, (classes, _) in enumerate(parts):
-        if isinstance(value, classes):
-            return number
-    raise Surprise("a row of no type")
+def _variables_of(field: GraphQLField, node: FieldNode) -> list[str] | None:
+    """Those that the arguments' values are; None where an argument takes more than one single value."""
+    if not all(isinstance(get_nullable_type(each.type), GraphQLScalarType | GraphQLEnumType) for each in field.args.values()):
+        return None
+    return [each.value.name.value for each in node.arguments or () if isinstance(each.value, VariableNode)]
 
 
 def _classes(kind: GraphQLObjectType) -> tuple[type, ...]:

@@ -24,6 +24,9 @@ class OperationContext(Protocol):
     def expires_at(self) -> datetime | None:
         """When the token ends, and the socket that was opened with it."""
 
+    def forget(self) -> None:
+        """The operation begins anew: no row that was read until now may be met again."""
+
     cost: int
     rate_limit: int
     rate_remaining: int

@@ -182,9 +182,8 @@ class GraphQLDoor:
         try:
             return await while_awaited(self.documents.execute(asked, context), request.scope, deadline_s)
         except TimeIsUp:
-            raise DeadlinePassed(
-                f"This took longer than {deadline_s:g} s and was stopped. Ask for less, or in several operations."
-            ) from None
+            sentence = f"This took longer than {deadline_s:g} s and was stopped. Ask for less, or in several operations."
+            raise DeadlinePassed(sentence) from None
 
     def _refused(self, error: Exception, media_type: str) -> Response:
         headers = _retry_after(error) if isinstance(error, RateLimited) else {}

@@ -37,6 +37,9 @@ class Context:
     def payer(self) -> str | None:
         return self.viewer_key
 
+    def forget(self) -> None:
+        pass
+
 
 async def context_for(connection: HTTPConnection, authorization: str | None) -> Context:
     token = (authorization or "").removeprefix("Bearer ")
