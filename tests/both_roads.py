@@ -11,7 +11,7 @@ from strawberry.types import ExecutionResult
 from resolvers.context import Context
 from schema.compiling import Unsupported, compile_operation
 
-MOMENTS = {"time", "resetAt", "downloadUrl"}  # what is another one each time it is asked for
+MOMENTS = {"time", "resetAt", "downloadUrl", "token"}  # what is another one each time it is asked for; a plan's token names its end
 
 
 def query_in(text: str) -> OperationDefinitionNode | None:
