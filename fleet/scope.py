@@ -285,8 +285,9 @@ async def acting_customer(
         return await customer(viewer, customer_id, field="customerId")
     missing, path = "The product has no customer {} for you.", ("externalId",)
     query = Customer.filter(_in_products(viewer), external_id=external_id, product_id=product.id if product else None)
-    row = await _one(query, missing, external_id or "", path=path)
-    return await customer(viewer, row.id, field="externalId")
+    row = await _one(query.select_related("product"), missing, external_id or "", path=path)
+    seen = customers(viewer, row.product).filter(id=row.id).select_related("product__organization")
+    return await _one(seen, missing, external_id or "", path=path)
 
 
 def customers(

@@ -21,7 +21,7 @@ from settings import Settings
 from transport.documents import Documents, NotBegun, Subscribed
 from transport.gate import Asked
 
-MOMENTS = {"time", "resetAt", "downloadUrl"}  # what is another one each time it is asked for
+MOMENTS = {"time", "resetAt", "downloadUrl", "token"}  # what is another one each time it is asked for; a plan's token names its end
 
 
 def query_in(text: str) -> OperationDefinitionNode | None:
