@@ -11,6 +11,7 @@ BENCHMARKS = {
     "growth": "bench.growth:main",
     "import": "bench.importing:main",
     "ingest": "bench.ingest:main",
+    "mutation": "bench.mutating:main",
     "query": "bench.querying:main",
     "storm": "bench.storm:main",
     "streams": "bench.fanning_out:streams",

@@ -14,6 +14,6 @@ def family_s(pid: int | None) -> float:
 def _own_s(process: psutil.Process) -> float:
     """With the children that have ended: those that live are asked themselves."""
     try:
-        return sum(process.cpu_times()[:4])
+        return float(sum(process.cpu_times()[:4]))
     except psutil.NoSuchProcess:  # counted by its parent by now, or never
         return 0.0

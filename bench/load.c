@@ -1,9 +1,9 @@
-/* A closed loop of HTTP requests, all the same: each connection sends, waits for the whole answer, sends again.
+/* A closed loop of HTTP requests: each connection sends, waits for the whole answer, sends again.
  *
- *     load PORT CONNECTIONS SECONDS REQUEST-FILE
+ *     load PORT CONNECTIONS SECONDS REQUEST-FILE...
  *
  * It lasts that long, or until the first answer if that is later, but not ten times as long.
- * The file holds the raw request. Prints one line of JSON: requests, failed (not 200, or an answer with "errors"), seconds, p50_ms, p99_ms,
+ * A file holds a raw request; several are sent in turn. Prints one line of JSON: requests, failed (not 200, or an answer with "errors"), seconds, p50_ms, p99_ms,
  * and the bytes of the last answer. One thread and epoll: it costs a tenth of what the fastest server costs. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define ANSWER_MAX (1 << 20) /* bytes */
+#define FILES_MAX 16
 #define SAMPLES_MAX (1 << 22)
 
 struct connection {
@@ -26,8 +27,8 @@ struct connection {
     char *answer;
 };
 
-static char *request;
-static size_t request_size;
+static char *texts[FILES_MAX];
+static size_t sizes[FILES_MAX], files, sent;
 static double *samples;
 static size_t requests, failed, last_size;
 
@@ -46,8 +47,9 @@ static void ask(struct connection *c) {
     size_t done = 0;
     c->filled = 0;
     c->sent_at = now();
-    while (done < request_size) {
-        ssize_t n = write(c->fd, request + done, request_size - done);
+    size_t which = sent++ % files;
+    while (done < sizes[which]) {
+        ssize_t n = write(c->fd, texts[which] + done, sizes[which] - done);
         if (n < 0) fail("write");
         done += n;
     }
@@ -86,13 +88,16 @@ static void hear(struct connection *c) {
 }
 
 int main(int count, char **words) {
-    if (count != 5) return fprintf(stderr, "load PORT CONNECTIONS SECONDS REQUEST-FILE\n"), 2;
+    files = count - 4;
+    if (count < 5 || files > FILES_MAX) return fprintf(stderr, "load PORT CONNECTIONS SECONDS REQUEST-FILE...\n"), 2;
     int port = atoi(words[1]), connections = atoi(words[2]);
     double seconds = atof(words[3]);
-    FILE *file = fopen(words[4], "rb");
-    if (!file) fail(words[4]);
-    request = malloc(ANSWER_MAX);
-    request_size = fread(request, 1, ANSWER_MAX, file);
+    for (size_t i = 0; i < files; i++) {
+        FILE *file = fopen(words[4 + i], "rb");
+        if (!file) fail(words[4 + i]);
+        texts[i] = malloc(ANSWER_MAX);
+        sizes[i] = fread(texts[i], 1, ANSWER_MAX, file);
+    }
     samples = malloc(SAMPLES_MAX * sizeof *samples);
     int poll = epoll_create1(0);
     struct connection *all = calloc(connections, sizeof *all);

@@ -82,12 +82,12 @@ class Visit:
 
 
 class Running:
-    """A server that is up, and the request it is asked with."""
+    """A server that is up, and the requests it is asked with in turn."""
 
-    def __init__(self, peer: Peer, process: ServerProcess, request: Path) -> None:
+    def __init__(self, peer: Peer, process: ServerProcess, *requests: Path) -> None:
         self.peer = peer
         self._process = process
-        self._request = request
+        self._requests = requests
 
     def visit(self, client: Path, connections: int, seconds: float) -> Visit:
         self._load(client, connections, WARM_S)
@@ -98,7 +98,7 @@ class Running:
         return Visit(done["requests"] / done["seconds"], done["p50_ms"], done["p99_ms"], cpu_ms)
 
     def _load(self, client: Path, connections: int, seconds: float) -> dict[str, float]:
-        command = [str(client), str(self._process.port), str(connections), str(seconds), str(self._request)]
+        command = [str(client), str(self._process.port), str(connections), str(seconds), *map(str, self._requests)]
         found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         assert not found["failed"], f"{self.peer.name}: {self._process.log()[-2000:]}"
         return found
@@ -157,13 +157,21 @@ async def _fill(settings: Settings, devices: int) -> str:
 
 @contextlib.contextmanager
 def running(peer: Peer, settings: Settings, token: str, folder: Path) -> Iterator[Running]:
+    """A server that is asked for a page."""
+    with serving(peer, settings, folder) as process:
+        asked = request_file(folder / f"{peer.name.split()[0]}.http", peer.document, {"product": fleet_data.NUMBER, "first": 50}, token)
+        yield Running(peer, process, asked)
+
+
+@contextlib.contextmanager
+def serving(peer: Peer, settings: Settings, folder: Path) -> Iterator[ServerProcess]:
     environment = environment_of(settings) if peer is OURS else _of_a_peer(settings)
-    name = peer.name.split()[0]
-    process = ServerProcess(environment, log_path=folder / f"{name}.log", command=peer.command, ready_path=peer.ready_path)
+    log = folder / f"{peer.name.split()[0]}.log"
+    process = ServerProcess(environment, log_path=log, command=peer.command, ready_path=peer.ready_path)
     process.spawn()
     try:
         _wait_for(process)
-        yield Running(peer, process, _request(peer, token, folder / f"{name}.http"))
+        yield process
     finally:
         process.kill()
 
@@ -183,8 +191,8 @@ def _wait_for(process: ServerProcess, within_s: float = 30) -> None:
     raise TimeoutError(process.log()[-2000:])
 
 
-def _request(peer: Peer, token: str, file: Path) -> Path:
-    body = json.dumps({"query": peer.document, "variables": {"product": fleet_data.NUMBER, "first": 50}})
+def request_file(file: Path, document: str, variables: Mapping[str, object], token: str) -> Path:
+    body = json.dumps({"query": document, "variables": variables})
     head = (
         "POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
         f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -2,7 +2,7 @@
 
 Triggers add a part for every change, in its own transaction (migrations 0002 and 0003); the sum of the parts is the number at any
 moment, and a read costs the same for ten devices and a million.
-Source: performance, "counts"; ADR 13.
+Source: performance, "counts"; ADR 15.
 """
 
 from collections.abc import Collection

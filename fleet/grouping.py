@@ -18,7 +18,7 @@ from models.device import Device, DeviceGroup, GroupAbove, GroupGrant, GroupMemb
 from models.firmware import GroupRelease
 from models.organization import Organization
 from models.product import Product
-from models.sql import execute, rows
+from models.sql import execute, is_sqlite, rows
 from models.transaction import transaction
 
 DEPTH_MAX = 8
@@ -134,6 +134,12 @@ def devices_in(group: DeviceGroup) -> QuerySet[Device]:
     return Device.filter(device_id__in=Subquery(GroupMembership.filter(group_id__in=inside).values("device_id")))
 
 
+async def page_of_devices(group: DeviceGroup, *, beyond: str, count: int) -> QuerySet[Device]:
+    """The first `count` devices of devices_in(group) behind an id, by id: of each group below as many are read, however many it holds."""
+    found = await rows(_PAGE_OF_SQLITE if is_sqlite() else _PAGE, [group.id, beyond, count])
+    return Device.filter(device_id__in=[row["device_id"] for row in found])
+
+
 async def groups_of(device_ids: list[str]) -> dict[str, list[DeviceGroup]]:
     """The groups each of these devices was put into, by path; a device in none is left out."""
     found: dict[str, list[DeviceGroup]] = {}
@@ -153,6 +159,23 @@ async def groups_inside(parent_ids: list[int]) -> dict[int, list[DeviceGroup]]:
 async def released_firmware_ids(group_ids: list[int]) -> dict[int, int]:
     """The firmware released to each of these groups itself; one with no release of its own is left out."""
     return dict(await GroupRelease.filter(group_id__in=group_ids).values_list("group_id", "firmware_id"))
+
+
+_PAGE = """
+    SELECT DISTINCT found.device_id
+      FROM group_above AS inside
+      CROSS JOIN LATERAL (SELECT device_id FROM group_membership
+                           WHERE group_id = inside.group_id AND device_id > $2 ORDER BY device_id LIMIT $3) AS found
+     WHERE inside.above_id = $1 ORDER BY found.device_id LIMIT $3"""
+# SQLite has no LATERAL: up to the device that is the last one wanted of its group.
+_PAGE_OF_SQLITE = """
+    SELECT DISTINCT membership.device_id
+      FROM group_above AS inside JOIN group_membership AS membership ON membership.group_id = inside.group_id
+     WHERE inside.above_id = $1 AND membership.device_id > $2
+       AND membership.device_id <= COALESCE((SELECT device_id FROM group_membership AS last
+                                              WHERE last.group_id = inside.group_id AND last.device_id > $2
+                                              ORDER BY last.device_id LIMIT 1 OFFSET $3), 'g')
+     ORDER BY membership.device_id LIMIT $3"""
 
 
 def _require_may_write(group: DeviceGroup, device_ids: Sequence[str], by: Viewer) -> Organization:

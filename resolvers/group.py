@@ -17,7 +17,7 @@ from models.global_ids import number_of
 from models.organization import Member
 from models.product import Product
 from resolvers.context import Context
-from resolvers.paging import Order, Page, Slice, page
+from resolvers.paging import Order, Page, Slice, decode_cursor, page
 
 Answer = Mapping[str, Any]
 
@@ -126,7 +126,10 @@ async def children(group: DeviceGroup, context: Context) -> list[DeviceGroup]:
 
 
 async def devices(group: DeviceGroup, context: Context, first: int | None, after: str | None) -> Page[Device]:
-    found = await page(grouping.devices_in(group), Slice.of(first, after), list_name=f"group:{group.id}", order=Order(("device_id",)))
+    part, name = Slice.of(first, after), f"group:{group.id}"
+    keys = decode_cursor(name, part.cursor) if part.cursor is not None else [""]
+    rows = await grouping.page_of_devices(group, beyond=str(keys[0]) if keys else "", count=part.size + 1)
+    found = await page(rows, part, list_name=name, order=Order(("device_id",)))
     return replace(found, count=partial(counting.in_group, group.id))
 
 

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from models.database import database
+from models.database import MODEL_MODULES, opened
+from models.device import DeviceGroup
 from models.migrating import migrate
 from models.product import Product
 from models.sql import execute, is_sqlite
@@ -11,25 +12,33 @@ from models.transaction import transaction
 from settings import Settings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-PIECE = 50_000
+PIECE = 25_000
 
 
 async def furnish(settings: Settings, devices: int) -> None:
-    """Two products: one of all devices but one in 100,000, of which a quarter were ever heard of, and one of those."""
+    """Two products: one of all devices but one in 100,000, of which a quarter were ever heard of, and one of those.
+
+    The first half of the devices are in the group "all/half" of the first product, and the first quarter in "all" as well.
+    """
     await migrate(settings)
-    async with database(settings):
+    async with opened(settings, MODEL_MODULES, migrating=True):  # no limit of time
         await execute(
             "INSERT INTO organization (id, slug, name, created_at, billing_state) VALUES (1, 'acme', 'Acme', $1, 'EXEMPT')", [START]
         )
         for number in (1, 2):
             name: dict[str, Any] = {"slug": f"p{number}", "name": f"P{number}", "platform": "PHOTON"}
             await Product.create(id=number, number=999 + number, organization_id=1, created_at=START, **name)
-        for start in range(0, devices, PIECE):  # no statement may take more than five seconds
+        every = await DeviceGroup.create(product_id=1, name="all", path="all", created_at=START)
+        half = await DeviceGroup.create(product_id=1, parent=every, name="half", path="all/half", created_at=START)
+        for start in range(0, devices, PIECE):
             end = min(start + PIECE, devices)
             async with transaction():
                 await _devices(start, end)
                 if start < devices // 4:
                     await _presences(start, min(end, devices // 4))
+                for group, of_it in ((half, devices // 2), (every, devices // 4)):
+                    if start < of_it:
+                        await _members(group, start, min(end, of_it))
         await execute("ANALYZE")
 
 
@@ -57,3 +66,9 @@ async def _presences(start: int, end: int) -> None:
         f" SELECT {device_id}, n % 2 = 0, 1, $3, $3, $3, 1 FROM {numbers}",
         [start, end, START],
     )
+
+
+async def _members(group: DeviceGroup, start: int, end: int) -> None:
+    numbers, device_id = _numbers()
+    join = f"INSERT INTO group_membership (group_id, device_id) SELECT {group.id}, {device_id} FROM {numbers} WHERE n % 100000 <> 7"
+    await execute(join, [start, end])

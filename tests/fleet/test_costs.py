@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from auth.viewer import Viewer
-from fleet import counting, listing, releasing
+from fleet import counting, grouping, listing, releasing
 from fleet.listing import DeviceList, DeviceOrder, Place
 from models.database import database
+from models.device import DeviceGroup
 from models.product import Product
 from models.sql import execute, is_sqlite, rows, tuples
 from settings import Settings
@@ -110,6 +111,23 @@ async def test_a_count_reads_a_row_for_each_kind(fleet: Product) -> None:
     assert await (await DeviceList.of(fleet, {"online": True}, DeviceOrder.DEVICE_ID, by=Viewer.house("test"))).count() == sum(
         kind.online for kind in kinds
     )
+
+
+async def test_a_group_costs_the_same_however_many_devices_are_in_it(fleet: Product) -> None:
+    await counting.fold(None, START)  # type: ignore[arg-type]  # needs no house
+    every, half = await DeviceGroup.all().order_by("path")
+
+    half_of_them = DEVICES // 2 - max(1, DEVICES // 200_000)  # those of the other product left out
+    assert [await counting.in_group(each.id) for each in (every, half)] == [half_of_them] * 2
+    assert len(await rows("SELECT id FROM group_tally")) <= 2 * counting.PARTS_MAX
+    for beyond in ("", HALFWAY):
+        page = [device.device_id for device in await (await grouping.page_of_devices(every, beyond=beyond, count=26)).order_by("device_id")]
+        assert len(page) == 26
+        assert page[0] > beyond
+        if not is_sqlite():  # which sorts what it found in each group, and says nothing of how much that is
+            assert await rows_read(grouping._PAGE, [every.id, beyond, 26]) <= READ_MAX
+    listed = await DeviceList.of(fleet, {"group": "all"}, DeviceOrder.DEVICE_ID, by=Viewer.house("test"))
+    assert await listed.count() == half_of_them
 
 
 async def test_the_proof_of_a_release_is_one_row(fleet: Product) -> None:
