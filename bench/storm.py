@@ -102,8 +102,7 @@ def _with_jitter(process: ServerProcess, devices: Devices, jitter_ms: float) -> 
     """They are cut off all at once, and begin to come back before the server has seen the last of them go."""
     devices.do(f"connect 0 {AT_ONCE}")
     devices.do("drop")  # once before: what a server keeps of the log's end is in memory then, as in any that has run for a while
-    settled(process.pid)
-    devices.do(f"connect {jitter_ms} {AT_ONCE}")
+    devices.do(f"connect 0 {AT_ONCE}")
     full = settled(process.pid).rss_mib
     caller = Caller(process.url)
     caller.start()
