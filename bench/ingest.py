@@ -185,7 +185,7 @@ def _through_sockets(settings: Settings, folder: Path, devices: int, seconds: fl
         before = Used.of(process.pid)
         found = fleet.do(f"publish {seconds} 2")
         assert (found["unanswered"], found["refused"]) == (0, 0), found
-        return found | {"per_cpu_s": found["acked"] / (Used.of(process.pid).cpu_s - before.cpu_s)}
+        return found | {"per_cpu_s": found["acked"] / Used.of(process.pid).cpu_since(before)}
 
 
 def _report(rounds: list[dict[str, Rates]], sockets: dict[str, Any], devices: int) -> None:

@@ -50,6 +50,10 @@ class Used:
         rss = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]  # Linux always says it
         return cls((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), rss)
 
+    def cpu_since(self, before: "Used") -> float:
+        """Seconds; at least the one tick that the kernel counts in."""
+        return max(self.cpu_s - before.cpu_s, 1 / os.sysconf("SC_CLK_TCK"))
+
 
 class Devices:
     """The compiled fleet: `count` devices that all have the key of SEED."""

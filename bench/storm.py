@@ -53,7 +53,7 @@ class Caller(threading.Thread):
         self.failed = 0
 
     def run(self) -> None:
-        while not self._is_over.wait(0.02):
+        while True:
             begin = time.perf_counter()
             try:
                 with urllib.request.urlopen(next(self._requests), timeout=30) as answer:
@@ -61,6 +61,8 @@ class Caller(threading.Thread):
             except OSError:  # any answer but 200 is one, too
                 self.failed += 1
             self.seconds.append(time.perf_counter() - begin)
+            if self._is_over.wait(0.02):
+                return
 
     def end(self) -> list[float]:
         """The times, the quickest first."""
@@ -92,7 +94,7 @@ def _at_once(process: ServerProcess, devices: Devices) -> dict[str, float]:
     settled(process.pid)
     limit, before = verified_per_cpu_s(), Used.of(process.pid)
     answer = devices.do(f"connect 0 {AT_ONCE}")
-    per_cpu_s = devices.count / (Used.of(process.pid).cpu_s - before.cpu_s)
+    per_cpu_s = devices.count / Used.of(process.pid).cpu_since(before)
     limit = (limit + verified_per_cpu_s()) / 2
     print(f"  {per_cpu_s:,.0f} a CPU second of the server, {limit:,.0f} signatures; all back in {answer['seconds']:.1f} s", flush=True)
     return {"per_cpu_s": per_cpu_s, "limit": limit, "seconds": answer["seconds"]}
@@ -102,8 +104,7 @@ def _with_jitter(process: ServerProcess, devices: Devices, jitter_ms: float) -> 
     """They are cut off all at once, and begin to come back before the server has seen the last of them go."""
     devices.do(f"connect 0 {AT_ONCE}")
     devices.do("drop")  # once before: what a server keeps of the log's end is in memory then, as in any that has run for a while
-    settled(process.pid)
-    devices.do(f"connect {jitter_ms} {AT_ONCE}")
+    devices.do(f"connect 0 {AT_ONCE}")
     full = settled(process.pid).rss_mib
     caller = Caller(process.url)
     caller.start()

@@ -56,6 +56,7 @@ class LiveFleet:
         self._post: Post | None = None
         self._seats: set[Seat] = set()
         self._refused_keys: dict[tuple[str, str | None], None] = {}
+        # Whoever claims to be a device waits for nobody else who claims it: none of them has proved anything yet.
         self._credentials = Together(self._look_up, key=lambda _: object(), name="look devices up")
         self._hellos = Together(self._take_in, key=lambda proved: proved.seat.device_id, name="take hellos in", unclaimed=self._unclaimed)
         self._goodbyes = Together(self._let_go, key=lambda leaving: leaving.device_id, name="let devices go")
