@@ -11,6 +11,7 @@ BENCHMARKS = {
     "growth": "bench.growth:main",
     "import": "bench.importing:main",
     "ingest": "bench.ingest:main",
+    "latency": "bench.fanning_out:latency",
     "mutation": "bench.mutating:main",
     "query": "bench.querying:main",
     "storm": "bench.storm:main",

@@ -2,6 +2,9 @@
 
 Servers take turns within a round, each in a process of its own, the same compiled client in front of them. Ours alone commits each event to
 a database first and looks every second at what each viewer may. The floor knows no GraphQL: one write() a subscriber.
+
+With latency the delay of each delivery is compared to that of Node's `ws`, which writes the same frames and neither knows GraphQL nor keeps
+anything; so ours runs as it is, and once more without the commit.
 """
 
 import argparse
@@ -37,24 +40,36 @@ SERVERS: Mapping[str, Sequence[str]] = {
     "Strawberry": (sys.executable, "-m", "bench.stream_peers.stock"),
     "websockets.broadcast": (sys.executable, "-m", "bench.stream_peers.broadcast"),
     "C": ("{folder}/floor",),
+    "ours, no commit": (sys.executable, "-m", "bench.stream_peers.ours", "{folder}", "unkept"),
+    "ws": ("node", str(PEERS / "ws.mjs")),
 }
-NODE = ("graphql-ws", "mercurius")
-SLOW = {"Strawberry": 5}  # gets so many times fewer events, so that a round does not last for minutes
+NODE = ("graphql-ws", "mercurius", "ws")
+RUN_S = 2.0  # of one server in a round; then no more events are published
 
 
 @dataclass(frozen=True)
 class Bench:
     name: str
     what: str
-    events: int
-    in_flight: int
+    events: int  # at most, in RUN_S
+    pace: str  # so many under way at a time, or published a second
     servers: Sequence[str]
+    subscribers: int = 1000
     is_each_different: bool = False
 
+    @property
+    def is_by_the_clock(self) -> bool:
+        return self.pace.endswith("/s")
 
-FANOUT = Bench("fanout", "one event at a time to equal subscriptions", 300, 1, tuple(SERVERS))
-BURSTS = Bench("bursts", "20 events under way to equal subscriptions", 1000, 20, ("ours", "graphql-ws", "mercurius", "C"))
-STREAMS = Bench("streams", "one event at a time to as many different ones", 30, 1, ("ours", "graphql-ws", "mercurius", "Strawberry"), True)
+
+PEERS_OF_ALL = ("ours", "graphql-ws", "mercurius", "Strawberry", "websockets.broadcast", "C")
+FANOUT = Bench("fanout", "one event at a time to equal subscriptions", 2000, "1", PEERS_OF_ALL)
+BURSTS = Bench("bursts", "20 events under way to equal subscriptions", 4000, "20", PEERS_OF_ALL)
+STREAMS = Bench(
+    "streams", "one event at a time to as many different ones", 500, "1", ("ours", "graphql-ws", "mercurius", "Strawberry"),
+    is_each_different=True,
+)  # fmt: skip
+LATENCY = Bench("latency", "1,000 events a second, socket in to socket out", 2000, "1000/s", ("ours", "ours, no commit", "ws"), 100)
 
 
 @dataclass(frozen=True)
@@ -63,17 +78,17 @@ class Run:
 
     rate: float  # deliveries a second
     cpu_us: float  # of the server, for one delivery
-    p50_ms: float  # from publishing to the last subscriber
+    p50_ms: float  # from publishing to the last subscriber; by the clock, to each of them
     p99_ms: float
     frame_bytes: float
 
 
 # ── one run ──
 def run(bench: Bench, server: str, folder: Path, *, subscribers: int, events: int) -> Run:
-    events = max(2, events // SLOW.get(server, 1))
-    query = (OURS_EACH if bench.is_each_different else OURS) if server == "ours" else (THEIRS_EACH if bench.is_each_different else THEIRS)
+    is_ours = server.startswith("ours")
+    query = (OURS_EACH if bench.is_each_different else OURS) if is_ours else (THEIRS_EACH if bench.is_each_different else THEIRS)
     with tempfile.TemporaryDirectory(dir=folder) as data, _serving(server, folder, Path(data)) as (process, told):
-        client = [str(folder / "client"), *map(str, (told["port"], told["publish"], subscribers, events, bench.in_flight))]
+        client = [str(folder / "client"), *map(str, (told["port"], told["publish"], subscribers, events, RUN_S, bench.pace))]
         with subprocess.Popen(
             [*client, str(told.get("token", "")), query], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as measuring:
@@ -134,8 +149,10 @@ def measure(bench: Bench, folder: Path, servers: Sequence[str], *, subscribers: 
     return found
 
 
-def ratios(rounds: Sequence[Mapping[str, Run]], server: str) -> list[float]:
-    """How many times as fast ours is, round by round, the best first."""
+def ratios(bench: Bench, rounds: Sequence[Mapping[str, Run]], server: str) -> list[float]:
+    """How many times as fast ours is, round by round, the best first: in deliveries a second; by the clock, in the p99 of the delay."""
+    if bench.is_by_the_clock:
+        return sorted((each[server].p99_ms / each["ours"].p99_ms for each in rounds), reverse=True)
     return sorted((each["ours"].rate / each[server].rate for each in rounds), reverse=True)
 
 
@@ -146,12 +163,13 @@ def _report(bench: Bench, rounds: Sequence[Mapping[str, Run]], subscribers: int)
         f"## {bench.name}: {bench.what}, {subscribers:,} subscribers",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, commit {_commit()}, {len(rounds)} rounds. Medians; “ours ×” is the median and the best of"
-        " the rounds' own ratios of deliveries a second.",
+        f" the rounds' own ratios of {'the p99 of a delivery' if bench.is_by_the_clock else 'deliveries a second'},"
+        " “CPU ×” the median of ours to theirs.",
         f"With {_versions()}.",
         "",
-        "| server | ours × | best | deliveries/s | CPU a delivery | p50 | p99 | frame |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        *(_row(rounds, name) for name in ("ours", *names)),
+        "| server | ours × | best | deliveries/s | CPU a delivery | CPU × | p50 | p99 | frame |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(_row(bench, rounds, name) for name in ("ours", *names)),
         "",
         f"![{bench.name}]({bench.name}.svg)",
         "",
@@ -159,15 +177,16 @@ def _report(bench: Bench, rounds: Sequence[Mapping[str, Run]], subscribers: int)
     return "\n".join(lines)
 
 
-def _row(rounds: Sequence[Mapping[str, Run]], name: str) -> str:
+def _row(bench: Bench, rounds: Sequence[Mapping[str, Run]], name: str) -> str:
     runs = [each[name] for each in rounds]
-    found = ratios(rounds, name)
+    found = ratios(bench, rounds, name)
+    spent = statistics.median(each["ours"].cpu_us / each[name].cpu_us if each[name].cpu_us else 0.0 for each in rounds)
     compared = "| | " if name == "ours" else f"| {statistics.median(found):.2f} | {found[0]:.2f} "
     rate, cpu_us, p50_ms, p99_ms = (
         statistics.median(getattr(each, figure) for each in runs) for figure in ("rate", "cpu_us", "p50_ms", "p99_ms")
     )
     frame = f"{runs[0].frame_bytes:.0f} B"
-    return f"| {name} {compared}| {rate:,.0f} | {cpu_us:.2f} µs | {p50_ms:.1f} ms | {p99_ms:.1f} ms | {frame} |"
+    return f"| {name} {compared}| {rate:,.0f} | {cpu_us:.2f} µs | {spent:.2f} | {p50_ms:.2f} ms | {p99_ms:.2f} ms | {frame} |"
 
 
 def _commit() -> str:
@@ -196,7 +215,7 @@ def _keep(bench: Bench, report: str) -> None:
 
 def _main(bench: Bench, arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog=f"bench {bench.name}", description=__doc__)
-    parser.add_argument("--subscribers", type=int, default=1000)
+    parser.add_argument("--subscribers", type=int, default=bench.subscribers)
     parser.add_argument("--events", type=int, default=bench.events)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--servers", help="some of them, with commas; ours comes by itself")
@@ -211,7 +230,7 @@ def _main(bench: Bench, arguments: list[str]) -> None:
     print(report)
     if asked.keep:
         _keep(bench, report)
-        compared = {each: statistics.median(ratios(rounds, each)) for each in servers if each != "ours"}
+        compared = {each: statistics.median(ratios(bench, rounds, each)) for each in servers if each != "ours"}
         (HERE / f"{bench.name}.svg").write_text(bars(f"{bench.name}: ours is so many times as fast", compared))
 
 
@@ -225,3 +244,7 @@ def bursts(arguments: list[str]) -> None:
 
 def streams(arguments: list[str]) -> None:
     _main(STREAMS, arguments)
+
+
+def latency(arguments: list[str]) -> None:
+    _main(LATENCY, arguments)

@@ -1,10 +1,12 @@
 /* Subscribers by the thousand: opens graphql-transport-ws sockets, publishes events and counts who heard each of them.
  *
- *     client PORT PUBLISH-PORT SUBSCRIBERS EVENTS IN-FLIGHT TOKEN QUERY
+ *     client PORT PUBLISH-PORT SUBSCRIBERS EVENTS SECONDS PACE TOKEN QUERY
  *
  * QUERY is JSON text; each % in it becomes the subscriber's number, so that operations can differ. An event is done when every subscriber
- * has heard it; IN-FLIGHT of them are under way at a time. Says "ready" once all subscribers have heard a first event, waits for a line,
- * then measures. Prints one line of JSON. One thread and epoll. */
+ * has heard it. PACE is how many are under way at a time, or with "/s" behind it how many are published a second, whoever has heard what.
+ * It ends after EVENTS or SECONDS, whichever comes first. Says "ready" once all subscribers have heard a first event, waits for a line,
+ * then measures: the time until the last subscriber had the event, or with "/s" until each of them had it. Prints one line of JSON.
+ * One thread and epoll. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,12 +18,15 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #define BUFFER (1 << 18) /* bytes read at a time */
 #define PEEK 96          /* of each frame, to see what it is */
 #define EVENTS_MAX 100000
+#define WARM_EVENTS 20
+#define WARM_S 2
 #define STALL_S 30 /* without a frame: give up */
 
 struct peer {
@@ -38,6 +43,8 @@ struct peer {
 static long done_by[EVENTS_MAX];
 static double sent_at[EVENTS_MAX], took[EVENTS_MAX];
 static long finished, subscribers;
+static double *delays; /* of each delivery, where they are asked for */
+static long delayed;
 static uint64_t bytes;
 
 static void fail(const char *what) {
@@ -102,6 +109,7 @@ static void frame_is_whole(struct peer *p) {
         errno = 0, fail("not a next message");
     }
     long event = p->heard++;
+    if (delays) delays[delayed++] = now() - sent_at[event];
     if (event < EVENTS_MAX && ++done_by[event] == subscribers) took[event] = now() - sent_at[event], finished++;
 }
 
@@ -169,54 +177,79 @@ static void publish(int fd, long event) {
     say(fd, 1, data, n);
 }
 
-static void hear(int poll, struct peer *peers, long until) {
+/* What is ready now, or comes within STALL_S; a timer only ends the waiting. */
+static void hear(int poll, struct peer *peers) {
     static unsigned char buffer[BUFFER];
     struct epoll_event ready[512];
-    while (finished < until) {
-        int n = epoll_wait(poll, ready, 512, STALL_S * 1000);
-        if (n == 0) errno = 0, fail("nothing comes any more");
-        for (int i = 0; i < n; i++) {
-            struct peer *p = peers + ready[i].data.u32;
-            ssize_t size = read(p->fd, buffer, sizeof buffer);
-            if (size <= 0) fail("read");
-            take(p, buffer, size);
-        }
+    int n = epoll_wait(poll, ready, 512, STALL_S * 1000);
+    if (n == 0) errno = 0, fail("nothing comes any more");
+    for (int i = 0; i < n; i++) {
+        struct peer *p = peers + ready[i].data.u32;
+        ssize_t size = read(p->fd, buffer, sizeof buffer);
+        if (size <= 0) fail("read");
+        if (p != peers + subscribers) take(p, buffer, size);
     }
 }
 
+static void watch(int poll, struct peer *peers, long number) {
+    struct epoll_event in = {.events = EPOLLIN, .data.u32 = number};
+    epoll_ctl(poll, EPOLL_CTL_ADD, peers[number].fd, &in);
+}
+
+/* Publishes until EVENTS or SECONDS are over, and waits until all of them have been heard. */
+static long at_once(int publisher, int poll, struct peer *peers, long first, long events, double seconds, long in_flight) {
+    long published = first;
+    double begun = now();
+    for (;;) {
+        int is_over = published == first + events || now() - begun > seconds;
+        if (is_over && finished == published) return published - first;
+        while (!is_over && published - finished < in_flight && published < first + events) publish(publisher, published), published++;
+        hear(poll, peers);
+    }
+}
+
+static long by_the_clock(int publisher, int poll, struct peer *peers, long first, long events, double seconds, long rate) {
+    struct itimerspec each = {{0, 1000000000 / rate}, {0, 1000000000 / rate}}, never = {{0, 0}, {0, 0}};
+    long published = first, last = first + (events < seconds * rate ? events : (long)(seconds * rate));
+    peers[subscribers].fd = timerfd_create(CLOCK_MONOTONIC, 0);
+    watch(poll, peers, subscribers);
+    timerfd_settime(peers[subscribers].fd, 0, &each, NULL);
+    double begun = now();
+    while (finished < last) {
+        while (published < last && now() - begun >= (double)(published - first) / rate) publish(publisher, published), published++;
+        if (published == last) timerfd_settime(peers[subscribers].fd, 0, &never, NULL);
+        hear(poll, peers);
+    }
+    return last - first;
+}
+
 int main(int count, char **words) {
-    if (count != 8) fail("PORT PUBLISH-PORT SUBSCRIBERS EVENTS IN-FLIGHT TOKEN QUERY");
-    long events = atol(words[4]), in_flight = atol(words[5]), published = 0;
+    if (count != 9) fail("PORT PUBLISH-PORT SUBSCRIBERS EVENTS SECONDS PACE TOKEN QUERY");
+    long events = atol(words[4]), pace = atol(words[6]);
+    double limit = atof(words[5]);
+    int is_by_the_clock = strstr(words[6], "/s") != NULL;
     subscribers = atol(words[3]);
     struct rlimit files = {8192, 8192};
     setrlimit(RLIMIT_NOFILE, &files);
     int publisher = open_socket(atoi(words[2]), "/publish"), poll = epoll_create1(0);
-    struct peer *peers = calloc(subscribers, sizeof *peers);
+    struct peer *peers = calloc(subscribers + 1, sizeof *peers);
     for (long i = 0; i < subscribers; i++) {
-        peers[i] = subscribe(atoi(words[1]), words[6], words[7], i);
-        struct epoll_event in = {.events = EPOLLIN, .data.u32 = i};
-        epoll_ctl(poll, EPOLL_CTL_ADD, peers[i].fd, &in);
+        peers[i] = subscribe(atoi(words[1]), words[7], words[8], i);
+        watch(poll, peers, i);
     }
-    sleep(2); /* the protocol has no word for "you are subscribed" */
-    for (; published < 20; published++) {
-        publish(publisher, published);
-        hear(poll, peers, published + 1);
-    }
+    usleep(300000 + 2000 * subscribers); /* the protocol has no word for "you are subscribed" */
+    long first = at_once(publisher, poll, peers, 0, WARM_EVENTS, WARM_S, 1);
     printf("ready\n");
     fflush(stdout);
     if (getchar() == EOF) return 1;
-    long first = published, last = first + events;
+    if (is_by_the_clock) delays = malloc(events * subscribers * sizeof *delays);
     uint64_t before = bytes;
     double begun = now();
-    while (finished < last) {
-        while (published < last && published - finished < in_flight) publish(publisher, published), published++;
-        hear(poll, peers, finished + 1);
-    }
-    double seconds = now() - begun;
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
-    qsort(took + first, events, sizeof *took, earlier);
+    events = (is_by_the_clock ? by_the_clock : at_once)(publisher, poll, peers, first, events, limit, pace);
+    double seconds = now() - begun, *times = is_by_the_clock ? delays : took + first;
+    long number = is_by_the_clock ? delayed : events;
+    qsort(times, number, sizeof *times, earlier);
     printf("{\"deliveries\": %ld, \"seconds\": %.6f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"frame_bytes\": %.0f}\n", events * subscribers, seconds,
-           took[first + events / 2] * 1e3, took[first + events * 99 / 100] * 1e3, (double)(bytes - before) / events / subscribers);
+           times[number / 2] * 1e3, times[number * 99 / 100] * 1e3, (double)(bytes - before) / events / subscribers);
     return 0;
 }

@@ -1,12 +1,15 @@
 """Doors for many rows at once, and loaders that ask once for all that is wanted at the same moment."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Mapping
 
 import pytest
 
 from models.product import Product
 from resolvers.gathering import ForAll, Gathered, Rows, needs_awaiting, side_by_side
+from resolvers.loaders import Loaders
 
 
 class Shelf:
@@ -139,3 +142,17 @@ def test_a_row_is_there_already_though_it_could_be_awaited() -> None:
     assert not needs_awaiting(Product(id=1))
     assert not any(needs_awaiting(value) for value in (None, "a", 1, [], {}))
     answer.close()
+
+
+def test_loaders_are_gone_with_their_operation() -> None:
+    """They once held each other, and with every message of a subscription a set of them waited for a full collection."""
+    loaders = Loaders()
+    left = weakref.ref(loaders.users)
+    gc.disable()
+    try:
+        del loaders
+        is_left = left() is not None
+    finally:
+        gc.enable()
+
+    assert not is_left
