@@ -78,7 +78,6 @@ async def test_the_npm_client_hears_exactly_the_published_set_while_everything_i
     ("alteration", "noticed"),
     [
         ("acknowledges_before_the_commit", "acknowledged and lost"),
-        ("drops_one_event_in_ten_thousand", "were not heard"),
         ("resumes_from_now", "were not heard"),
     ],
 )

@@ -150,7 +150,8 @@ async def test_a_server_gives_up_connections_that_its_database_has_forgotten(mig
     async with Proxy(migrated_postgres.database_url) as road:
         settings = of_a_fleet(migrated_postgres)
         other = await asyncio.to_thread(start_server, settings)
-        cut_off = await asyncio.to_thread(start_server, of_a_fleet(settings, database_url=road.url), command=command)
+        # With one connection, so that everything it does waits for what is not answered.
+        cut_off = await asyncio.to_thread(start_server, of_a_fleet(settings, database_url=road.url, database_pool_size=1), command=command)
         async with opened([other], settings.database_url) as scene, scene.resuming(url=cut_off.url) as listener:
             await scene.publish(40)
             await scene.judge(listener)

@@ -29,6 +29,7 @@ async def test_with_nothing_in_its_way_every_event_is_heard_once_and_soon(
         scene.resuming(url=running[1].url) as two,
         scene.named("kept") as kept,
     ):
+        await scene.named_streams_begun(1)
         over = asyncio.Event()
         asyncio.get_running_loop().call_later(FOR_S, over.set)
         await scene.keep_publishing(0.5, over)

@@ -119,7 +119,7 @@ class Proxy:
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passing: asyncio.Event) -> None:
         is_there = passing is self._there
         try:
-            while piece := await source.read(1024 if self.bytes_per_s and not is_there else 65536):
+            while piece := await source.read(65536 if is_there or not self.bytes_per_s else max(1024, self.bytes_per_s // 32)):
                 await passing.wait()
                 await (self._on_the_way_there(piece) if is_there else self._on_the_way_back(piece))
                 sink.write(piece)
