@@ -10,6 +10,7 @@ import asyncpg
 
 from auth.credentials import issue
 from auth.tokens import Kind
+from fleet import counting
 from fleet.house import House
 from models.account import User
 from models.database import sqlite_path
@@ -82,14 +83,27 @@ def _devices(product_id: int, count: int) -> Iterator[tuple[Any, ...]]:
 
 async def _load(settings: Settings, table: str, columns: tuple[str, ...], records: Iterator[tuple[Any, ...]]) -> None:
     if settings.is_sqlite:
-        connection = sqlite3.connect(sqlite_path(settings))
-        marks = ", ".join("?" * len(columns))
-        connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", records)
-        connection.commit()
-        connection.execute("ANALYZE")
-        connection.close()
+        _load_sqlite(settings, table, columns, records)
+        await counting.repair()
         return
     direct = await asyncpg.connect(settings.database_url)
     await direct.copy_records_to_table(table, columns=list(columns), records=records)
     await direct.execute(f"VACUUM ANALYZE {table}")
     await direct.close()
+
+
+def _load_sqlite(settings: Settings, table: str, columns: tuple[str, ...], records: Iterator[tuple[Any, ...]]) -> None:
+    """Without the triggers that count every row as it comes, and with the further indexes made once at the end: a third of the time."""
+    connection = sqlite3.connect(sqlite_path(settings))
+    connection.execute("PRAGMA cache_size = -262144")  # KiB
+    put_off = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = ? AND type IN ('trigger', 'index') AND sql IS NOT NULL"
+    later = connection.execute(put_off, [table]).fetchall()
+    for kind, name, _ in later:
+        connection.execute(f"DROP {kind} {name}")
+    marks = ", ".join("?" * len(columns))
+    connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", records)
+    for _, _, made in later:
+        connection.execute(made)
+    connection.commit()
+    connection.execute("ANALYZE")
+    connection.close()

@@ -137,7 +137,9 @@ def _install(database: str) -> None:
 def furnished(database: str, devices: int, folder: Path) -> Iterator[tuple[Settings, str]]:
     """A database full of devices, and the token that may read them."""
     with ExitStack() as stack:
-        settings = dataclasses.replace(Settings(), data_dir=folder, secret_key="k" * 32, rate_limits=False, billing="off")
+        settings = dataclasses.replace(Settings(), data_dir=folder, secret_key="k" * 32, billing="off")
+        # Counted as everywhere, and never used up.
+        settings = dataclasses.replace(settings, requests_per_window=10**9, cost_per_window=10**12)
         if database == "postgres":
             settings = dataclasses.replace(settings, database_url=servers.new_database(stack.enter_context(servers.postgres()).url))
         token = asyncio.run(_fill(settings, devices))

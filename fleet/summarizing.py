@@ -7,7 +7,7 @@ Source: guide, introduction.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -50,12 +50,19 @@ class Failing:
     last_at: datetime
 
 
-async def count_devices(product: Product, state: DeviceState, *, inside: Inside = None) -> int:
-    return sum(kind.devices for kind in await _kinds(product, inside) if kind.state == state)
+async def kinds_of(asked: list[tuple[int, frozenset[int] | None]]) -> dict[tuple[int, frozenset[int] | None], list[Kind]]:
+    """Of each product, named by its row, the kinds of devices inside these groups; None: all of the product's."""
+    whole = await kinds([product for product, groups in asked if groups is None])
+    found = {(product, None): [kind for kind in whole if kind.product_id == product] for product, groups in asked if groups is None}
+    return found | {(product, groups): await kinds_inside(product, groups) for product, groups in asked if groups is not None}
 
 
-async def count_online(product: Product, *, inside: Inside = None) -> int:
-    return sum(kind.online for kind in await _kinds(product, inside) if kind.state == DeviceState.ACTIVE)
+def devices_in(found: Sequence[Kind], state: DeviceState) -> int:
+    return sum(kind.devices for kind in found if kind.state == state)
+
+
+def online_in(found: Sequence[Kind]) -> int:
+    return sum(kind.online for kind in found if kind.state == DeviceState.ACTIVE)
 
 
 async def count_active_customers(product: Product, since: datetime | None, *, inside: Inside = None) -> int:
@@ -108,11 +115,11 @@ async def usage_of(asked: list[tuple[int, datetime | None]]) -> dict[tuple[int, 
     return found
 
 
-async def firmware_versions(product: Product, *, inside: Inside = None) -> list[Running]:
+def firmware_versions(found: Sequence[Kind]) -> list[Running]:
     """How the fleet is spread over versions as last reported, the newest first, those that never reported last."""
     devices: Counter[int | None] = Counter()
     online: Counter[int | None] = Counter()
-    for kind in await _kinds(product, inside):
+    for kind in found:
         if kind.state == DeviceState.ACTIVE:
             devices[kind.firmware_version] += kind.devices
             online[kind.firmware_version] += kind.online
@@ -130,10 +137,6 @@ async def errors(product: Product, *, most: int, since: datetime | None, inside:
         params,
     )
     return [Failing(row["name"], int(row["count"]), row["devices"], read_time(row["last_at"])) for row in found]
-
-
-async def _kinds(product: Product, inside: Inside) -> list[Kind]:
-    return await (kinds([product.id]) if inside is None else kinds_inside(product.id, inside))
 
 
 async def is_all_inside(customer_id: int, groups: Collection[int]) -> bool:

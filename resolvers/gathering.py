@@ -74,9 +74,14 @@ class Gathered(Generic[Key, Found]):
 
     async def load_all(self, keys: Sequence[Key]) -> list[Found]:
         """For each key what belongs to it, in the same order."""
-        for batch in {self._batch_of(key) for key in keys if key not in self._known}:
-            await batch.wait()
-        return [self._known[key] for key in keys]
+        known = self._known
+        unread = [key for key in dict.fromkeys(keys) if key not in known]
+        if len(unread) > 1 and self._coming.keys().isdisjoint(unread):
+            await self._learn(unread)  # who asks for many has gathered them: no task, for nobody else waits for these
+        else:
+            for batch in {self._batch_of(key) for key in unread}:
+                await batch.wait()
+        return [known[key] for key in keys]
 
     def learn(self, key: Key, found: Found) -> None:
         """What somebody has read already."""
@@ -94,6 +99,9 @@ class Gathered(Generic[Key, Found]):
     async def _read(self, keys: list[Any]) -> None:
         """Begins when everything that was ready to run has asked."""
         self._next = None
+        await self._learn(keys)
+
+    async def _learn(self, keys: list[Key]) -> None:
         found = await self._find(keys)
         self._known.update((key, found[key] if key in found else self._missing()) for key in keys)
 

@@ -7,6 +7,7 @@ from typing import Any
 from errors import BadRequest
 from firmware_formats.platforms import Platform
 from fleet import configuring, defining, scope, summarizing
+from fleet.counting import Kind
 from fleet.seeing import sight
 from models.device import DeviceState
 from models.global_ids import number_of
@@ -81,15 +82,15 @@ def fleet(product: Product, context: Context) -> Product:
 
 
 async def total(product: Product, context: Context) -> int:
-    return await summarizing.count_devices(product, DeviceState.ACTIVE, inside=_inside(product, context))
+    return summarizing.devices_in(await _kinds(product, context), DeviceState.ACTIVE)
 
 
 async def quarantined(product: Product, context: Context) -> int:
-    return await summarizing.count_devices(product, DeviceState.QUARANTINED, inside=_inside(product, context))
+    return summarizing.devices_in(await _kinds(product, context), DeviceState.QUARANTINED)
 
 
 async def online(product: Product, context: Context) -> int:
-    return await summarizing.count_online(product, inside=_inside(product, context))
+    return summarizing.online_in(await _kinds(product, context))
 
 
 async def customers_active(product: Product, context: Context, since: datetime | None) -> int:
@@ -112,7 +113,7 @@ async def customer_of(usage: summarizing.Usage, context: Context) -> Any:
 
 
 async def firmware_versions(product: Product, context: Context) -> list[summarizing.Running]:
-    return await summarizing.firmware_versions(product, inside=_inside(product, context))
+    return summarizing.firmware_versions(await _kinds(product, context))
 
 
 async def errors(product: Product, context: Context, first: int | None, since: datetime | None) -> list[summarizing.Failing]:
@@ -120,7 +121,12 @@ async def errors(product: Product, context: Context, first: int | None, since: d
     return await summarizing.errors(product, most=Slice.of(first).size, since=since, inside=_inside(product, context))
 
 
-def _inside(product: Product, context: Context) -> summarizing.Inside:
+async def _kinds(product: Product, context: Context) -> list[Kind]:
+    """Read once for all the numbers of a summary."""
+    return await context.loaders.kinds.load((product.id, _inside(product, context)))
+
+
+def _inside(product: Product, context: Context) -> frozenset[int] | None:
     return sight(context.viewer, product.id).groups
 
 

@@ -54,6 +54,7 @@ async def test_a_call_with_a_key_acts_once_and_is_answered_the_same_again(sqlite
         before = await AuditEntry.all().count()
 
         first = await stage.tester.do(name, _everything_in(name), stage.tokens[scenario.by], **given)
+        await stage.settled()
         done = await whatever_a_refusal_must_leave_alone()
         again = await stage.tester.do(name, _everything_in(name), stage.tokens[scenario.by], **given)
 

@@ -13,21 +13,15 @@ FAILS = "pm_card_chargeCustomerFail"
 
 async def _adopt(stage: Stage) -> Input:
     await paying.adopt_exempt(house=stage.tester.house)
-    await _settled(stage)
+    await stage.settled()
     return {"organization": ACME}
-
-
-async def _settled(stage: Stage) -> None:
-    assert stage.tester.house.till is not None
-    assert stage.tester.house.till.desk is not None
-    await stage.tester.house.till.desk.settled()
 
 
 async def _setup(stage: Stage, card: str | None) -> str:
     made = await stage.owner("createCardSetup", "setup { id }", organization=ACME, flow="HOSTED")
     if card is not None:
         await stage.owner("completeSandboxCardSetup", "setup { id }", setupId=made["setup"]["id"], paymentMethod=card)
-    await _settled(stage)
+    await stage.settled()
     return str(made["setup"]["id"])
 
 
@@ -65,7 +59,7 @@ async def cancel_subscription(stage: Stage) -> Input:
 async def reactivate_subscription(stage: Stage) -> Input:
     given = await _adopt(stage)
     await stage.owner("cancelSubscription", "billing { state }", **given)
-    await _settled(stage)
+    await stage.settled()
     return given
 
 
@@ -86,7 +80,7 @@ async def _pay_with_another_card(stage: Stage, account: BillingAccount) -> None:
     gateway: Any = stage.tester.house.till.gateway
     card = await gateway._stripe.payment_methods.attach_async("pm_card_visa", {"customer": account.customer_id})
     await gateway.use_card(account.customer_id, card["id"])
-    await _settled(stage)
+    await stage.settled()
 
 
 @mutation("advanceSandboxClock", billing="sandbox")

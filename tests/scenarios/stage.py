@@ -62,6 +62,12 @@ class Stage:
         assert payload["errors"] == [], payload
         return payload
 
+    async def settled(self) -> None:
+        """Until the sandbox of billing, where there is one, has told all that happened in it."""
+        if self.tester.house.till is not None:
+            assert self.tester.house.till.desk is not None
+            await self.tester.house.till.desk.settled()
+
     async def call(self, who: str, mutation: str, input: Mapping[str, Any]) -> str:
         """The code with which `who` is refused, of whichever kind, or DONE."""
         try:
