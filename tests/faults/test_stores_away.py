@@ -99,8 +99,8 @@ async def test_postgresql_killed_silent_or_cut_costs_nothing_that_was_acknowledg
         there = servers.new_database(postgres.server.url)
         name = servers.database_name(there)
         async with Proxy(there) as road:
-            settings = of_a_fleet(migrated_sqlite, database_url=road.url)
-            server = await asyncio.to_thread(start_server, settings, command=command)
+            server = await asyncio.to_thread(start_server, of_a_fleet(migrated_sqlite, database_url=road.url), command=command)
+            calls, over = Calls(), asyncio.Event()
 
             async def killed() -> None:
                 postgres.kill()
@@ -123,7 +123,6 @@ async def test_postgresql_killed_silent_or_cut_costs_nothing_that_was_acknowledg
 
                 return fault
 
-            calls, over = Calls(), asyncio.Event()
             async with opened([server], there, 10) as scene, scene.online(10, functions={"led": calls.led}), scene.resuming() as listener:
                 ways = [silent(there=True, back=True), silent(there=True, back=False), silent(there=False, back=True)]
                 faults = [killed, *ways, killed, Faults(scene).cut]

@@ -10,8 +10,6 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from transport.sockets import BEGINNING
-
 PROTOCOL = "graphql-transport-ws"
 
 
@@ -348,34 +346,6 @@ async def test_draining_sends_everybody_away_with_1012_and_lets_nobody_in(toy):
 
     assert codes == [1012] * 5
     assert refused.value.response.status_code == 503
-
-
-async def test_sockets_that_come_at_once_begin_by_turns(toy):
-    """So that they leave something of the database's pool to everybody else."""
-    from settings import Settings
-
-    at_once = most = 0
-
-    async def slowly(*asked):
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        await asyncio.sleep(0.02)
-        at_once -= 1
-        return await toy.context_for(*asked)
-
-    with toy.serving(Settings(rate_limits=False)) as running:
-        running.door.context_for = slowly
-        peers = [Peer(await connect(running.ws, subprotocols=[PROTOCOL], compression=None)) for _ in range(4 * BEGINNING)]
-        for peer in peers:
-            await peer.send({"type": "connection_init"})
-            await peer.subscribe("{ hello }")
-        said = [[(await peer.hear())["type"] for _ in range(3)] for peer in peers]
-        for peer in peers:
-            await peer.socket.close()
-
-    assert said == [["connection_ack", "next", "complete"]] * len(peers)
-    assert 1 <= most <= BEGINNING
 
 
 async def test_sockets_beyond_the_rate_of_an_address_are_429(toy):
