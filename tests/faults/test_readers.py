@@ -68,6 +68,7 @@ async def a_crowd_comes_and_goes(scene: Scene, server: ServerProcess, before: st
     return found
 
 
+@pytest.mark.timeout(120 + 6 * STALLED_S)
 @pytest.mark.parametrize("command", [SERVE, serving("never_aborts")], ids=["as it is", "never aborts"])
 async def test_twenty_stalled_readers_are_gone_in_their_time_with_their_memory(
     migrated_postgres: Settings, start_server, capsys, command

@@ -221,23 +221,6 @@ async def test_a_slow_reader_leaves_memory_and_reads_the_database_at_its_own_pac
         assert names(await take(slow, 1)) == ["live"]
 
 
-async def test_what_is_in_memory_is_given_and_kept_by_its_bytes(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatching, "RING_BYTES", 1 << 20)
-    async with running() as dispatcher:
-        reader = await dispatcher.subscribe(PRODUCT)
-        both = await dispatcher.subscribe(PRODUCT, device_id(1))
-        written = [entry.position for _ in range(10) for entry in await append(*"abcdefghij", data="x" * (16 << 10))]
-        await until(lambda: dispatcher.position == written[-1])
-
-        assert 64 <= len(dispatcher._ring) <= 70
-        assert dispatcher._ring_bytes == len(dispatcher._ring) << 14
-        assert len(dispatcher._topics[PRODUCT].entries) == len(dispatcher._ring)
-        for each in (reader, both):  # from the database, then from memory
-            pages = [await each.next() for _ in range(7)]
-            assert [len(page) for page in pages if isinstance(page, list)] == [16, 16, 16, 16, 16, 16, 4]
-            assert [entry.position for page in pages if isinstance(page, list) for entry in page] == written
-
-
 async def test_a_quiet_reader_is_told_of_no_gap_when_what_others_said_is_purged(db: Settings) -> None:
     async with running(ring=50) as dispatcher:
         quiet = await dispatcher.subscribe(2000)
