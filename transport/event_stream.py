@@ -18,11 +18,11 @@ from settings import Settings
 from transport import metrics
 from transport.context import OperationContext
 from transport.documents import Documents, NotBegun, Prepared, Subscribed
-from transport.gate import EVENT_STREAM, Asked
+from transport.gate import EVENT_STREAM, Asked, json_bytes
 from transport.masking import Masking
 from transport.sharing import Likeness
 from transport.sockets import Sockets
-from transport.subscription import Refused, Subscription, encoded, payload_of
+from transport.subscription import Refused, Subscription, payload_of
 from transport.wire import QueuedWire, Written
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def event(payload: bytes, cursor: str | None) -> bytes:
 
 def whole(payload: Mapping[str, object]) -> bytes:
     """The stream of an operation with one result."""
-    return event(encoded(payload), _cursor(payload)) + COMPLETE
+    return event(json_bytes(payload), _cursor(payload)) + COMPLETE
 
 
 def _cursor(payload: Mapping[str, object]) -> str | None:
@@ -150,11 +150,11 @@ class EventStream(Response):
                 subscribed = await self._door.documents.subscribe(self._asked, self._prepared, self._context)
             await self._follow(wire, subscribed)
         except Refused as refused:
-            wire.write(event(encoded({"errors": refused.errors}), None))
+            wire.write(event(json_bytes({"errors": refused.errors}), None))
         except NotBegun as refused:
-            wire.write(event(encoded(masking.payload(refused.result)), None))
+            wire.write(event(json_bytes(masking.payload(refused.result)), None))
         except Exception as error:
-            wire.write(event(encoded({"errors": masking.refusal(error)}), None))
+            wire.write(event(json_bytes({"errors": masking.refusal(error)}), None))
         wire.write(COMPLETE)
         await wire.emptied()
 
@@ -169,7 +169,7 @@ class EventStream(Response):
             async for message in messages:
                 payload = await payload_of(subscribed, message, masking)
                 await wire.drained()
-                wire.write(event(encoded(payload), _cursor(payload)))
+                wire.write(event(json_bytes(payload), _cursor(payload)))
 
     async def _beat(self, wire: QueuedWire) -> None:
         while True:

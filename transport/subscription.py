@@ -1,8 +1,7 @@
 """One subscription on its wire: alone at its own pace until nothing is left to read, then in a stream with the others, and back again."""
 
 import asyncio
-import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import aclosing
 
 from graphql import GraphQLError
@@ -12,6 +11,7 @@ from realtime.cursor import Cursor, Gap
 from realtime.fanout import Fanout, Item, Level, Message, Source, Stream
 from realtime.log import FAILURES, Entry
 from transport.documents import Subscribed
+from transport.gate import json_bytes
 from transport.masking import Answer, Masking
 from transport.sharing import Likeness
 from transport.wire import RawWire, Wire
@@ -155,8 +155,4 @@ class Subscription:
 
     async def _item(self, message: Message) -> Item:
         self.source.before_message()
-        return Item(message.cursor, encoded(await payload_of(self._subscribed, message, self._masking)))
-
-
-def encoded(payload: Mapping[str, object]) -> bytes:
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+        return Item(message.cursor, json_bytes(await payload_of(self._subscribed, message, self._masking)))

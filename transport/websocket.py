@@ -1,7 +1,6 @@
 """graphql-transport-ws as our clients may rely on it: every frame checked, every close code meant, an error ends its operation alone."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -18,12 +17,12 @@ from settings import Settings
 from transport import gate, metrics
 from transport.context import ContextFor, OperationContext
 from transport.documents import Documents, NotBegun, Prepared, Subscribed
-from transport.gate import Asked
+from transport.gate import Asked, json_bytes
 from transport.masking import Answer, Masking
 from transport.rates import address_key
 from transport.sharing import Likeness
 from transport.sockets import LEAVE_S, NOT_ALLOWED, Sockets
-from transport.subscription import Refused, Subscription, encoded, is_away, payload_of
+from transport.subscription import Refused, Subscription, is_away, payload_of
 from transport.wire import ABORT, FRAMES, QueuedWire, RawWire, Wire
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ class Operation:
 
     def __init__(self, id: str, asked: Asked) -> None:
         self.id = id
-        self.ident = json.dumps(id, ensure_ascii=False).encode()
+        self.ident = json_bytes(id)
         self.asked = asked
         self.task: asyncio.Task[None] | None = None
         self.subscription: Subscription | None = None
@@ -367,7 +366,7 @@ class Conversation:
     async def _next(self, operation: Operation, payload: Answer) -> None:
         await self._wire.drained()
         if self._operations.get(operation.id) is operation and not self._is_closed:
-            self._wire.write(b'{"id":' + operation.ident + b',"type":"next","payload":' + encoded(payload) + b"}")
+            self._wire.write(b'{"id":' + operation.ident + b',"type":"next","payload":' + json_bytes(payload) + b"}")
 
     def _finish(self, operation: Operation, errors: list[Answer] | None) -> None:
         """The last message of an operation, whose id is free before it is sent."""
@@ -378,7 +377,7 @@ class Conversation:
 
     def _say(self, message: dict[str, object]) -> None:
         if not self._is_closed:
-            self._wire.write(encoded(message))
+            self._wire.write(json_bytes(message))
 
 
 def _nothing() -> None:
