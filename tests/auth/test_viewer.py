@@ -36,12 +36,12 @@ ADDS = {
         "billing.read",
         "billing.write",
     },
-    Role.OWNER: set(),
+    Role.OWNER: {"release.waive"},
 }
 # Source: vocabulary, "Actors and roles": an API user never manages members, API users or billing.
 PEOPLE_ONLY = {
     *("organization.leave", "organization.update", "member.write", "api_user.write", "signing_key.write"),
-    *("billing.read", "billing.write", "oauth_client.write", "rollout.approve"),
+    *("billing.read", "billing.write", "oauth_client.write", "rollout.approve", "release.waive"),
 }
 
 

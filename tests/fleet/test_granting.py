@@ -278,7 +278,7 @@ async def test_an_admin_is_held_by_nothing_and_a_smaller_role_is_held_again(tree
 
 # ── streams ──
 async def test_a_running_stream_of_a_product_follows_the_grants_and_the_groups(tree: Tree) -> None:
-    """One stream for each kind of viewer; the last event is one that all of them see."""
+    """One stream for each kind of viewer; the last event of each turn is one that all see, so that all before it have been judged."""
     await tree.grant("a/b", "dev")
     await tree.grant("a/b", "guest")
     async with (
@@ -286,7 +286,7 @@ async def test_a_running_stream_of_a_product_follows_the_grants_and_the_groups(t
         subscribed(tree.tester, EVENTS, tree.tokens["guest"], group=None) as guest,
         subscribed(tree.tester, EVENTS, tree.tokens["in"], group=None) as owner_of_bottom,
     ):
-        await tree.publish(TOP, MIDDLE, BOTTOM, ASIDE, None, name="one")
+        await tree.publish(TOP, MIDDLE, ASIDE, None, BOTTOM, name="one")
         first = [await stream.take(count) for stream, count in ((dev, 2), (guest, 2), (owner_of_bottom, 1))]
         await GroupMembership.filter(device_id=MIDDLE).delete()
         await GroupMembership.create(group=tree.groups["a/b"], device_id=ASIDE)

@@ -29,6 +29,9 @@ class Pool:
         self.made = 0
         self.back: list[int] = []
 
+    def get_idle_size(self) -> int:
+        return 0
+
     async def acquire(self) -> Connection:
         self.made += 1
         return Connection(self.made)

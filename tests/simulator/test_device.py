@@ -275,7 +275,7 @@ async def test_a_restart_of_the_server_brings_the_device_back():
         served.gateway.is_draining = False
         await until(lambda: len(fleet.hellos) == 2)
 
-        assert device.closed_with == [Closing.RESTARTING]
+        assert set(device.closed_with) == {Closing.RESTARTING}  # again, if it is back before the server is
 
 
 async def test_a_device_whose_id_is_in_use_elsewhere_stays_away():
