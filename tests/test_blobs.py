@@ -224,7 +224,7 @@ async def test_a_bucket_that_does_not_answer_fails_the_ping_in_time(tmp_path: Pa
         with pytest.raises(BlobsUnreachable, match="bucket"):
             await blobs.ping()
 
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 10
 
 
 async def test_a_wrong_secret_fails_the_ping(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,11 +120,11 @@ async def test_ping_answers_in_time_when_the_server_has_gone_silent(postgres_set
         silent.set()
         started = time.monotonic()
         assert [await database.ping(timeout_s=0.3) for _ in range(3)] == [False] * 3
-        assert time.monotonic() - started < 1.2
+        assert time.monotonic() - started < 3
         with pytest.raises(TimeoutError):
             async with transaction():
                 await sql.rows("SELECT 1")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 10
         silent.clear()
         async with asyncio.timeout(5):
             while not await database.ping(timeout_s=0.5):

@@ -136,7 +136,7 @@ async def test_notifying_never_waits(bed: Bed) -> None:
     for number in range(10_000):
         bed.here.notify(LOG, str(number % 10))
 
-    assert time.perf_counter() - started < 0.25
+    assert time.perf_counter() - started < 1.0
 
 
 # ── what a server between them adds ──
@@ -181,7 +181,7 @@ async def test_a_frozen_server_slows_no_caller_and_hints_pass_again_after_it(rem
         await asyncio.sleep(0.01)
     remote.proxy.thaw()
 
-    assert slowest < 0.25
+    assert slowest < 1.0
     assert heard[:50] == [""] * 50
     await _heard(remote.here, remote.there)
 
@@ -243,7 +243,7 @@ async def test_a_stopped_valkey_slows_no_caller(redis_url: str) -> None:
                 for _ in range(100):
                     bed.here.notify(LOG)
                     await asyncio.sleep(0)
-                assert time.perf_counter() - started < 0.25
+                assert time.perf_counter() - started < 1.0
             finally:
                 os.kill(server.pid, signal.SIGCONT)
             await _heard(bed.here, bed.there)

@@ -280,8 +280,8 @@ async def test_streams_of_one_viewer_share_the_look_at_what_they_may(fleet: Flee
         await stream.__aexit__(None, None, None)
 
     assert names(messages) == ["a"] * 10
-    assert at_the_opening == 10
-    assert looks - at_the_opening <= 3
+    assert at_the_opening < 20  # one each, and shared ones where opening took long
+    assert looks - at_the_opening <= 5  # in two seconds, for ten streams
     assert fleet.tester.house.dispatcher._topics == {}
 
 

@@ -225,9 +225,9 @@ async def test_a_reader_that_stalls_is_gone_in_its_time_with_bounded_memory_and_
         listening = asyncio.create_task(heard(quick, 1000))
         await served.publish(1000, 16_000)
         begun = time.monotonic()
-        await until(lambda: len(served.door.sockets) == 1, within_s=4)
+        await until(lambda: len(served.door.sockets) == 1, within_s=12)
 
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 10
         assert 64 << 10 < most < 1 << 20
         assert len(await listening) == 1000
         assert served.in_streams() == 1
