@@ -51,7 +51,8 @@ class Consents:
                 challenge=allowed.challenge,
                 expires_at=ends,
             )
-            await record(by, "oauth_consent.given", linking.subject(client), organization_id=client.product.organization_id, scopes=scopes)
+            what = linking.subject(client.client_id)
+            await record(by, "oauth_consent.given", what, organization_id=client.product.organization_id, scopes=scopes)
 
     async def code(self, text: str, client: OAuthClient) -> OAuthCode | None:
         mine = OAuthCode.filter(digest=digest(text), consent__client_id=client.id)
@@ -134,7 +135,7 @@ class Consents:
             if await OAuthConsent.filter(id=consent.id, revoked_at=None).update(revoked_at=now):
                 await revoke(now=now, consent_id=consent.id)
                 by, whose = Viewer.house("oauth"), consent.client.product.organization_id
-                await record(by, "oauth_consent.ended", linking.subject(consent.client), organization_id=whose, reason=reason)
+                await record(by, "oauth_consent.ended", linking.subject(consent.client.client_id), organization_id=whose, reason=reason)
 
 
 _REMEMBER_USE = """
@@ -188,7 +189,7 @@ async def take_back(customer: Customer, client_id: str, *, by: Viewer) -> None:
         if not ended:
             raise NotFound("The customer lets no such app do anything.", path=("clientId",))
         await revoke(now=now, consent_id__in=[row["id"] for row in ended])
-        what = f"oauth-client:{client_id}"
+        what = linking.subject(client_id)
         await record(by, "oauth_consent.taken_back", what, organization_id=product.organization.id, customer=customer.username)
 
 

@@ -14,6 +14,7 @@ from billing.access import require_active_for
 from errors import BadRequest, NotFound, Unauthenticated
 from fleet import owning, scope
 from fleet.authority import authority_of
+from fleet.grouping import at_or_below
 from fleet.house import House
 from fleet.placing import number_of
 from fleet.reaching import require
@@ -274,7 +275,7 @@ async def selection(
     until: datetime | None = None,
 ) -> Selection:
     """Which events of an already reached product its history is to show. Raises NotFound for a group it does not have."""
-    groups = None if group is None else await _at_or_below(await scope.group(viewer, product, group))
+    groups = None if group is None else await at_or_below(await scope.group(viewer, product, group))
     if groups is None and (walls := viewer.walls_in(product.id)):
         groups = list(walls.groups)
     device_ids = None if device_id is None else [scope.device_key(device_id)]
@@ -342,22 +343,14 @@ def _pieces(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
     return [entries[start : start + PIECE] for start in range(0, len(entries), PIECE)]
 
 
-_BELOW = """JOIN device_group AS top ON top.id = $1
-            AND device_group.product_id = top.product_id
-            AND (device_group.id = top.id OR substr(device_group.path, 1, length(top.path) + 1) = top.path || '/')"""
-
-
 async def _inside(group_id: int, device_ids: Collection[str]) -> set[str]:
     found = await rows(
-        "SELECT group_membership.device_id FROM group_membership JOIN device_group ON device_group.id = group_membership.group_id"
-        f" {_BELOW} WHERE group_membership.device_id = ANY($2)",
+        """SELECT membership.device_id
+             FROM group_above AS inside JOIN group_membership AS membership ON membership.group_id = inside.group_id
+            WHERE inside.above_id = $1 AND membership.device_id = ANY($2)""",
         [group_id, list(device_ids)],
     )
     return {row["device_id"] for row in found}
-
-
-async def _at_or_below(group: DeviceGroup) -> list[int]:
-    return [row["id"] for row in await rows(f"SELECT device_group.id FROM device_group {_BELOW}", [group.id])]
 
 
 async def fresh_devices(viewer: Viewer, device_ids: Collection[str]) -> dict[str, Device]:

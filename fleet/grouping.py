@@ -134,6 +134,11 @@ def devices_in(group: DeviceGroup) -> QuerySet[Device]:
     return Device.filter(device_id__in=Subquery(GroupMembership.filter(group_id__in=inside).values("device_id")))
 
 
+async def at_or_below(group: DeviceGroup) -> list[int]:
+    """The keys of the group and of all groups inside it."""
+    return [row["group_id"] for row in await rows("SELECT group_id FROM group_above WHERE above_id = $1", [group.id])]
+
+
 async def page_of_devices(group: DeviceGroup, *, beyond: str, count: int) -> QuerySet[Device]:
     """The first `count` devices of devices_in(group) behind an id, by id: of each group below as many are read, however many it holds."""
     found = await rows(_PAGE_OF_SQLITE if is_sqlite() else _PAGE, [group.id, beyond, count])

@@ -67,7 +67,7 @@ async def create_oauth_client(
             created_at=now,
         )
         await record(
-            by, "oauth_client.created", subject(client), organization_id=organization.id,
+            by, "oauth_client.created", subject(client.client_id), organization_id=organization.id,
             name=label, redirect_uris=uris, public=public, scopes=granted, own_scopes=own,
         )  # fmt: skip
     return client, minted.text if minted else None
@@ -92,7 +92,7 @@ async def update_oauth_client(
         after = {key: wanted[key] for key in before}
         if before:
             await OAuthClient.filter(id=client.id).update(**after)
-            await record(by, "oauth_client.updated", subject(client), organization_id=organization.id, before=before, after=after)
+            await record(by, "oauth_client.updated", subject(client.client_id), organization_id=organization.id, before=before, after=after)
     client.update_from_dict(after)
     return client
 
@@ -106,7 +106,7 @@ async def rotate_oauth_client_secret(client: OAuthClient, *, by: Viewer) -> str:
     async with transaction():
         if not await OAuthClient.filter(id=client.id).update(secret_digest=minted.hash):
             raise NotFound("This client is gone already.", path=("clientId",))
-        await record(by, "oauth_client.secret_rotated", subject(client), organization_id=organization.id)
+        await record(by, "oauth_client.secret_rotated", subject(client.client_id), organization_id=organization.id)
     return minted.text
 
 
@@ -117,12 +117,12 @@ async def delete_oauth_client(client: OAuthClient, *, by: Viewer) -> None:
         if not await OAuthClient.filter(id=client.id).delete():
             raise NotFound("This client is gone already.", path=("clientId",))
         await ApiUser.filter(id=client.api_user_id).delete()  # type: ignore[attr-defined]  # a Tortoise column
-        await record(by, "oauth_client.deleted", subject(client), organization_id=organization.id, name=client.name)
+        await record(by, "oauth_client.deleted", subject(client.client_id), organization_id=organization.id, name=client.name)
 
 
-def subject(client: OAuthClient) -> str:
+def subject(client_id: str) -> str:
     """How the audit names an app."""
-    return f"oauth-client:{client.client_id}"
+    return f"oauth-client:{client_id}"
 
 
 def require_redirect_uris(uris: Sequence[str], *, public: bool, named_apart: int = 0) -> list[str]:

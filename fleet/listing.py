@@ -15,6 +15,7 @@ from auth.viewer import Viewer
 from errors import BadRequest, NotFound
 from fleet import scope
 from fleet.counting import Kind, in_group, kinds
+from fleet.grouping import at_or_below
 from fleet.seeing import sight
 from models.device import Device
 from models.global_ids import number_of
@@ -219,8 +220,7 @@ class _Reading:
         """In the group or anywhere below it. Source: vocabulary, "Groups"."""
         group = await scope.group(self._by, self._product, _storable(path), field="filter")
         self.group = group.id
-        below = await rows("SELECT group_id FROM group_above WHERE above_id = $1", [group.id])
-        return _IN_GROUPS.format(self._where.put([row["group_id"] for row in below]))
+        return _IN_GROUPS.format(self._where.put(await at_or_below(group)))
 
     def _simple(self, name: str, value: Any) -> str:
         put = self._where.put

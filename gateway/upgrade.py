@@ -7,8 +7,6 @@ Source: RFC 6455, section 4.2; performance, "storm".
 """
 
 import asyncio
-import base64
-import hashlib
 import re
 from collections.abc import MutableSet
 from typing import Any, ClassVar, Final, cast
@@ -17,6 +15,7 @@ from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
+from websockets.utils import accept_key
 
 from gateway.protocol import SUBPROTOCOL
 from gateway.server import Gateway
@@ -24,7 +23,6 @@ from gateway.socket import DeviceSocket
 
 GATEWAY: Final = "flotilla.gateway"
 PATH: Final = b"/device"
-MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 HEAD_S: Final = 15.0  # for the first bytes of a connection
 _WHOLE: Final = re.compile(rb"GET /device HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+)\r\n")
 _UNUSUAL: Final = (b"content-length", b"transfer-encoding", b"expect")
@@ -145,8 +143,7 @@ def _refused(sentence: str) -> bytes:
 
 
 def _accepted(key: bytes) -> bytes:
-    proof = base64.b64encode(hashlib.sha1(key + MAGIC).digest()).decode()  # noqa: S324  # RFC 6455 wants SHA-1, and nothing rests on it
     return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {proof}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+        f"Sec-WebSocket-Accept: {accept_key(key.decode())}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
     ).encode()

@@ -12,10 +12,9 @@ from typing import NamedTuple, Self
 
 from tortoise.exceptions import IntegrityError, OperationalError
 
-from models.sql import is_sqlite
 from models.transaction import after_commit, detached, retrying, transaction
 from realtime import log, tallies, wakeup
-from realtime.log import COPIED_FROM, FAILURES, PAGE, Entry, NewEntry, Written
+from realtime.log import FAILURES, PAGE, Entry, NewEntry, Written
 from realtime.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -116,7 +115,7 @@ class Flusher:
 
 
 async def _store(batch: Sequence[_Waiting], through: Wakeup) -> list[Written]:
-    if len(batch) >= COPIED_FROM and not is_sqlite():
+    if log.pays_to_copy(len(batch)):
         try:
             return await _store_by(log.copy, batch, through)
         except IntegrityError:

@@ -96,7 +96,7 @@ async def append(*entries: NewEntry) -> list[Entry]:
         raise RuntimeError("append() belongs to the transaction of what it reports.")
     if not entries:
         return []
-    is_new = len(entries) >= COPIED_FROM and not is_sqlite() and all(entry.event_key is None for entry in entries)
+    is_new = pays_to_copy(len(entries)) and all(entry.event_key is None for entry in entries)
     written = await (copy if is_new else write)(entries)
     after_commit(lambda: wakeup.notify(wakeup.LOG))
     return [each.entry for each in written]
@@ -117,6 +117,11 @@ async def write(entries: Sequence[NewEntry]) -> list[Written]:
         else Written(stored[entry.device_id, entry.event_key], False)
         for entry, tag in zip(entries, tags, strict=True)
     ]
+
+
+def pays_to_copy(count: int) -> bool:
+    """Whether copy() stores so many entries sooner than write(), here."""
+    return count >= COPIED_FROM and not is_sqlite()
 
 
 async def copy(entries: Sequence[NewEntry]) -> list[Written]:

@@ -1,4 +1,4 @@
-"""The toy app behind a real server, once for all tests of this room."""
+"""The toy app behind a real server, once for all tests of this room; and an app that customers log in to."""
 
 import importlib.util
 import sys
@@ -8,7 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.live import LiveFleet
 from settings import Settings
+from tests.house import HouseTester, open_house
+from tests.oauth_house import Porch, porch
 
 
 def _toy():  # type: ignore[no-untyped-def]  # tests are no package; the toy is a module of this folder
@@ -47,3 +50,13 @@ def ask(client):
         return await client.post("/graphql", json={"query": query, "variables": variables, **more}, headers=headers)
 
     return ask
+
+
+@pytest.fixture
+async def app(migrated_sqlite: Settings) -> AsyncIterator[Porch]:
+    live = LiveFleet()
+    async with open_house(migrated_sqlite, live) as house:
+        tester = HouseTester(house, live=live)
+        async with porch(tester) as opened:
+            opened.more["tester"] = tester
+            yield opened

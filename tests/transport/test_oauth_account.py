@@ -1,28 +1,13 @@
 """What customers do for their own account on the pages of OAuth: setting a forgotten password, and taking back what apps may do."""
 
 import re
-from collections.abc import AsyncIterator
 
-import pytest
-
-from gateway.live import LiveFleet
 from models.oauth import OAuthConsent
-from settings import Settings
-from tests.house import HouseTester, open_house
-from tests.oauth_house import KIM, Porch, a_client, authorization, porch
+from tests.house import HouseTester
+from tests.oauth_house import KIM, Porch, a_client, authorization
 from tests.stored import whatever_a_refusal_must_leave_alone
 
 NEW = "seven otters juggle at noon"
-
-
-@pytest.fixture
-async def app(migrated_sqlite: Settings) -> AsyncIterator[Porch]:
-    live = LiveFleet()
-    async with open_house(migrated_sqlite, live) as house:
-        tester = HouseTester(house, live=live)
-        async with porch(tester) as opened:
-            opened.more["tester"] = tester
-            yield opened
 
 
 async def at(app: Porch, page: str):  # type: ignore[no-untyped-def]  # what httpx answers

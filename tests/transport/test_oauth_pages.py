@@ -1,7 +1,6 @@
 """The pages of OAuth without a browser: what they show, what their forms take, and what they never do."""
 
 import dataclasses
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -19,16 +18,6 @@ from tests.stored import whatever_a_refusal_must_leave_alone
 from transport.oauth_pages import SENTENCES
 
 COOKIE = "flotilla-visit"
-
-
-@pytest.fixture
-async def app(migrated_sqlite: Settings) -> AsyncIterator[Porch]:
-    live = LiveFleet()
-    async with open_house(migrated_sqlite, live) as house:
-        tester = HouseTester(house, live=live)
-        async with porch(tester) as opened:
-            opened.more["tester"] = tester
-            yield opened
 
 
 async def at_log_in(app: Porch) -> httpx.Response:
