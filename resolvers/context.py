@@ -55,6 +55,10 @@ class Context:
         return str(self.viewer.token.id) if self.viewer.token else None
 
     @property
+    def seats(self) -> frozenset[int]:
+        return frozenset(self.viewer.members)
+
+    @property
     def payer(self) -> str | None:
         """Whose budget of cost it is, with whichever token."""
         return self.viewer.identity

@@ -10,11 +10,15 @@ from transport.rates import Allowance
 
 
 class OperationContext(Protocol):
-    """Made new for each operation. The doors read the first three and set the rest for the `rateLimit` field."""
+    """Made new for each operation. The doors read the properties and set the rest for the `rateLimit` field."""
 
     @property
     def viewer_key(self) -> str | None:
         """Names whoever asks, for close_viewer; None for anybody who has not logged in."""
+
+    @property
+    def seats(self) -> frozenset[int]:
+        """The organizations in which whoever asks has a seat: who loses one is sent away."""
 
     @property
     def payer(self) -> str | None:

@@ -88,7 +88,7 @@ class EventStream(Response):
         super().__init__(headers=no_buffers | dict(headers), media_type=f"{EVENT_STREAM}; charset=utf-8")
         del self.headers["content-length"]
         self.address = address
-        self.viewer_key = context.viewer_key
+        self.viewer_key, self.seats = context.viewer_key, context.seats
         self._door = door
         self._asked = asked
         self._prepared = prepared

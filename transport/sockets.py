@@ -13,10 +13,12 @@ DRAIN_CROWD = 100  # from this many sockets on the whole time is used; fewer can
 
 
 class OpenSocket(Protocol):
-    """One open socket. `viewer_key` is None until its client has said who it is, and for anonymous ones."""
+    """One open socket. `viewer_key` is None until its client has said who it is, and for anonymous ones; `seats` are those of its token's
+    person when it was let in, and what they have gained since."""
 
     address: str
     viewer_key: str | None
+    seats: frozenset[int]
 
     async def leave(self, code: int, reason: str) -> None:
         """Close with `code`, within a second, whatever the peer does."""
@@ -48,8 +50,9 @@ class Sockets:
     def at_address(self, address: str) -> int:
         return self._addresses[address]
 
-    def viewer_keys(self) -> set[str]:
-        return {socket.viewer_key for socket in self._open if socket.viewer_key is not None}
+    def viewers(self) -> dict[OpenSocket, str]:
+        """Who holds which socket, by `viewer_key`; those that nobody holds yet are left out."""
+        return {socket: socket.viewer_key for socket in self._open if socket.viewer_key is not None}
 
     def of_viewer(self, key: str) -> list[OpenSocket]:
         return [socket for socket in self._open if socket.viewer_key == key]

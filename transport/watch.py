@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +19,6 @@ class Watch:
 
     def __init__(self, sockets: Sockets) -> None:
         self._sockets = sockets
-        self._seats: Mapping[int, frozenset[int]] = {}
         self._looking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -34,11 +32,12 @@ class Watch:
 
     async def look(self) -> None:
         """Close, with 4401, what no longer stands. Raises what a database that is away raises."""
-        tokens = {int(key) for key in self._sockets.viewer_keys()}
-        before, self._seats = self._seats, await living_seats(tokens) if tokens else {}
-        lost_a_seat = {token for token, seats in self._seats.items() if before.get(token, seats) - seats}
-        gone = [*tokens - self._seats.keys(), *lost_a_seat]
-        await asyncio.gather(*(self._sockets.close_viewer(str(token), NOT_ALLOWED, "Not allowed any more") for token in gone))
+        tokens = {socket: int(key) for socket, key in self._sockets.viewers().items()}
+        living = await living_seats(set(tokens.values())) if tokens else {}
+        gone = [socket for socket, token in tokens.items() if token not in living or socket.seats - living[token]]
+        for socket in tokens.keys() - gone:
+            socket.seats = living[tokens[socket]]
+        await asyncio.gather(*(socket.leave(NOT_ALLOWED, "Not allowed any more") for socket in gone))
 
     async def _look_again_and_again(self) -> None:
         while True:

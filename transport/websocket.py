@@ -92,6 +92,7 @@ class Conversation:
         self.connection = HTTPConnection(scope)
         self.address = address_key(self._host)
         self.viewer_key: str | None = None
+        self.seats: frozenset[int] = frozenset()
         self._scope, self._receive, self._send = scope, receive, send
         self._abort = scope.get("extensions", {}).get(ABORT)
         self._operations: dict[str, Operation] = {}
@@ -258,7 +259,7 @@ class Conversation:
         if key and self.door.settings.rate_limits and len(self.door.sockets.of_viewer(key)) >= limit:
             await self.leave(TRY_LATER, f"At most {limit} sockets a viewer")
             return False
-        self.viewer_key = key
+        self.viewer_key, self.seats = key, context.seats
         self._size_max = self.door.settings.socket_frame_max_bytes
         if context.expires_at:
             left_s = (context.expires_at - datetime.now(UTC)).total_seconds()

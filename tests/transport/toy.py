@@ -27,6 +27,7 @@ running: set[str] = set()  # names of operations under way, to see them cancelle
 class Context:
     viewer_key: str | None = None
     expires_at: datetime | None = None
+    seats: frozenset[int] = frozenset()
     cost: int = 0
     rate_limit: int = 0
     rate_remaining: int = 0
