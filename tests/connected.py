@@ -65,7 +65,7 @@ async def online(device_id: str = ID) -> bool | None:
     return bool(found[0]["online"]) if found else None
 
 
-async def until(is_so: Callable[[], Any], *, within_s: float = 5.0) -> Any:
+async def until(is_so: Callable[[], Any], *, within_s: float = 60.0) -> Any:
     """Wait until `is_so()`, which may be a coroutine, gives something true; that."""
     deadline = asyncio.get_running_loop().time() + within_s
     while True:
@@ -100,13 +100,13 @@ class Served:
 
     async def connected(self, flash: Flash | None = None, **options: Any) -> SimulatedDevice:
         one = self.device(flash, **options)
-        await asyncio.wait_for(one.online.wait(), 5)
+        await asyncio.wait_for(one.online.wait(), 60)
         return one
 
     async def stop(self, one: SimulatedDevice) -> None:
         place = self._devices.index(one)
         one.stop()
-        await asyncio.wait_for(self._running[place], 5)
+        await asyncio.wait_for(self._running[place], 60)
 
 
 @contextlib.asynccontextmanager
@@ -142,7 +142,7 @@ class Stream:
         self._results, self._name = results, name
         self.first: asyncio.Task[Any] | None = asyncio.create_task(anext(results))
 
-    async def next(self, *, within_s: float = 5.0) -> Any:
+    async def next(self, *, within_s: float = 60.0) -> Any:
         """The next message. Raises GraphQLFailed for an error, StopAsyncIteration at the end."""
         first, self.first = self.first, None
         result = await asyncio.wait_for(first or anext(self._results), within_s)

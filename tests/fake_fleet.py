@@ -177,7 +177,7 @@ async def serving(fleet=None, limits=None, *, connects_per_s=1000.0, port=0):
         await task
 
 
-async def until(is_so, *, within_s=5.0):
+async def until(is_so, *, within_s=60.0):
     """Wait until `is_so()`; an AssertionError that shows what was asked if it never is."""
     deadline = asyncio.get_running_loop().time() + within_s
     while not is_so():

@@ -23,7 +23,7 @@ from gateway.session import Limits
 from gateway.upgrade import DevicesBesideHttp, whole_upgrade
 from settings import Settings
 from tests.fake_fleet import FakeFleet, serving, until, with_devices
-from tests.raw_device import FAST, ID, KEY, known
+from tests.raw_device import FAST, ID, KEY, PATIENCE_S, known
 from transport.server import config, listen
 
 NONCE_KEY = base64.b64encode(b"0123456789abcdef").decode()
@@ -62,10 +62,10 @@ class Peer:
         self.writer.write(
             ("GET /device HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n").encode()
         )
-        return (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)).decode()
+        return (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)).decode()
 
     async def frame(self) -> tuple[int, bytes]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             first, length = await self.reader.readexactly(2)
             if length == 126:
                 (length,) = struct.unpack("!H", await self.reader.readexactly(2))
@@ -83,7 +83,7 @@ class Peer:
             first, payload = await self.frame()
             if first == 0x80 | CLOSE:
                 self.writer.write(frame(CLOSE, payload))
-                assert await asyncio.wait_for(self.reader.read(), 5) == b""
+                assert await asyncio.wait_for(self.reader.read(), PATIENCE_S) == b""
                 return int.from_bytes(payload[:2], "big")
 
     def say(self, data: bytes) -> None:
@@ -127,7 +127,7 @@ async def test_the_handshake_answers_with_the_proof_of_the_key_and_the_subprotoc
 async def test_another_handshake_is_refused_with_400(header: str, value: str | None) -> None:
     async with serving() as served, connected(served.port) as peer:
         assert (await peer.upgrade(**{header: value})).startswith("HTTP/1.1 400 ")
-        assert await asyncio.wait_for(peer.reader.read(), 5)  # a sentence, and the end
+        assert await asyncio.wait_for(peer.reader.read(), PATIENCE_S)  # a sentence, and the end
         assert served.gateway.connections == set()
         await until(lambda: not served.server.server_state.connections)
 
@@ -277,7 +277,7 @@ async def test_an_upgrade_in_pieces_is_answered_as_a_whole_one(cut: int | None) 
         if cut is not None:
             await until(lambda: any(isinstance(each, DevicesBesideHttp) for each in served.server.server_state.connections))
             peer.say(UPGRADE[cut:])
-        head = (await asyncio.wait_for(peer.reader.readuntil(b"\r\n\r\n"), 5)).decode()
+        head = (await asyncio.wait_for(peer.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)).decode()
 
         assert head.startswith("HTTP/1.1 101 ")
         assert (await peer.word())["type"] == "challenge"
@@ -287,6 +287,6 @@ async def test_a_connection_that_says_nothing_is_cut_and_forgotten(monkeypatch: 
     monkeypatch.setattr(upgrade, "HEAD_S", 0.05)
     async with serving() as served, connected(served.port) as peer:
         with contextlib.suppress(ConnectionResetError):
-            assert await asyncio.wait_for(peer.reader.read(), 5) == b""
+            assert await asyncio.wait_for(peer.reader.read(), PATIENCE_S) == b""
 
         await until(lambda: not served.server.server_state.connections)

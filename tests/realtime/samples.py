@@ -25,7 +25,7 @@ def device_id(number: int) -> str:
     return f"{number:024x}"
 
 
-async def until(condition: Callable[[], Any | Awaitable[Any]], seconds: float = 5.0) -> Any:
+async def until(condition: Callable[[], Any | Awaitable[Any]], seconds: float = 60.0) -> Any:
     """The first true value of `condition`. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:

@@ -17,6 +17,8 @@ from realtime.wakeup import Wakeup
 from settings import Settings
 from tests.realtime.samples import device_id, until
 
+PATIENCE_S = 60  # for what comes at once on a machine that has nothing else to do
+
 Device = Callable[[Command], dict[str, Any] | None]
 
 
@@ -51,7 +53,7 @@ async def test_a_call_is_delivered_to_the_holder_and_its_answer_comes_back(db: S
         holder("asks", wakeup, silent) as (asking, at_asker),
         holder("holds", wakeup, lambda command: {"value": 42}) as (_, at_holder),
     ):
-        value = await asking.ask(device_id(1), "holds", 7, kind="call", name="led", argument="on", timeout_s=5)
+        value = await asking.ask(device_id(1), "holds", 7, kind="call", name="led", argument="on", timeout_s=PATIENCE_S)
 
     assert value == 42
     assert at_asker == []
@@ -66,7 +68,7 @@ def without_id(command: Command) -> tuple[object, ...]:
 @pytest.mark.parametrize("value", [-1, 21.5, "é", True, None, {"a": [1]}])
 async def test_any_json_value_comes_back_as_it_was(db: Settings, value: Any) -> None:
     async with holder("p", Wakeup(), lambda command: {"value": value}) as (commands, _):
-        assert await commands.ask(device_id(1), "p", 1, kind="read", name="x", timeout_s=5) == value
+        assert await commands.ask(device_id(1), "p", 1, kind="read", name="x", timeout_s=PATIENCE_S) == value
 
 
 @pytest.mark.parametrize(
@@ -81,20 +83,20 @@ async def test_any_json_value_comes_back_as_it_was(db: Settings, value: Any) -> 
 async def test_what_the_holder_refuses_is_raised_to_the_asker(db: Settings, code: str, error: type[CallerError]) -> None:
     async with holder("p", Wakeup(), lambda command: {"error": code}) as (commands, _):
         with pytest.raises(error):
-            await commands.ask(device_id(1), "p", 1, kind="call", name="x", timeout_s=5)
+            await commands.ask(device_id(1), "p", 1, kind="call", name="x", timeout_s=PATIENCE_S)
 
     assert await left() == 0
 
 
 async def test_without_any_wake_up_it_takes_seconds_and_not_for_ever(db: Settings) -> None:
     async with holder("asks", Wakeup(), silent) as (asking, _), holder("holds", Wakeup(), lambda command: {"value": 1}):
-        assert await asking.ask(device_id(1), "holds", 1, kind="ping", timeout_s=5) == 1
+        assert await asking.ask(device_id(1), "holds", 1, kind="ping", timeout_s=PATIENCE_S) == 1
 
 
 async def test_a_device_that_does_not_answer_is_a_timeout_and_a_late_answer_goes_nowhere(db: Settings) -> None:
     async with holder("p", Wakeup(), silent) as (commands, delivered):
         with pytest.raises(DeviceTimeout):
-            await commands.ask(device_id(1), "p", 1, kind="call", name="x", timeout_s=0.2)
+            await commands.ask(device_id(1), "p", 1, kind="call", name="x", timeout_s=2)
 
         assert len(delivered) == 1
         assert not await commands.answer(delivered[0].id, value=1)
@@ -112,7 +114,7 @@ async def test_after_a_timeout_nothing_is_delivered_any_more(db: Settings) -> No
 
 async def test_a_caller_who_goes_away_withdraws_the_command(db: Settings) -> None:
     async with holder("asks", Wakeup(), silent) as (asking, _):
-        task = asyncio.create_task(asking.ask(device_id(1), "holds", 1, kind="call", name="x", timeout_s=5))
+        task = asyncio.create_task(asking.ask(device_id(1), "holds", 1, kind="call", name="x", timeout_s=PATIENCE_S))
         await until(left)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -165,7 +167,11 @@ async def test_a_delivery_that_fails_keeps_no_other_from_its_device(db: Settings
 
     async with holder("p", Wakeup(), device) as (commands, _):
         outcomes = await asyncio.gather(
-            *(commands.ask(device_id(1), "p", 1, kind="read", name=name, timeout_s=1) for name in ("bad", "a", "b")), return_exceptions=True
+            *(
+                commands.ask(device_id(1), "p", 1, kind="read", name=name, timeout_s=s)
+                for name, s in (("bad", 1), ("a", PATIENCE_S), ("b", PATIENCE_S))
+            ),
+            return_exceptions=True,
         )
 
     assert isinstance(outcomes[0], DeviceTimeout)
@@ -179,7 +185,7 @@ async def test_many_calls_at_once_get_their_own_answers(db: Settings) -> None:
         holder("p2", wakeup, lambda command: {"value": ["p2", command.name]}),
     ):
         answers = await asyncio.gather(
-            *(one.ask(device_id(1), f"p{n % 2 + 1}", 1, kind="read", name=str(n), timeout_s=10) for n in range(60))
+            *(one.ask(device_id(1), f"p{n % 2 + 1}", 1, kind="read", name=str(n), timeout_s=PATIENCE_S) for n in range(60))
         )
 
     assert answers == [[f"p{n % 2 + 1}", str(n)] for n in range(60)]

@@ -62,18 +62,22 @@ async def test_publishes_are_stored_in_the_order_they_arrived(db: Settings) -> N
 
 async def test_what_arrives_during_a_commit_is_committed_together(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
+    begun, all_said = asyncio.Event(), asyncio.Event()
 
     async def counting(write: Write, entries: Any) -> Any:
         sizes.append(len(entries))
-        await asyncio.sleep(0.02)
+        begun.set()
+        await all_said.wait()
         return await write(entries)
 
     around_writes(monkeypatch, counting)
     async with Flusher(Wakeup()) as flusher:
-        first = asyncio.create_task(flusher.publish(said(0)))
-        await asyncio.sleep(0.01)
-        await asyncio.gather(*(flusher.publish(said(number)) for number in range(1, 701)))
-        await first
+        published = [asyncio.create_task(flusher.publish(said(0)))]
+        await begun.wait()
+        published += [asyncio.create_task(flusher.publish(said(number))) for number in range(1, 701)]
+        await asyncio.sleep(0)
+        all_said.set()
+        await asyncio.gather(*published)
 
     assert sizes == [1, 500, 200]
 

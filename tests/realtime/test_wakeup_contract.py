@@ -18,6 +18,7 @@ from realtime.redis_wakeup import RedisWakeup
 from realtime.wakeup import COMMANDS, LOG, PostgresWakeup, Wakeup
 from settings import Settings
 from tests import servers
+from tests.conftest import NewPostgresDatabase
 from tests.realtime.proxy import Proxy
 from tests.realtime.samples import until
 
@@ -65,19 +66,17 @@ def _start(request: pytest.FixtureRequest, kind: str) -> AbstractAsyncContextMan
     return _between(Proxy(request.getfixturevalue("redis_url")), lambda url, topic: RedisWakeup(url, topic=topic))
 
 
-async def _heard(sender: Wakeup, receiver: Wakeup, seconds: float = 10.0) -> None:
-    """Returns once what `sender` says arrives at `receiver`."""
-    word = uuid.uuid4().hex
+async def _heard(sender: Wakeup, receiver: Wakeup) -> None:
+    """Returns once what `sender` says arrives at `receiver`, and nothing said here is still on its way."""
     heard: list[str | None] = []
     stop = receiver.listen(LOG, heard.append)
-
-    def said_again() -> bool:
-        sender.notify(LOG, word)
-        return word in heard
-
-    await until(said_again, seconds)
+    async with asyncio.timeout(60):
+        while True:
+            sender.notify(LOG, word := uuid.uuid4().hex)
+            with contextlib.suppress(TimeoutError):
+                await until(lambda: word in heard, 1)  # the last said is the last heard
+                break
     stop()
-    await asyncio.sleep(0.1)  # until the repetitions have arrived as well
 
 
 # ── the contract ──
@@ -136,7 +135,7 @@ async def test_notifying_never_waits(bed: Bed) -> None:
     for number in range(10_000):
         bed.here.notify(LOG, str(number % 10))
 
-    assert time.perf_counter() - started < 1.0
+    assert time.perf_counter() - started < 10  # one that went to the server and back each time would take more
 
 
 # ── what a server between them adds ──
@@ -152,7 +151,7 @@ async def test_after_an_outage_listeners_are_told_to_look_and_hints_pass_again(r
     assert heard == []
     await remote.proxy.up()
 
-    await until(lambda: None in heard, 10)
+    await until(lambda: None in heard)
     await _heard(remote.here, remote.there)
 
 
@@ -181,7 +180,7 @@ async def test_a_frozen_server_slows_no_caller_and_hints_pass_again_after_it(rem
         await asyncio.sleep(0.01)
     remote.proxy.thaw()
 
-    assert slowest < 1.0
+    assert slowest < 5  # one that waited would wait for the thaw
     assert heard[:50] == [""] * 50
     await _heard(remote.here, remote.there)
 
@@ -199,7 +198,7 @@ async def test_a_server_that_falls_silent_for_good_is_noticed(remote: Bed, monke
     remote.there.listen(COMMANDS, told.append)
 
     remote.proxy.freeze()
-    await asyncio.sleep(1.5)
+    await until(lambda: remote.there._interrupted)  # type: ignore[attr-defined]
     remote.proxy.thaw()
 
     await until(lambda: None in told)
@@ -243,18 +242,22 @@ async def test_a_stopped_valkey_slows_no_caller(redis_url: str) -> None:
                 for _ in range(100):
                     bed.here.notify(LOG)
                     await asyncio.sleep(0)
-                assert time.perf_counter() - started < 1.0
+                assert time.perf_counter() - started < 10
             finally:
                 os.kill(server.pid, signal.SIGCONT)
             await _heard(bed.here, bed.there)
 
 
-async def test_a_listening_connection_that_postgresql_ends_is_made_again(postgres_url: str) -> None:
+async def test_a_listening_connection_that_postgresql_ends_is_made_again(new_postgres_database: NewPostgresDatabase) -> None:
+    postgres_url = new_postgres_database()  # of its own: it ends every listener there
     async with _between(Proxy(postgres_url), lambda url, topic: PostgresWakeup(url, topic=topic)) as bed:
         told: list[str | None] = []
         bed.there.listen(COMMANDS, told.append)
         admin = await asyncpg.connect(postgres_url)
-        ended = await admin.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'flotilla wake-up'")
+        ended = await admin.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'flotilla wake-up' AND datname = current_database()"
+        )
         await admin.close()
 
         assert len(ended) >= 2
@@ -273,7 +276,7 @@ async def test_closing_in_the_middle_of_sending_ends(remote: Bed) -> None:
     chattering = asyncio.create_task(chatter())
     await asyncio.sleep(0.05)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await remote.here.__aexit__()
     finally:
         chattering.cancel()
