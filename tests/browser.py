@@ -4,7 +4,6 @@ import base64
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.servers import free_port
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's id, by the WebDriver standard
 
@@ -37,7 +38,7 @@ class Browser:
     def run(self, script: str, *arguments: object) -> object:
         return self._call("POST", "execute/sync", {"script": script, "args": list(arguments)})
 
-    def wait(self, script: str, seconds: float = 15.0) -> object:
+    def wait(self, script: str, seconds: float = 60.0) -> object:
         """The script's first answer that is not false, null, 0 or empty."""
         end = time.monotonic() + seconds
         while not (found := self.run(script)):
@@ -78,9 +79,7 @@ def chromium(width: int = 1440, height: int = 900) -> Iterator[Browser]:
     driver = shutil.which("chromedriver")
     if not browser or not driver:
         pytest.skip("NO CHROMIUM: install chromium and chromium-driver to test the explorer's page")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
@@ -91,7 +90,7 @@ def chromium(width: int = 1440, height: int = 900) -> Iterator[Browser]:
             http.delete(f"/session/{session['sessionId']}")
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _capabilities(browser: str, width: int, height: int) -> object:
@@ -102,7 +101,7 @@ def _capabilities(browser: str, width: int, height: int) -> object:
     return {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}}}
 
 
-def _await(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+def _await(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while True:
         with contextlib.suppress(httpx.TransportError):

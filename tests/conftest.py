@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
 
 from gateway.live import LiveFleet
@@ -22,6 +23,13 @@ from tests.processes import SERVE, ServerProcess, environment_of
 
 class XdistNode(Protocol):
     workerinput: dict[str, object]
+
+
+# ── property tests: the same examples in each run, so that no run fails by chance; `--hypothesis-profile=wide` looks for new ones ──
+patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("same", patient, derandomize=True)
+hypothesis.settings.register_profile("wide", patient, derandomize=False, max_examples=1000, print_blob=True)
+hypothesis.settings.load_profile("same")
 
 
 # ── one server of each kind a run: the controller of pytest-xdist starts them for its workers ──

@@ -16,7 +16,7 @@ from obstore.store import S3Store
 
 from tests.servers import free_port
 
-START_S = 20.0
+START_S = 60.0
 KEYS = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "not-a-secret"}  # what a process needs to use the bucket
 
 
@@ -54,7 +54,7 @@ def serving(folder: Path) -> Iterator[Bucket]:
         yield Bucket(f"http://127.0.0.1:{port}")
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def _wait_for(url: str) -> None:

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -246,12 +247,22 @@ def _valkey_ready(port: int, pid: int) -> bool:
 
 
 # ── what both need ──
+PORTS = range(20_000, 32_000)  # below those that the kernel gives to whoever asks for any
+WORKERS = 16
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment; the next moment another process may."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on, that no other worker of pytest-xdist is given, and that nobody gets by chance meanwhile."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = random.choice(PORTS[worker % WORKERS :: WORKERS])
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def _package(name: str) -> Path | None:

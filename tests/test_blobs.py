@@ -224,7 +224,7 @@ async def test_a_bucket_that_does_not_answer_fails_the_ping_in_time(tmp_path: Pa
         with pytest.raises(BlobsUnreachable, match="bucket"):
             await blobs.ping()
 
-    assert time.perf_counter() - began < 10
+    assert time.perf_counter() - began < 30
 
 
 async def test_a_wrong_secret_fails_the_ping(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ async def test_a_bucket_gives_urls_that_anyone_can_fetch_until_they_are_changed(
 
 
 def _fetched(url: str, method: str = "GET") -> tuple[bytes, str, str]:
-    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=5) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60) as answer:
         return answer.read(), answer.headers["Content-Type"], answer.headers["Content-Disposition"]
 
 

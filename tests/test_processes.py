@@ -42,7 +42,7 @@ def command(tmp_path: Path) -> tuple[str, ...]:
 
 def test_a_server_becomes_ready_and_stops_at_sigterm(command: tuple[str, ...], tmp_path: Path) -> None:
     with ServerProcess({"SECRET_KEY": "s"}, log_path=tmp_path / "log", command=command) as server:
-        body = urllib.request.urlopen(server.url, timeout=5).read()
+        body = urllib.request.urlopen(server.url, timeout=60).read()
         code = server.stop()
 
     assert body == b"s"
@@ -102,7 +102,7 @@ def test_the_shell_of_the_developer_does_not_decide_how_a_server_runs(
     monkeypatch.setenv("SECRET_KEY", "of the developer")
 
     with ServerProcess({}, log_path=tmp_path / "log", command=command) as server:
-        body = urllib.request.urlopen(server.url, timeout=5).read()
+        body = urllib.request.urlopen(server.url, timeout=60).read()
 
     assert body == b""
 
@@ -113,8 +113,8 @@ def test_start_server_gives_the_settings_to_the_process(
     one = start_server(sqlite_settings, command=command)
     two = start_server(sqlite_settings, command=command, SECRET_KEY="another")
 
-    assert urllib.request.urlopen(one.url, timeout=5).read() == sqlite_settings.secret_key.encode()
-    assert urllib.request.urlopen(two.url, timeout=5).read() == b"another"
+    assert urllib.request.urlopen(one.url, timeout=60).read() == sqlite_settings.secret_key.encode()
+    assert urllib.request.urlopen(two.url, timeout=60).read() == b"another"
 
 
 def test_settings_survive_the_way_through_the_environment(sqlite_settings: Settings) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.signatures import BODY_MAX_BYTES, WebhookRefused, read_delivery
@@ -124,7 +124,6 @@ def test_whatever_comes_is_refused_and_nothing_else_is_raised(body: bytes, heade
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(parsed=st.fixed_dictionaries({}, optional={name: JSON | st.just(value) for name, value in EVENT.items()}))
 def test_a_signed_body_is_an_event_or_refused(parsed: object) -> None:
     body = json.dumps(parsed).encode()

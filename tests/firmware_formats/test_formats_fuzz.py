@@ -50,13 +50,13 @@ def edited(content: bytes, changes: list[tuple[int, bytes]]) -> bytes:
     return content
 
 
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200, deadline=30_000)
 @given(st.sampled_from([b"", b"PK\x03\x04", b"\xe9", struct.pack("<I", 0x96F3B83D)]), st.binary(max_size=2000))
 def test_arbitrary_bytes_are_refused_in_the_readers_own_words(magic: bytes, content: bytes) -> None:
     assert all(answer(read, magic + content) in REASONS for read in READERS)
 
 
-@settings(max_examples=300, deadline=1000)
+@settings(max_examples=300, deadline=30_000)
 @given(st.sampled_from(SHAPES), edits)
 def test_a_damaged_file_is_read_or_refused_by_every_reader(shape: bytes, changes: list[tuple[int, bytes]]) -> None:
     damaged = edited(shape, changes)
@@ -70,19 +70,19 @@ def test_a_file_cut_anywhere_is_refused_by_every_reader(shape: bytes) -> None:
         assert all(answer(read, shape[:size]) in REASONS for read in READERS)
 
 
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200, deadline=30_000)
 @given(st.binary(max_size=40))
 def test_a_meta_conf_of_any_bytes_is_read_or_refused(content: bytes) -> None:
     assert answer(fwup.read, images.zipped({"meta.conf": b'meta-version="' + content + b'"'})) in {None, "NOT_A_MODULE", "BAD_LENGTH"}
 
 
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200, deadline=30_000)
 @given(st.text(alphabet="abmeta-version=+(){},\"'#/*\\ \n", max_size=200))
 def test_any_meta_conf_is_read_or_refused(text: str) -> None:
     assert answer(fwup.read, images.zipped({"meta.conf": text.encode()})) in {None, "NOT_A_MODULE", "BAD_LENGTH"}
 
 
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200, deadline=30_000)
 @given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.integers(0, 70), st.binary(max_size=40)), max_size=6), st.booleans())
 def test_any_records_behind_an_mcuboot_image_are_read_or_refused(records: list[tuple[int, int, bytes]], protected: bool) -> None:
     body = b"".join(struct.pack("<HH", kind, size) + data for kind, size, data in records)
@@ -91,7 +91,7 @@ def test_any_records_behind_an_mcuboot_image_are_read_or_refused(records: list[t
     assert answer(mcuboot.read, image) in {None, "NOT_A_MODULE", "UNSUPPORTED"}
 
 
-@settings(max_examples=300, deadline=1000)
+@settings(max_examples=300, deadline=30_000)
 @given(st.sampled_from(SHAPES), edits, st.sampled_from(Platform), st.none() | st.integers(1, 65534))
 def test_the_gate_answers_with_a_verdict_or_one_of_its_two_errors(
     shape: bytes, changes: list[tuple[int, bytes]], platform: Platform, version: int | None

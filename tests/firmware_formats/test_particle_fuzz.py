@@ -39,13 +39,13 @@ def answer(content: bytes) -> Module | str:
         return refusal.reason
 
 
-@settings(max_examples=300, deadline=1000)
+@settings(max_examples=300, deadline=30_000)
 @given(st.binary(max_size=3000))
 def test_arbitrary_bytes_are_refused_in_the_readers_own_words(content: bytes) -> None:
     assert answer(content) in REASONS
 
 
-@settings(max_examples=400, deadline=1000)
+@settings(max_examples=400, deadline=30_000)
 @given(st.sampled_from(SHAPES), edits)
 def test_a_damaged_module_is_refused_unless_the_damage_changed_nothing(shape: bytes, changes: list[tuple[int, bytes]]) -> None:
     damaged = shape
@@ -55,7 +55,7 @@ def test_a_damaged_module_is_refused_unless_the_damage_changed_nothing(shape: by
     assert (answer(damaged) in REASONS) or damaged == shape
 
 
-@settings(max_examples=400, deadline=1000)
+@settings(max_examples=400, deadline=30_000)
 @given(st.sampled_from(SHAPES[:3] + SHAPES[4:7]), edits)
 def test_a_module_changed_and_sealed_again_never_breaks_the_reader(shape: bytes, changes: list[tuple[int, bytes]]) -> None:
     changed = shape
@@ -67,7 +67,7 @@ def test_a_module_changed_and_sealed_again_never_breaks_the_reader(shape: bytes,
     assert isinstance(said, str) or said.size == len(shape)
 
 
-@settings(max_examples=300, deadline=1000)
+@settings(max_examples=300, deadline=30_000)
 @given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.integers(0, 64), st.binary(max_size=40)), max_size=8), st.binary(max_size=12))
 def test_any_extensions_are_read_or_refused(extensions: list[tuple[int, int, bytes]], tail: bytes) -> None:
     area = b"".join(struct.pack("<HH", kind, length) + data for kind, length, data in extensions) + tail
@@ -77,7 +77,7 @@ def test_any_extensions_are_read_or_refused(extensions: list[tuple[int, int, byt
         assert isinstance(said, Module) or said in {"NOT_A_MODULE", "BAD_LENGTH"}
 
 
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200, deadline=30_000)
 @given(st.sampled_from(SHAPES), edits, st.sampled_from(Platform), st.booleans(), st.none() | st.integers(1, 65534))
 def test_the_gate_answers_with_a_verdict_or_one_of_its_two_errors(
     shape: bytes, changes: list[tuple[int, bytes]], platform: Platform, allow_generic: bool, version: int | None

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,14 +71,17 @@ async def test_after_any_history_the_kept_counts_are_the_recount(tester: HouseTe
 
 
 async def test_eight_connections_changing_the_same_devices_leave_exact_counts(postgres_tester: HouseTester) -> None:
-    products, settings = await two_products(postgres_tester), postgres_tester.house.settings
+    products = await two_products(postgres_tester)
+    # Each deadlock is found after a second, and several may stand in a queue: what waits is not to be given up for that.
+    patient = replace(postgres_tester.house.settings, database_command_timeout_s=60.0)
 
     async def one(seed: int) -> int:
         chance, done = random.Random(seed), 0
-        async with opened(settings):
+        async with opened(patient):
             for _ in range(60):
                 try:
                     async with transaction():
+                        await execute("SET LOCAL statement_timeout = '60s'", [])
                         await any_change(chance, products)
                         await asyncio.sleep(0)
                         await any_change(chance, products)

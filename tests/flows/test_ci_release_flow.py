@@ -57,7 +57,7 @@ class Build:
     async def _run(self, command: list[str]) -> tuple[int, str]:
         environment = {"PATH": os.environ["PATH"], "FLOTILLA_TOKEN": self.token}
         done = await asyncio.to_thread(
-            subprocess.run, command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
+            subprocess.run, command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=100
         )  # fmt: skip
         return done.returncode, done.stdout
 
@@ -94,7 +94,7 @@ async def fleet(build: Build, **faults: str) -> AsyncIterator[list[SimulatedDevi
     ]  # fmt: skip
     running = [asyncio.create_task(one.run()) for one in devices]
     try:
-        await asyncio.wait_for(asyncio.gather(*(one.online.wait() for one in devices)), 20)
+        await asyncio.wait_for(asyncio.gather(*(one.online.wait() for one in devices)), 60)
         yield devices
     finally:
         for one in devices:
@@ -107,7 +107,7 @@ async def test_a_build_uploads_signed_firmware_proves_it_on_the_test_group_and_r
     async with fleet(build) as devices:
         code, said = await build.releases(2)
         assert (code, said.splitlines()[-1]) == (0, "released version 2 to the product")
-        await until(lambda: [one.flash.version for one in devices] == [2] * len(FLEET), within_s=20)
+        await until(lambda: [one.flash.version for one in devices] == [2] * len(FLEET), within_s=60)
         again, said_again = await build.releases(2)
 
     assert "waiting for 3 devices to report version 2" in said
@@ -118,9 +118,9 @@ async def test_a_build_uploads_signed_firmware_proves_it_on_the_test_group_and_r
 async def test_what_is_not_signed_or_not_proven_is_not_released(build: Build) -> None:
     async with fleet(build, d0="never-ack") as devices:
         unsigned = await build.releases(2, signed=False)
-        unproven = await build.releases(2, wait="3")
+        unproven = await build.releases(2, wait="8")
         versions = [one.flash.version for one in devices[TEST_GROUP:]]
 
     assert (unsigned[0], "not released: SIGNATURE_REQUIRED" in unsigned[1]) == (1, True)
-    assert (unproven[0], unproven[1].splitlines()[-1]) == (1, "not released: After 3 s 1 of 3 devices do not report version 2.")
+    assert (unproven[0], unproven[1].splitlines()[-1]) == (1, "not released: After 8 s 1 of 3 devices do not report version 2.")
     assert versions == [1, 1], "nobody outside the test group was touched"

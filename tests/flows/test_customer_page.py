@@ -79,7 +79,7 @@ async def test_a_customer_logs_in_and_switches_a_light_live(
     )
     running = asyncio.create_task(device.run())
     try:
-        await asyncio.wait_for(device.online.wait(), 20)
+        await asyncio.wait_for(device.online.wait(), 60)
         with served(folder, port):
             await asyncio.to_thread(_use, origin, asyncio.get_running_loop(), device)
     finally:
@@ -97,7 +97,7 @@ def _use(origin: str, loop: asyncio.AbstractEventLoop, device: SimulatedDevice) 
         browser.wait(f"return {SWITCH}.ariaChecked === 'true'")
         assert device.variables["led"] == "on"
 
-        asyncio.run_coroutine_threadsafe(_by_hand(device), loop).result(10)  # somebody at the lamp turns it off
+        asyncio.run_coroutine_threadsafe(_by_hand(device), loop).result(60)  # somebody at the lamp turns it off
         browser.wait(f"return {SWITCH}.ariaChecked === 'false'")
 
         browser.open(f"{origin}/")  # a reload goes on by the refresh token

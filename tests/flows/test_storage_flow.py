@@ -88,7 +88,7 @@ async def device(place: Place, product_id: int, key: str) -> AsyncIterator[Simul
     one = SimulatedDevice(place.devices_url, Flash(ID, product_id, 1), platform="OTHER", provisioning_key=key, pace=0.01)
     running = asyncio.create_task(one.run())
     try:
-        await asyncio.wait_for(one.online.wait(), 10)
+        await asyncio.wait_for(one.online.wait(), 60)
         yield one
     finally:
         one.stop()
@@ -102,8 +102,8 @@ async def test_a_download_cut_at_20_offsets_is_resumed_to_the_same_bytes_and_lit
         async with device(place, product_id, key) as one:
             flash = {"productId": product_id, "firmwareVersion": 2, "when": "NOW", "deviceIds": [ID]}
             await client.do("lockAndFlash", "devices { deviceId }", **flash)
-            await until(lambda: one.flash.version == 2, within_s=60)
-            await until(lambda: _state(client), within_s=10)
+            await until(lambda: one.flash.version == 2)
+            await until(lambda: _state(client))
         update = (await _device(client))["update"]
         answer = await client.http.get(f"{place.server.url}{place.cutter.paths[0]}")
 
@@ -179,7 +179,7 @@ async def test_an_import_taken_by_one_machine_is_judged_by_another(
         taken = await imported(tester, owner, "\n".join(ids(count)).encode())
         waiting = bucket.names(tmp_path.name)
         await asyncio.to_thread(start_server, elsewhere, **KEYS)
-        row = await until(lambda: Import.filter(state=ImportState.FINISHED).first(), within_s=60)
+        row = await until(lambda: Import.filter(state=ImportState.FINISHED).first())
         await until(lambda: bucket.names(tmp_path.name) == [])
 
     assert (taken["state"], taken["processed"], len(waiting)) == ("RUNNING", 0, 1)

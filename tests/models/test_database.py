@@ -111,22 +111,22 @@ async def test_ping_answers_in_time_when_the_server_has_gone_silent(postgres_set
     settings = replace(
         postgres_settings,
         database_url=postgres_settings.database_url.replace(f":{port}/", f":{here}/"),
-        database_command_timeout_s=0.5,
-        database_connect_timeout_s=0.5,
-        database_acquire_timeout_s=0.5,
+        database_command_timeout_s=4.0,
+        database_connect_timeout_s=10.0,
+        database_acquire_timeout_s=4.0,
     )
     async with database.database(settings, models=SAMPLE):
-        assert await database.ping(timeout_s=0.3)
+        assert await database.ping(timeout_s=30)
         silent.set()
         started = time.monotonic()
         assert [await database.ping(timeout_s=0.3) for _ in range(3)] == [False] * 3
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 12  # three commands, if it waited for them
         with pytest.raises(TimeoutError):
             async with transaction():
                 await sql.rows("SELECT 1")
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60
         silent.clear()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not await database.ping(timeout_s=0.5):
                 await asyncio.sleep(0.05)
     proxy.close()

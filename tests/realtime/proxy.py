@@ -8,6 +8,8 @@ import socket
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.servers import free_port
+
 RECEIVE_BYTES = 16 << 10  # what a slow line takes into its hands
 RETRANSMIT_S = 0.2  # until a lost packet is sent again, and twice as long each further time: what TCP makes of loss
 
@@ -23,7 +25,7 @@ class Proxy:
         self._url = urlsplit(url)
         self._servers = itertools.cycle([(each.hostname, each.port) for each in map(urlsplit, (url, *others))])
         self._count = 1 + len(others)
-        self._port = 0
+        self._port = free_port()  # of those that nobody gets by chance while it is down
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()

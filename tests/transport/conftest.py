@@ -30,14 +30,14 @@ def toy():  # type: ignore[no-untyped-def]
 
 @pytest.fixture(scope="session")
 def server(toy) -> Iterator[object]:
-    settings = Settings(rate_limits=False, request_timeout_s=1.5, call_timeout_s=0.1, upload_max_bytes=3 << 20, production=False)
+    settings = Settings(rate_limits=False, request_timeout_s=4, call_timeout_s=0.1, upload_max_bytes=3 << 20, production=False)
     with toy.serving(settings) as running:
         yield running
 
 
 @pytest.fixture
 async def client(server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         yield client
 
 

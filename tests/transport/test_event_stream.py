@@ -27,7 +27,7 @@ def told(text: str) -> list[str]:
 async def listening(url: str, query: str, **headers: str):
     """The chunks of a stream, once it stands."""
     async with (
-        httpx.AsyncClient(base_url=url, timeout=20) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
         client.stream("POST", "/graphql", json={"query": query}, headers=EVENTS | headers) as response,
     ):
         chunks = response.aiter_text()
@@ -35,7 +35,7 @@ async def listening(url: str, query: str, **headers: str):
         yield chunks
 
 
-async def until(condition, seconds: float = 3.0) -> None:
+async def until(condition, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
@@ -176,7 +176,7 @@ async def test_a_server_with_streams_ends_in_time(toy):
         async with listening(running.url, "subscription { count(to: 1000, pause: 20) }") as chunks:
             await anext(chunks)
             running.server.should_exit = True
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(15):
                 assert [chunk async for chunk in chunks] == []
 
 
@@ -199,7 +199,7 @@ async def stalled(running):
 async def test_a_reader_that_stalls_is_cut_off(server, monkeypatch):
     from transport import uvicorn_protocol
 
-    monkeypatch.setattr(uvicorn_protocol, "STALLED_S", 0.5)
+    monkeypatch.setattr(uvicorn_protocol, "STALLED_S", 1.5)
     async with stalled(server):
         await until(lambda: len(server.door.sockets) == 0)
 
@@ -208,7 +208,7 @@ async def test_a_server_ends_in_time_with_a_reader_that_stalls(toy):
     with toy.serving(Settings(rate_limits=False)) as running:
         async with stalled(running):
             running.server.should_exit = True
-            await until(lambda: len(running.door.sockets) == 0, seconds=8)
+            await until(lambda: len(running.door.sockets) == 0, seconds=20)
 
 
 @pytest.mark.parametrize("limits", [{"sockets_per_address": 1}, {"sockets_per_viewer": 1}, {"streams_per_window": 1}])
@@ -233,7 +233,7 @@ async def test_a_viewer_who_is_sent_away_or_whose_token_expires_hears_no_more(se
         assert await asyncio.wrap_future(closing) == 1
         assert [chunk async for chunk in chunks] == []
     async with listening(server.url, "subscription { count(to: 1000, pause: 20) }", authorization="Bearer brief") as chunks:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(15):
             assert [messages(chunk) async for chunk in chunks] == [[{"data": {"count": 1}}]]
 
 

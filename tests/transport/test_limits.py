@@ -72,7 +72,7 @@ async def test_doubling_fragments_are_refused_at_once(documents, levels):
 
     error = await refused(documents, source, signed_in=False)
 
-    assert time.thread_time() - started < 0.25  # doubled 25 times it would be minutes
+    assert time.thread_time() - started < 2.5  # doubled 25 times it would be minutes
     assert error.limit == Settings().query_fields_max
     assert error.found == min(2**levels + 1, 2**53 - 1)
 
@@ -134,4 +134,4 @@ async def test_fuzzed_documents_are_measured_in_a_moment(documents, toy):
 
     limits.measure(toy.schema._schema, document, document.definitions[0], {})
 
-    assert time.thread_time() - started < 0.25
+    assert time.thread_time() - started < 2.5

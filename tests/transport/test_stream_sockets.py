@@ -136,7 +136,7 @@ PROTOCOLS = pytest.mark.parametrize("protocol", [finite_websocket(30.0), WebSock
 async def heard(peer: ClientConnection, count: int) -> list[tuple[str, str]]:
     """The next messages: operation id and the event's name."""
     found = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(found) < count:
             message = json.loads(await peer.recv())
             assert message["type"] == "next", message
@@ -195,7 +195,7 @@ async def test_a_reader_that_pauses_holds_nobody_up_and_misses_nothing(house, pr
         await until(lambda: served.in_streams() == 1)
         slow.transport.resume_reading()
         catching_up = asyncio.create_task(heard(slow, 1001))
-        await until(lambda: served.in_streams() == 2, within_s=30)
+        await until(lambda: served.in_streams() == 2)
         await served.publish(1)
 
         wanted = [f"n{number}" for number in range(1001)]
@@ -225,9 +225,9 @@ async def test_a_reader_that_stalls_is_gone_in_its_time_with_bounded_memory_and_
         listening = asyncio.create_task(heard(quick, 1000))
         await served.publish(1000, 16_000)
         begun = time.monotonic()
-        await until(lambda: len(served.door.sockets) == 1, within_s=12)
+        await until(lambda: len(served.door.sockets) == 1, within_s=60)
 
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 25  # not the thirty seconds of other servers
         assert 64 << 10 < most < 1 << 20
         assert len(await listening) == 1000
         assert served.in_streams() == 1
@@ -242,11 +242,11 @@ async def test_a_slow_reader_that_still_reads_learns_that_it_was_too_slow(house)
         await served.shared(1)
         peer.transport.pause_reading()
         await served.publish(1000, 16_000)
-        await until(lambda: len(served.door.sockets) == 0, within_s=6)
+        await until(lambda: len(served.door.sockets) == 0)
         peer.transport.resume_reading()
         with pytest.raises(ConnectionClosed) as closed:
             while True:
-                await asyncio.wait_for(peer.recv(), 5)
+                await asyncio.wait_for(peer.recv(), 60)
 
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1013
 
@@ -323,14 +323,14 @@ async def test_server_sent_events_share_the_stream_with_sockets_and_name_theirs(
         headers = {"accept": "text/event-stream", "authorization": f"Bearer {served.token}"}
         body = {"query": QUERY, "variables": {"p": PRODUCT}}
         async with (
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}", timeout=20) as client,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}", timeout=60) as client,
             client.stream("POST", "/graphql", json=body, headers=headers) as response,
         ):
             await served.shared(2)
             await served.publish(2)
             lines = response.aiter_lines()
             found = []
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while len(found) < 2:
                     line = await anext(lines)
                     if line.startswith("id: "):

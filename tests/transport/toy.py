@@ -51,7 +51,7 @@ async def context_for(connection: HTTPConnection, authorization: str | None) -> 
     if token == "breaks":
         raise RuntimeError("secret: connection to 10.0.0.1 refused")
     if token == "brief":
-        return Context("viewer:brief", expires_at=datetime.now(UTC) + timedelta(seconds=0.5))
+        return Context("viewer:brief", expires_at=datetime.now(UTC) + timedelta(seconds=1))
     return Context(f"viewer:{token}" if token else None)
 
 
@@ -229,12 +229,12 @@ def serving(settings: Settings) -> Iterator[Running]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     try:
         yield Running(listening.getsockname()[1], graphql, server, loops[0])
     finally:
         server.should_exit = True
-        thread.join(15)
+        thread.join(40)
         assert not thread.is_alive(), "the server did not end"
 
 
