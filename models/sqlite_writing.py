@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 CARRY_EVERY_S: Final = 1.0
 LOG_PAGES: Final = 8192  # 32 MiB: as long as the log gets before it begins anew
-STALL_S: Final = 0.02  # a commit here that took longer keeps the next ones out of the event loop's thread
+STALL_S: Final = 0.1  # a commit here that took longer keeps the next ones out of the event loop's thread; a busy machine takes tens of ms
 STALLED_FOR_S: Final = 10.0
 ANY_NUMBER: Final = -(1 << 60)  # of ticks: what writes is never stopped
 
