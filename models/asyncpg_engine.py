@@ -112,7 +112,7 @@ class Client(_Statements):
     def acquire_connection(self) -> _Borrowed:
         return _Borrowed(self, self._pool_init_lock)
 
-    def _in_transaction(self) -> TransactionContext:
+    def _in_transaction(self, *, quick: bool = False) -> TransactionContext:
         return _Transaction(Transaction(self), self._pool_init_lock)
 
     async def execute_many(self, query: str, values: Iterable[Any]) -> None:
@@ -130,7 +130,7 @@ class Transaction(TransactionWrapper, _Statements):
         refuse_if_ended(self.ended)
         return super().acquire_connection()
 
-    def _in_transaction(self) -> TransactionContext:
+    def _in_transaction(self, *, quick: bool = False) -> TransactionContext:
         refuse_if_ended(self.ended)
         return NestedTransactionContext(Transaction(self))
 

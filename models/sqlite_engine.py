@@ -1,13 +1,15 @@
 """Tortoise's SQLite client with what it lacks: BEGIN IMMEDIATE, safe cancellation, bounded waits, exact counts, UTC text for times."""
 
+import asyncio
 import datetime
 import hashlib
 import json
 import logging
 import sqlite3
 import uuid
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import aiosqlite
 from tortoise.backends.base.client import ConnectionWrapper, NestedTransactionContext, TransactionalDBClient, TransactionContext
@@ -17,9 +19,11 @@ from tortoise.connection import get_connections
 from tortoise.exceptions import IntegrityError, OperationalError
 
 from models.engine import refuse_if_ended, uninterrupted, within
-from models.sqlite_reading import Reader
+from models.sqlite_writing import LOG_PRAGMAS, Carrier, Here
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def stored_time(value: datetime.datetime) -> str:
@@ -61,6 +65,16 @@ class _Turn(ConnectionWrapper[aiosqlite.Connection]):
         return self.connection
 
 
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise OperationalError(error) from error
+    except sqlite3.IntegrityError as error:
+        raise IntegrityError(error) from error
+
+
 class _Statements(SqliteClient):
     """Statements with the errors translated and the count of what they themselves changed.
 
@@ -75,14 +89,13 @@ class _Statements(SqliteClient):
             found = cursor.fetchall()
             return (cursor.rowcount if cursor.rowcount >= 0 else len(found)), found
 
+        return await self._do(run)
+
+    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         async with self.acquire_connection() as connection:
-            try:
-                result: tuple[int, Sequence[Any]] = await connection._execute(run, connection._conn)  # one trip to the thread
-            except sqlite3.OperationalError as error:
-                raise OperationalError(error) from error
-            except sqlite3.IntegrityError as error:
-                raise IntegrityError(error) from error
-            return result
+            with _translated():
+                found: T = await connection._execute(work, connection._conn)  # one trip to the thread
+                return found
 
     async def affected(self, query: str, values: Sequence[Any]) -> int:
         return (await self.execute_query(query, list(values)))[0]
@@ -93,36 +106,42 @@ class _Statements(SqliteClient):
 
 
 class Client(_Statements):
-    """The one connection of a SQLite database that writes, shared by all tasks of the process, one at a time; and one for quick reads."""
+    """The one connection of a SQLite database for all tasks of the process, one at a time; and another for what is over in a moment."""
 
     def __init__(self, file_path: str, acquire_timeout_s: float, **pragmas: Any) -> None:
         super().__init__(file_path, **pragmas)
         self.acquire_timeout_s = acquire_timeout_s
-        self._reader: Reader | None = None
+        self.pragmas |= LOG_PRAGMAS
+        self.here: Here | None = None
+        self._carrier: Carrier | None = None
 
     async def create_connection(self, with_db: bool) -> None:
         """With the hash that PostgreSQL has, so that one text of SQL can spread rows on both."""
         await super().create_connection(with_db)
         assert self._connection is not None
         await self._connection.create_function("md5", 1, _md5, deterministic=True)
-        self._reader = Reader(self.filename)
-        self._reader.register("md5", _md5)
+        self.here = Here(self.filename, self.pragmas)
+        self.here.register("md5", _md5)
+        self._carrier = Carrier(self.filename, self.here, self._lock)
 
     async def close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        if self._carrier is not None:
+            await self._carrier.close()
+            self._carrier = None
+        if self.here is not None:
+            self.here.close()
+            self.here = None
         await super().close()
 
     async def execute_query(self, query: str, values: list[Any] | None = None) -> tuple[int, Sequence[Any]]:
-        found = self._reader.read(query, values or ()) if self._reader is not None else None
+        found = self.here.read(query, values or ()) if self.here is not None else None
         return (len(found), found) if found is not None else await super().execute_query(query, values)
 
     def acquire_connection(self) -> _Turn:
         return _Turn(self)
 
-    def _in_transaction(self) -> "_Transaction":
-        return _Transaction(Transaction(self), self._lock)
+    def _in_transaction(self, *, quick: bool = False) -> "_Transaction":
+        return _Transaction(Transaction(self), self._lock, self.here if quick else None)
 
     async def execute_many(self, query: str, values: Iterable[Any]) -> None:
         # Tortoise's own leaves its transaction open on the shared connection when it is cancelled.
@@ -131,18 +150,50 @@ class Client(_Statements):
 
 
 class Transaction(SqliteTransactionWrapper, _Statements):
-    """The connection while a transaction holds it; useless, and loudly so, once that has ended."""
+    """The connection while a transaction holds it; useless, and loudly so, once that has ended.
+
+    A quick one runs on the event loop's own connection, where it can: with statements of models.sql alone, and without a suspension.
+    """
 
     ended = False
     committed = False
+    _here: Here | None = None
 
     def acquire_connection(self) -> ConnectionWrapper[aiosqlite.Connection]:
         refuse_if_ended(self.ended)
+        if self._here is not None:
+            raise TypeError("A quick transaction knows the statements of models.sql only.")
         return super().acquire_connection()
 
-    def _in_transaction(self) -> TransactionContext:
+    def _in_transaction(self, *, quick: bool = False) -> TransactionContext:
         refuse_if_ended(self.ended)
         return NestedTransactionContext(Transaction(self))
+
+    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._here is None:
+            return await super()._do(work)
+        refuse_if_ended(self.ended)
+        with _translated():
+            return work(self._here.connection)
+
+    async def execute_many(self, query: str, values: Iterable[Any]) -> None:
+        await self._do(lambda connection: connection.executemany(query, values))
+
+    def begins_at(self, here: Here) -> bool:
+        if here.begin():
+            self._here = here
+        return self._here is not None
+
+    def finish_here(self, commit: bool) -> None:
+        assert self._here is not None
+        self.ended = self._finalized = True
+        try:
+            if commit:
+                self._here.commit()
+                self.committed = True
+        finally:
+            if not self.committed:
+                self._here.rollback()
 
     async def begin(self) -> None:
         # A plain BEGIN takes the write lock at the first write, and fails at once if another process wrote since its first read.
@@ -177,12 +228,18 @@ class _Transaction(SqliteTransactionContext):
 
     connection: Transaction
 
+    def __init__(self, connection: Transaction, turn: asyncio.Lock, here: Here | None) -> None:
+        super().__init__(connection, turn)
+        self._here = here
+
     async def __aenter__(self) -> TransactionalDBClient:
         async with within(self.connection._parent.acquire_timeout_s):  # type: ignore[attr-defined]  # our Client
             await self._trxlock.acquire()
         try:
             await self.ensure_connection()
-            await uninterrupted(self.connection.begin())
+            if self._here is None or not self.connection.begins_at(self._here):
+                self._here = None
+                await uninterrupted(self.connection.begin())
         except BaseException:
             try:
                 await uninterrupted(self.connection._undo())
@@ -194,7 +251,10 @@ class _Transaction(SqliteTransactionContext):
 
     async def __aexit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         try:
-            await uninterrupted(self.connection.finish(commit=exc_type is None))
+            if self._here is not None:
+                self.connection.finish_here(commit=exc_type is None)
+            else:
+                await uninterrupted(self.connection.finish(commit=exc_type is None))
         finally:
             self._trxlock.release()
             get_connections().reset(self.token)

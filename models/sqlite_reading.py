@@ -13,30 +13,30 @@ class Reader:
     """A connection that only reads, and sees what is committed. Whatever takes longer is left to the other thread, and remembered."""
 
     def __init__(self, path: str) -> None:
-        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=512)
-        self._connection.execute("PRAGMA query_only = ON")
-        self._connection.row_factory = sqlite3.Row
-        self._connection.set_progress_handler(self._tick, TICK)
+        self.connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=512)
+        self.connection.execute("PRAGMA query_only = ON")
+        self.connection.row_factory = sqlite3.Row
+        self.connection.set_progress_handler(self._tick, TICK)
         self._ticks = 0
         self._slow: set[str] = set()
 
     def read(self, query: str, values: Sequence[Any]) -> list[Any] | None:
         """The rows of a SELECT; None for what has to be asked in the other thread."""
-        if query in self._slow or not query.lstrip().startswith("SELECT"):
+        if query in self._slow or self.connection.in_transaction or not query.lstrip().startswith("SELECT"):
             return None
         self._ticks = 0
         try:
-            return self._connection.execute(query, values).fetchall()
+            return self.connection.execute(query, values).fetchall()
         except sqlite3.OperationalError:  # it took too long, or the file is locked, or it is wrong: the other thread says so
             self._remember(query)
             return None
 
     def register(self, name: str, function: Any) -> None:
         """A function of one value that statements may use."""
-        self._connection.create_function(name, 1, function, deterministic=True)
+        self.connection.create_function(name, 1, function, deterministic=True)
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
     def _tick(self) -> bool:
         self._ticks += 1

@@ -43,8 +43,11 @@ _detached: set[asyncio.Task[Any]] = set()  # the event loop itself keeps only we
 
 
 @asynccontextmanager
-async def transaction() -> AsyncIterator[None]:
+async def transaction(*, quick: bool = False) -> AsyncIterator[None]:
     """All of the block, or nothing of it: BEGIN on PostgreSQL, BEGIN IMMEDIATE on SQLite.
+
+    A `quick` block writes a few rows by statements of models.sql, and waits for nothing else: on SQLite it need not go to another
+    thread, which costs more than all it does there.
 
     A block inside another joins the outer one: one commit, at the outermost end. If a joined block fails, the whole is rolled
     back, even if the failure is caught in between: nothing half-done is ever committed.
@@ -56,7 +59,7 @@ async def transaction() -> AsyncIterator[None]:
     """
     outer = _open.get()
     if outer is None:
-        async with _outermost():
+        async with _outermost(quick):
             yield
         return
     refuse_if_ended(outer.ended)
@@ -68,12 +71,13 @@ async def transaction() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _outermost() -> AsyncIterator[None]:
+async def _outermost(quick: bool) -> AsyncIterator[None]:
     mine = _Open()
     client = None
     token = _open.set(mine)
     try:
-        async with connection()._in_transaction() as client:
+        root: Any = connection()
+        async with root._in_transaction(quick=quick) as client:
             if preamble := _preamble.get():
                 await preamble()
             yield
@@ -83,17 +87,30 @@ async def _outermost() -> AsyncIterator[None]:
         mine.ended = True
         _open.reset(token)
         if getattr(client, "committed", False) and mine.after_commit:
-            await uninterrupted(_tell(mine.after_commit))
+            steps = iter(mine.after_commit)
+            if first_to_wait := _tell(steps):
+                await uninterrupted(_tell_on(first_to_wait, steps))
 
 
-async def _tell(callbacks: list[AfterCommit]) -> None:
-    for callback in callbacks:
+def _tell(steps: Iterator[AfterCommit]) -> Awaitable[object] | None:
+    """Take them in their order, up to the first that has to be waited for, which is returned."""
+    for step in steps:
         try:
-            outcome = callback()
+            outcome = step()
             if inspect.isawaitable(outcome):
-                await outcome
+                return outcome
         except Exception:  # what is committed stays so, and the others must hear of it
             log.exception("A step after the commit failed.")
+    return None
+
+
+async def _tell_on(waited_for: Awaitable[object] | None, steps: Iterator[AfterCommit]) -> None:
+    while waited_for is not None:
+        try:
+            await waited_for
+        except Exception:  # as above
+            log.exception("A step after the commit failed.")
+        waited_for = _tell(steps)
 
 
 def after_commit(callback: AfterCommit) -> None:

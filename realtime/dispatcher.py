@@ -10,7 +10,7 @@ import contextlib
 import heapq
 import logging
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Self
@@ -62,17 +62,18 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._end = Cursor("", 0, 0)
         self._task: asyncio.Task[None] | None = None
-        self._stop_listening: Callable[[], None] = lambda: None
+        self._listening = contextlib.ExitStack()
 
     async def __aenter__(self) -> Self:
-        self._stop_listening = self._wakeup.listen(LOG, lambda hint: self._woken.set())
+        self._listening.callback(self._wakeup.listen(LOG, lambda hint: self._woken.set()))
         self._end = await log.head()
+        self._listening.callback(self._wakeup.take(self._take))
         self._task = detached(self._run(), name="dispatcher")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Ends every reader."""
-        self._stop_listening()
+        self._listening.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -132,10 +133,23 @@ class Dispatcher:
             page = await log.read_after(self.position)
             if page.purged_through > self.position:
                 self._lose_through(page.purged_through)
-            if page.entries:
-                self._spread(page.entries)
+            unseen = page.entries[bisect_right(page.entries, self.position, key=_position) :]  # some may have been taken meanwhile
+            if unseen:
+                self._spread(unseen)
             if not page.is_cut:
                 return
+
+    def _take(self, entries: Sequence[Entry]) -> bool:
+        """What this process has just committed, without reading it again, if it follows what was read last.
+
+        Each position is given to one entry, so behind ours nobody else's can be missing before a position that is ours plus one.
+        """
+        first, last = entries[0], entries[-1]
+        follows = first.position == self.position + 1 and first.epoch == self._end.epoch
+        if follows and last.position == self.position + len(entries):
+            self._spread(list(entries))
+            return True
+        return last.position <= self.position
 
     async def _look_at_the_ground(self) -> None:
         """A database put back to an earlier time under our feet would give its next entries positions we think we have read."""

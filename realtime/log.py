@@ -9,7 +9,7 @@ import random
 import secrets
 import sqlite3
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -98,13 +98,17 @@ async def append(*entries: NewEntry) -> list[Entry]:
         return []
     is_new = pays_to_copy(len(entries)) and all(entry.event_key is None for entry in entries)
     written = await (copy if is_new else write)(entries)
-    after_commit(lambda: wakeup.notify(wakeup.LOG))
-    return [each.entry for each in written]
+    appended = [each.entry for each in written]
+    after_commit(lambda: wakeup.appended(appended))
+    return appended
 
 
 async def write(entries: Sequence[NewEntry]) -> list[Written]:
-    """One insert under the log's lock, in the order given; wakes nobody. For append() and the flusher."""
-    _check_times(entries)
+    """One insert under the log's lock, in the order given; wakes nobody. For append() and the flusher.
+
+    Outside of a transaction it is one by itself, and on PostgreSQL a single trip to the server.
+    """
+    entries = [_as_read(entry) for entry in entries]
     tags = _tags(len(entries))
     found = await (_insert_sqlite(entries, tags) if is_sqlite() else _insert_postgres(entries, tags))
     epoch = found[0]["epoch"] if found and found[0]["epoch"] else (await state()).epoch
@@ -129,7 +133,7 @@ async def copy(entries: Sequence[NewEntry]) -> list[Written]:
 
     Raises IntegrityError when one of them was said before: then nothing is stored, and the transaction is of no use any more.
     """
-    _check_times(entries)
+    entries = [_as_read(entry) for entry in entries]
     taken = (await rows(_TAKE if taking_turns else _TAKE_UNLOCKED, [len(entries)]))[0]
     epoch = taken["epoch"] or (await state()).epoch
     first = taken["last"] - len(entries) + 1
@@ -139,11 +143,15 @@ async def copy(entries: Sequence[NewEntry]) -> list[Written]:
     return [Written(entry, True) for entry in stored]
 
 
-def _check_times(entries: Sequence[NewEntry]) -> None:
-    """A driver would take a time without a zone for local time, and say nothing."""
-    for entry in entries:
-        if entry.published_at.tzinfo is None or (entry.device_time is not None and entry.device_time.tzinfo is None):
-            raise ValueError(f"A time without a zone cannot be stored: {entry!r}.")
+def _as_read(entry: NewEntry) -> NewEntry:
+    """With its times in UTC, as they will be read again: what is appended here is told here without reading it."""
+    said, device_time = entry.published_at, entry.device_time
+    if said.tzinfo is UTC and (device_time is None or device_time.tzinfo is UTC):
+        return entry
+    if said.tzinfo is None or (device_time is not None and device_time.tzinfo is None):
+        # A driver would take it for local time, and say nothing.
+        raise ValueError(f"A time without a zone cannot be stored: {entry!r}.")
+    return entry._replace(published_at=said.astimezone(UTC), device_time=device_time and device_time.astimezone(UTC))
 
 
 def _tags(count: int) -> list[int]:

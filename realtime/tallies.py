@@ -6,13 +6,18 @@ from datetime import date, datetime
 from typing import Any
 
 from models.sql import execute_many, is_sqlite, rows
-from realtime.log import Entry
+from realtime.log import Entry, NewEntry
 
 ERROR_NAMES = ("error", "exception")  # an event whose name begins so, in any case, is an error
 
 
 def is_error(name: str) -> bool:
     return name.lower().startswith(ERROR_NAMES)
+
+
+def counts(entry: Entry | NewEntry, owner: int | None) -> bool:
+    """Whether count() has anything to add for it."""
+    return owner is not None or (entry.device_id is not None and is_error(entry.name))
 
 
 async def count(entries: Sequence[tuple[Entry, int | None]]) -> None:

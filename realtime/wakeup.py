@@ -10,7 +10,7 @@ import logging
 import random
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self
 
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # Called with the hint, or with None: something may have been missed, look at everything. Must neither wait nor raise.
 Listener = Callable[[str | None], None]
+# Called with entries of the log that this process has just committed; True: what it needs of them it has, and need not be woken.
+Taker = Callable[[Sequence[Any]], bool]
 
 LOG = "log"  # entries were appended
 COMMANDS = "commands"  # a command waits for a process, or was answered; the hint says which
@@ -38,6 +40,7 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._listeners: dict[str, list[Listener]] = {}
+        self._takers: list[Taker] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -48,6 +51,19 @@ class Wakeup:
     def notify(self, channel: str, hint: str = "") -> None:
         """Wake every listener of the channel, in every process. Never waits: sending goes on behind the caller's back."""
         self._ring(channel, hint)
+        self._send_soon(channel, hint)
+
+    def appended(self, entries: Sequence[Any]) -> None:
+        """Entries were committed to the log: whoever reads it here may take them as they are, everybody else is woken."""
+        taken = [take(entries) for take in self._takers]
+        if not taken or not all(taken):
+            self._ring(LOG, "")
+        self._send_soon(LOG, "")
+
+    def take(self, taker: Taker) -> Callable[[], None]:
+        """Call `taker` with what is appended; the function returned ends that."""
+        self._takers.append(taker)
+        return lambda: self._takers.remove(taker)
 
     def listen(self, channel: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` at each hint; the function returned ends that."""
@@ -58,6 +74,9 @@ class Wakeup:
     def is_heard(self, channel: str) -> bool:
         """Whether anybody in this process listens."""
         return bool(self._listeners.get(channel))
+
+    def _send_soon(self, channel: str, hint: str) -> None:
+        """To the other processes; here are none."""
 
     def _ring(self, channel: str, hint: str | None) -> None:
         for listener in tuple(self._listeners.get(channel, ())):
@@ -101,8 +120,7 @@ class RemoteWakeup(Wakeup, ABC):
                 task.cancel()
             _, running = await asyncio.wait(running, timeout=0.1)
 
-    def notify(self, channel: str, hint: str = "") -> None:
-        super().notify(channel, hint)
+    def _send_soon(self, channel: str, hint: str) -> None:
         self._unsent[channel, hint] = None
         self._has_unsent.set()
 
@@ -230,3 +248,9 @@ def notify(channel: str, hint: str = "") -> None:
     """Through the process's wake-up. A process without one, such as a command, is found by the readers' own look every second."""
     if _installed is not None:
         _installed.notify(channel, hint)
+
+
+def appended(entries: Sequence[Any]) -> None:
+    """As notify(), of entries that were committed to the log."""
+    if _installed is not None:
+        _installed.appended(entries)
