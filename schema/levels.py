@@ -41,6 +41,19 @@ class Plans:
         """The same for one message of a subscription, whose variables were read when it began."""
         return await self._answered(operation, variables, context, message) if self._is_known() else None
 
+    def message_at_once(
+        self, operation: OperationDefinitionNode, variables: VariableValues, context: Any, message: object
+    ) -> dict[str, Any] | None:
+        """The same where the plan has been made and waits for nothing."""
+        plan = self._plans.get(self._key(operation, variables))
+        if plan is None or plan.at_once is None:
+            return None
+        try:
+            return plan.at_once(message, context)
+        except Exception as surprise:  # as below
+            log.debug("graphql-core answers instead: %r", surprise)
+            return None
+
     def _is_known(self) -> bool:
         self._seen += 1
         return self._seen >= SIGHTINGS
@@ -56,12 +69,15 @@ class Plans:
             return None
 
     async def _plan(self, operation: OperationDefinitionNode, variables: VariableValues) -> Plan | None:
-        key = (operation.name.value if operation.name else None, *map(variables.coerced.get, self._conditions))
+        key = self._key(operation, variables)
         if key not in self._plans and len(self._plans) < PLANS_MAX:
             is_long = self._document.token_count > THREAD_TOKENS
             found = await asyncio.to_thread(self._compiled, operation, variables) if is_long else self._compiled(operation, variables)
             self._plans[key] = found
         return self._plans.get(key)
+
+    def _key(self, operation: OperationDefinitionNode, variables: VariableValues) -> tuple[object, ...]:
+        return (operation.name.value if operation.name else None, *map(variables.coerced.get, self._conditions))
 
     @cached_property
     def _conditions(self) -> list[str]:

@@ -101,6 +101,13 @@ class Subscribed:
     source: AsyncIterable[Any]
     plans: Plans | None
 
+    def data_at_once(self, message: object) -> dict[str, Any] | None:
+        """Of a message whose plan waits for nothing; None where execute() has to answer."""
+        if self.plans is None:
+            return None
+        asked = self.executor
+        return self.plans.message_at_once(asked.operation, asked.variable_values, asked.context_value, message)
+
     async def execute(self, message: object) -> ExecutionResult:
         if self.plans is not None:
             asked = self.executor

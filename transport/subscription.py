@@ -8,8 +8,10 @@ from graphql import GraphQLError
 
 from models.transaction import detached
 from realtime.cursor import Cursor, Gap
-from realtime.fanout import Fanout, Item, Level, Message, Source, Stream
+from realtime.fanout import Fanout
 from realtime.log import FAILURES, Entry
+from realtime.sources import Item, Level, Message, Source
+from realtime.stream import Stream
 from transport.documents import Subscribed
 from transport.gate import json_bytes
 from transport.masking import Answer, Masking
@@ -138,6 +140,19 @@ class Subscription:
     async def prepare(self, entries: Sequence[Entry]) -> list[Item]:
         """Those of the entries that it is shown, as every follower of the stream gets them."""
         return [await self._item(message) for message in await self.source.messages(entries)]
+
+    def prepare_at_once(self, entries: Sequence[Entry]) -> list[Item] | None:
+        """The same where nothing has to be waited for; None where something has, or graphql-core has to answer."""
+        messages, items = self.source.messages_at_once(entries), []
+        if messages is None:
+            return None
+        for message in messages:
+            self.source.before_message()
+            data = self._subscribed.data_at_once(message)
+            if data is None:
+                return None
+            items.append(Item(message.cursor, json_bytes({"data": data})))
+        return items
 
     @property
     def sent(self) -> Cursor | None:
