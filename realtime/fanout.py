@@ -14,9 +14,9 @@ from typing import Self
 
 from models.transaction import detached
 from realtime.cursor import Gap
-from realtime.dispatcher import Dispatcher, Filter, Topic
+from realtime.dispatcher import Dispatcher, Topic
 from realtime.log import Entry
-from realtime.sources import RECHECK_S, Follower
+from realtime.sources import RECHECK_S, Follower, Message
 from realtime.stream import Stream, look
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Reading:
         self.topic = topic
         self.position = position  # everything up to here has been handed to the streams in step, or is about to be
         self._fanout = fanout
-        self._streams: dict[Filter, dict[Stream, None]] = {}
+        self._streams: dict[Hashable, dict[Stream, None]] = {}  # by what makes them alike
         self._reader = fanout.dispatcher.read_on(topic, after=position)
         self._clock = asyncio.get_running_loop().time
         self.task = detached(self._run(), name="reading of a topic")
@@ -106,15 +106,15 @@ class Reading:
         return self._fanout.dispatcher
 
     def add(self, stream: Stream) -> None:
-        self._streams.setdefault(stream.only, {})[stream] = None
+        self._streams.setdefault(stream.alike, {})[stream] = None
         stream.fall_in()
 
     def forget(self, stream: Stream) -> None:
         self._fanout.forget(stream)
-        alike = self._streams.get(stream.only, {})
+        alike = self._streams.get(stream.alike, {})
         alike.pop(stream, None)
         if not alike:
-            self._streams.pop(stream.only, None)
+            self._streams.pop(stream.alike, None)
         if not self._streams:
             self._reader.close()
             self._fanout.forget_topic(self)
@@ -135,6 +135,8 @@ class Reading:
                 else:
                     await self._hand_on(found)
                 await self.rest(self._clock() - begun)
+        except Exception:
+            logger.exception("The reading of a topic failed; all who follow it go on alone.")
         finally:
             for stream in self._all():
                 stream.disband()
@@ -150,21 +152,25 @@ class Reading:
 
     async def _hand_on(self, entries: Sequence[Entry]) -> None:
         """One round. Who joins in the midst of it has had these, or reads them aside."""
-        through = self.position
-        turn_ends_at = self._clock() + TURN_S
-        for stream, wanted in list(self._wanted(entries)):
+        through, now = self.position, self._clock()
+        turn_ends_at = now + TURN_S
+        for stream, messages in self._round(entries):
             try:
-                stream.hand_on(wanted, through)
+                stream.hand_on(messages, through, now)
             except Exception:
                 logger.exception("A stream failed; its followers go on alone.")
                 stream.disband()
-            if self._clock() >= turn_ends_at:
+            now = self._clock()
+            if now >= turn_ends_at:
                 await asyncio.sleep(0)
-                turn_ends_at = self._clock() + TURN_S
+                now = self._clock()
+                turn_ends_at = now + TURN_S
 
-    def _wanted(self, entries: Sequence[Entry]) -> Iterator[tuple[Stream, Sequence[Entry]]]:
-        """Each stream with those of the entries that it asks for."""
-        for only, alike in self._streams.items():
-            wanted = [entry for entry in entries if only.takes(entry)]
-            for stream in alike:
-                yield stream, wanted
+    def _round(self, entries: Sequence[Entry]) -> Iterator[tuple[Stream, Sequence[Message] | None]]:
+        """Each stream with what it is to be told, found once for all who are alike; None where they have to wait for it."""
+        for alike in list(self._streams.values()):
+            streams = list(alike)
+            wanted = [entry for entry in entries if streams[0].only.takes(entry)] if streams else []
+            messages = streams[0].messages_at_once(wanted) if wanted else []
+            for stream in streams:
+                yield stream, messages

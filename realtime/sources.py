@@ -114,8 +114,8 @@ class Follower(Protocol):
 
     async def prepare(self, entries: Sequence[Entry]) -> list[Item]: ...
 
-    def prepare_at_once(self, entries: Sequence[Entry]) -> list[Item] | None:
-        """The same where nothing has to be waited for; None where something has."""
+    def prepare_at_once(self, messages: Sequence[Message]) -> list[Item] | None:
+        """The same of messages at hand; None where something has to be waited for."""
 
     def recall(self, begin: int | Gap, error: Exception | None = None) -> None:
         """Sent out of the stream, to go on by itself from `begin`, or to end."""

@@ -15,7 +15,7 @@ from models.transaction import detached
 from realtime.cursor import Cursor, Gap, GapReason
 from realtime.dispatcher import AGAIN_S, Dispatcher, Reader
 from realtime.log import FAILURES, Entry
-from realtime.sources import PIECE, STALE_S, Follower, Item, Lane
+from realtime.sources import PIECE, STALE_S, Follower, Item, Lane, Message
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,14 @@ class Surroundings(Protocol):
 class Stream:
     """It lives as long as it has followers."""
 
+    __slots__ = (
+        "_clock", "_early", "_full", "_is_writing", "_lanes", "_reader", "_topic", "_topic_name", "_view",
+        "alike", "aside", "checked_at", "is_in_step", "key", "last", "only", "position",
+    )  # fmt: skip
+
     def __init__(self, key: Hashable, follower: Follower, position: int, topic: Surroundings) -> None:
         self.key = key
+        self.alike = follower.source.view(looks=False)  # streams with an equal one get the same messages, and show them differently
         self.only = follower.source.only
         self.position = position  # everything up to here has been handed to the followers' sockets
         self.last: Cursor | None = None  # of the last item written
@@ -131,9 +137,6 @@ class Stream:
         """Once everybody has been judged."""
         self.checked_at = min((follower.source.checked_at for follower in self.followers()), default=self.checked_at)
 
-    def _is_stale(self) -> bool:
-        return self._clock() - self.checked_at >= STALE_S
-
     # ── in step ──
     def fall_in(self) -> None:
         """In step from now on; aside first if the others have had more."""
@@ -142,21 +145,28 @@ class Stream:
         else:
             self._go_aside()
 
-    def hand_on(self, entries: Sequence[Entry], through: int) -> None:
-        """Everything of the topic up to `through` that it is to be given, written at once; where that cannot be it goes aside."""
+    def messages_at_once(self, entries: Sequence[Entry]) -> Sequence[Message] | None:
+        """What is told of these, to all who are alike; None where that has to be waited for."""
+        follower = self._any()
+        return follower.source.messages_at_once(entries) if follower is not None else None
+
+    def hand_on(self, messages: Sequence[Message] | None, through: int, now: float) -> None:
+        """All that is told of the topic up to `through`, to be written at once; where something has to be waited for it goes aside."""
         if not self.is_in_step:
             return
-        if entries and entries[0].position <= self.position:
-            entries = [entry for entry in entries if entry.position > self.position]
-        items = self._prepared_at_once(entries) if entries else []
+        if messages and messages[0].cursor.position <= self.position:
+            messages = [message for message in messages if message.cursor.position > self.position]
+        items = None if messages is None else self._prepared_at_once(messages, now)
         if items is None:
             self._go_aside()
         else:
             self._write(items, through)
 
-    def _prepared_at_once(self, entries: Sequence[Entry]) -> list[Item] | None:
+    def _prepared_at_once(self, messages: Sequence[Message], now: float) -> list[Item] | None:
+        if not messages:
+            return []
         follower = self._any()
-        return None if follower is None or self._is_stale() else follower.prepare_at_once(entries)
+        return None if follower is None or now - self.checked_at >= STALE_S else follower.prepare_at_once(messages)
 
     def _any(self) -> Follower | None:
         """All would get the same."""
@@ -196,7 +206,7 @@ class Stream:
         begun = self._clock()
         for start in range(0, len(entries), PIECE):
             piece = entries[start : start + PIECE]
-            if self._is_stale():
+            if self._clock() - self.checked_at >= STALE_S:
                 await look([self])
             self._write(await self._prepared(piece), piece[-1].position)
         await self._topic.rest(self._clock() - begun)

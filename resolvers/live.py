@@ -242,7 +242,7 @@ async def _position(cursor: str, chosen: Selection) -> int:
 
 
 # ── an event ──
-def event_device_id(entry: Entry, context: Context) -> str:
+def event_device_id(entry: Entry) -> str:
     return entry.device_id or NO_DEVICE
 
 

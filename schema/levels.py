@@ -11,6 +11,7 @@ from graphql import DirectiveNode, DocumentNode, OperationDefinitionNode, Variab
 from graphql.execution.values import VariableValues, get_variable_values
 
 from schema.compiling import Plan, Unsupported, compile_operation
+from schema.messages import AtOnce
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +42,10 @@ class Plans:
         """The same for one message of a subscription, whose variables were read when it began."""
         return await self._answered(operation, variables, context, message) if self._is_known() else None
 
-    def message_at_once(
-        self, operation: OperationDefinitionNode, variables: VariableValues, context: Any, message: object
-    ) -> dict[str, Any] | None:
-        """The same where the plan has been made and waits for nothing."""
+    def at_once(self, operation: OperationDefinitionNode, variables: VariableValues) -> AtOnce | None:
+        """What answers messages that need nothing but themselves, once the plan has been made."""
         plan = self._plans.get(self._key(operation, variables))
-        if plan is None or plan.at_once is None:
-            return None
-        try:
-            return plan.at_once(message, context)
-        except Exception as surprise:  # as below
-            log.debug("graphql-core answers instead: %r", surprise)
-            return None
+        return plan.at_once if plan else None
 
     def _is_known(self) -> bool:
         self._seen += 1

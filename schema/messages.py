@@ -1,25 +1,23 @@
-"""Writes a message of a subscription at once, in one expression, where everything it shows is at hand: no row to read, no door to wait for.
+"""Writes a message of a subscription in one expression, where everything it shows stands in the message.
 
-The plan of such a message says the same level by level; for one small object that takes ten times as long, and a thousand streams that
-differ each have their own.
+Its plan says the same level by level. For one small object that takes ten times as long; and of a thousand streams that differ each
+writes its own.
 """
 
 from collections.abc import Callable
-from inspect import iscoroutinefunction
 from typing import Any, TypeAlias
 
 from graphql import GraphQLEnumType, GraphQLField, GraphQLNonNull, GraphQLObjectType, GraphQLScalarType
 from graphql.execution.collect_fields import FieldDetailsList, GroupedFieldSet
 
-from resolvers.gathering import ForAll
 from schema.leaves import Surprise, leaf
-from schema.reading import Asked, Attribute, Computed, Reading
+from schema.reading import Attribute, Computed, Reading
 
-AtOnce: TypeAlias = Callable[[Any, Any], dict[str, Any]]  # (message, context) → data; raises what graphql-core has words for
+AtOnce: TypeAlias = Callable[[Any], dict[str, Any]]  # message → data; raises whatever it is where graphql-core has to answer
 
 
-class _Waits(Exception):
-    """Something in it has to be waited for, or is more than one object in another."""
+class _More(Exception):
+    """A door has to be asked, or there is more than one object in another."""
 
 
 def at_once(
@@ -30,11 +28,11 @@ def at_once(
     field_of: Callable[[GraphQLObjectType, FieldDetailsList], GraphQLField],
     reading_of: Callable[[GraphQLField], Reading],
 ) -> AtOnce | None:
-    """What writes `{key: message}` for messages of a type; None where it would have to wait."""
+    """What writes `{key: message}` for messages of a type; None where there is more to it."""
     expression = _Expression(fields_of, field_of, reading_of)
     try:
         return expression.function(f"{{{key!r}: {expression.value(kind, details, 'message')}}}")
-    except _Waits:
+    except _More:
         return None
 
 
@@ -52,7 +50,7 @@ class _Expression:
         self._rows = 0
 
     def function(self, text: str) -> AtOnce:
-        exec(compile(f"def write(message, context):\n    return {text}", "<message>", "exec"), self._names)  # noqa: S102  # see the class
+        exec(compile(f"def write(message):\n    return {text}", "<message>", "exec"), self._names)  # noqa: S102  # see the class
         write: AtOnce = self._names["write"]
         return write
 
@@ -63,7 +61,7 @@ class _Expression:
             found = leaf(inner, is_null_allowed=is_null_allowed)
             return found.code.format(read=read, shape=self._named(found.shape), known=self._named(found.known))
         if not isinstance(inner, GraphQLObjectType):
-            raise _Waits
+            raise _More
         row = f"row{self._rows}"
         self._rows += 1
         null = "None" if is_null_allowed else "unforeseen()"
@@ -87,9 +85,7 @@ class _Expression:
                 return f"{row}.{name}"
             case Computed(of):
                 return f"{self._named(of)}({row})"
-            case Asked(door, ()) if not isinstance(door, ForAll) and not iscoroutinefunction(door):
-                return f"{self._named(door)}({row}, context)"
-        raise _Waits
+        raise _More
 
     def _named(self, value: object) -> str:
         name = f"f{len(self._names)}"

@@ -33,6 +33,7 @@ from strawberry.types import ExecutionResult as Executed
 
 from errors import QueryTooComplex, Unauthenticated
 from schema.levels import Plans
+from schema.messages import AtOnce
 from settings import Settings
 from transport import limits, metrics
 from transport.context import OperationContext
@@ -101,12 +102,9 @@ class Subscribed:
     source: AsyncIterable[Any]
     plans: Plans | None
 
-    def data_at_once(self, message: object) -> dict[str, Any] | None:
-        """Of a message whose plan waits for nothing; None where execute() has to answer."""
-        if self.plans is None:
-            return None
-        asked = self.executor
-        return self.plans.message_at_once(asked.operation, asked.variable_values, asked.context_value, message)
+    def writes_at_once(self) -> AtOnce | None:
+        """What makes the data of a message that needs nothing but the message; None where execute() has to answer, at least until now."""
+        return self.plans.at_once(self.executor.operation, self.executor.variable_values) if self.plans is not None else None
 
     async def execute(self, message: object) -> ExecutionResult:
         if self.plans is not None:
