@@ -17,11 +17,11 @@ class Authorities(Generic[Found]):
     def __init__(self) -> None:
         self._found: dict[Hashable, tuple[float, asyncio.Task[Found]]] = {}
 
-    async def find(self, key: Hashable, ask: Callable[[], Awaitable[Found]]) -> Found:
+    async def find(self, key: Hashable, ask: Callable[[], Awaitable[Found]], *, within_s: float = GOOD_FOR_S) -> Found:
         """What `ask` finds or raises, or found for the same key within that time."""
         now = asyncio.get_running_loop().time()
         asked_at, finding = self._found.get(key, (0.0, None))
-        if finding is None or now - asked_at >= GOOD_FOR_S:
+        if finding is None or now - asked_at >= within_s:
             if len(self._found) >= KEPT:
                 self._found = {each: known for each, known in self._found.items() if now - known[0] < GOOD_FOR_S}
             finding = detached(_ask(ask), name="find out what a viewer may")

@@ -27,10 +27,10 @@ from realtime import history, log
 from realtime.cursor import Cursor, Gap
 from realtime.cursor import parse as parse_cursor
 from realtime.dispatcher import AGAIN_S, Filter, Reader, Topic
-from realtime.fanout import PIECE, RECHECK_S, Level
 from realtime.history import Selection
 from realtime.log import FAILURES, Entry
 from realtime.named import Held, Name
+from realtime.sources import PIECE, RECHECK_S, Level
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Following:
         self._authority = authority
         self._group = group
         self._house = house
-        self._check_at = authority.asked_at + RECHECK_S
+        self.checked_at = authority.asked_at  # when what is known of the viewer was asked
 
     async def release(self) -> None:
         """Nobody follows any more."""
@@ -120,31 +120,48 @@ class Following:
         token, followed = self.viewer.token, self.followed
         return (token.id if token else None, followed.action, followed.product_id, followed.device_id)
 
-    async def check(self) -> Authority | None:
-        """What the viewer may now, found out at most once a second for all their streams; None while the database is away.
+    async def check(self, *, within_s: float = RECHECK_S) -> Authority | None:
+        """What the viewer may, as found out for any of their streams within that time; None while the database is away.
 
         Such a database takes no authority from anybody, and gives out no entries.
         Raises Unauthenticated, NotFound, Forbidden, OrganizationInactive.
         """
         viewer, followed = self.viewer, self.followed
         with suppress(*FAILURES):
-            found: Authority = await self._house.authorities.find(self.authority_key, lambda: _authorize(viewer, followed))
+            found: Authority = await self._house.authorities.find(
+                self.authority_key, lambda: _authorize(viewer, followed), within_s=within_s
+            )
             return found
         return None
 
-    def renew(self, authority: Authority) -> None:
-        self._authority = authority
-        self._check_at = authority.asked_at + RECHECK_S
+    def renew(self, authority: Authority | None) -> None:
+        """What was found; where nobody can tell, what was known stands until the next look."""
+        if authority is None:
+            self.checked_at = _now()
+        else:
+            self._authority, self.checked_at = authority, authority.asked_at
 
     async def visible(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those of the product the device is in, of what the viewer sees of it, and of the group, each as it is now."""
-        own = [entry for entry in entries if entry.product_number == self._authority.product_number]
-        if own and not self.sight.is_whole:
+        known = self.visible_at_once(entries)
+        if known is not None:
+            return known
+        own = self._of_the_product(entries)
+        if not self.sight.is_whole:
             own = await owning.entries_seen(self.sight, own)
         if self._group is None or not own:
             return own
         inside = await _inside(self._group.id, {entry.device_id for entry in own if entry.device_id is not None})
         return [entry for entry in own if entry.device_id in inside]
+
+    def visible_at_once(self, entries: Sequence[Entry]) -> list[Entry] | None:
+        """The same, where nothing but the entries decides it; None where the database has to be asked."""
+        own = self._of_the_product(entries)
+        return own if not own or (self._group is None and self.sight.is_whole) else None
+
+    def _of_the_product(self, entries: Sequence[Entry]) -> list[Entry]:
+        number = self._authority.product_number
+        return [entry for entry in entries if entry.product_number == number]
 
     # ── at its own pace ──
     async def read(
@@ -184,7 +201,7 @@ class Following:
                 if found == []:
                     yield Level(max(reader.position, self._house.dispatcher.position))
                     finding = asyncio.ensure_future(reader.next())
-                    while not (await asyncio.wait({finding}, timeout=max(self._check_at - _now(), 0.0)))[0]:
+                    while not (await asyncio.wait({finding}, timeout=max(self.checked_at + RECHECK_S - _now(), 0.0)))[0]:
                         await self._check()
                     found, finding = finding.result(), None
                 if found is None:
@@ -199,11 +216,8 @@ class Following:
                 await asyncio.gather(finding, return_exceptions=True)
 
     async def _check(self) -> None:
-        if _now() >= self._check_at:
-            self._check_at = _now() + RECHECK_S
-            found = await self.check()
-            if found is not None:
-                self.renew(found)
+        if _now() >= self.checked_at + RECHECK_S:
+            self.renew(await self.check())
 
     async def _seen(self, entries: Sequence[Entry], is_slow: bool) -> list[Entry]:
         while True:

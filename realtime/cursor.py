@@ -7,6 +7,7 @@ import base64
 import re
 import struct
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from errors import InvalidInput
@@ -23,8 +24,13 @@ class Cursor(NamedTuple):
     tag: int
 
     def __str__(self) -> str:
-        packed = _LAYOUT.pack(bytes.fromhex(self.epoch), self.position, self.tag)
-        return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+        return _text(self)
+
+
+@lru_cache(maxsize=128)  # the last few are said again and again: once for every stream
+def _text(cursor: Cursor) -> str:
+    packed = _LAYOUT.pack(bytes.fromhex(cursor.epoch), cursor.position, cursor.tag)
+    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
 def parse(text: str) -> Cursor:

@@ -1,143 +1,43 @@
-"""One execution for many sockets: whoever would get the same answers follows one stream and is written to in one loop.
+"""From one reading of the log to every socket that follows a topic.
 
-A follower reads the log at its own pace until nothing in memory is left to read; then it joins the stream of its key. It leaves again
-when its socket is full, at a gap, and when what it may see changes, and goes on by itself from the place it was at. A stream keeps
-nothing for anybody: who leaves reads the log.
+A follower reads the log at its own pace until nothing in memory is left to read; then it joins the stream of its key, with all who would
+get the same answers. It leaves again when its socket is full, at a gap, and when what it may see changes, and goes on by itself from the
+place it was at. The streams of a topic are in step: what one reading finds is handed to one after the other. A stream that has to wait
+does so aside and holds nobody up.
 Source: realtime, "Fan-out: one execution, many sockets".
 """
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Hashable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Self
 
 from models.transaction import detached
-from realtime.cursor import Cursor, Gap
-from realtime.dispatcher import AGAIN_S, Dispatcher, Filter, Topic
-from realtime.log import FAILURES, Entry
-from realtime.named import Held
+from realtime.cursor import Gap
+from realtime.dispatcher import Dispatcher, Topic
+from realtime.log import Entry
+from realtime.sources import RECHECK_S, Follower, Message
+from realtime.stream import Stream, look
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.005  # the longest that a message waits for others, to be written with them in one go
-FLUSH_BYTES = 64 << 10  # of payload; as much is not collected, it is written
-RECHECK_S = 0.8  # how old what is known of a viewer may get; with the time it takes to ask, a stream outlives no authority by a second
-PIECE = 50  # entries handed on before that authority is looked at again
-
-
-class Item(NamedTuple):
-    """One message as every follower of a stream gets it. The cursor is that of its entry."""
-
-    cursor: Cursor
-    payload: bytes
-
-
-class Level(NamedTuple):
-    """Said by whoever reads at its own pace: nothing in memory is left to read; everything up to here has been handed on."""
-
-    position: int
-
-
-class Message(Protocol):
-    @property
-    def cursor(self) -> Cursor: ...
-
-
-class Source(ABC):
-    """What a subscription of the log is read from, alone or in a stream."""
-
-    @property
-    @abstractmethod
-    def topic(self) -> Topic: ...
-
-    @property
-    @abstractmethod
-    def only(self) -> Filter: ...
-
-    @abstractmethod
-    def view(self, *, looks: bool) -> Hashable:
-        """What decides the answers, beside the operation: equal views get equal messages.
-
-        With `looks` the operation also shows what depends on who asks.
-        """
-
-    @property
-    @abstractmethod
-    def authority_key(self) -> Hashable:
-        """Sources with the same one are allowed the same."""
-
-    @abstractmethod
-    async def check(self) -> Any:
-        """What the viewer is allowed now, for renew(); None while nobody can tell. Raises what ends the subscription."""
-
-    @abstractmethod
-    def renew(self, authority: Any) -> None: ...
-
-    @abstractmethod
-    def read(self, begin: Cursor | Gap | int | None = None, *, is_slow: bool = False) -> AsyncGenerator[Sequence[Message] | Level, None]:
-        """At its own pace: from where the subscription begins, or on from a position or gap of a stream.
-
-        With `is_slow` states that were overtaken by later ones may be left out.
-        """
-
-    @abstractmethod
-    async def messages(self, entries: Sequence[Entry]) -> Sequence[Message]:
-        """What the viewer is shown of these."""
-
-    @property
-    @abstractmethod
-    def named(self) -> Held | None:
-        """Where how far it was delivered is remembered; None if it has no name."""
-
-    @abstractmethod
-    async def release(self) -> None:
-        """Its subscriber has gone."""
-
-    @abstractmethod
-    def before_message(self) -> None:
-        """What one message found is not to be used for the next."""
-
-    @abstractmethod
-    def __aiter__(self) -> AsyncIterator[Message]:
-        """All of it at its own pace, for who knows nothing of streams."""
-
-
-class Follower(Protocol):
-    """One subscriber as a stream sees it; hashed by identity."""
-
-    @property
-    def lane(self) -> "Lane": ...
-
-    @property
-    def source(self) -> Source: ...
-
-    @property
-    def view(self) -> Hashable: ...
-
-    async def prepare(self, entries: Sequence[Entry]) -> list[Item]: ...
-
-    def recall(self, begin: int | Gap, error: Exception | None = None) -> None:
-        """Sent out of the stream, to go on by itself from `begin`, or to end."""
-
-
-class Lane(Protocol):
-    """How items get to followers that are written to alike; equal lanes are one. Followers may fill up in it, but not leave."""
-
-    def write(self, followers: Iterable[Any], items: Sequence[Item]) -> None: ...
+TURN_S = 0.002  # a reading hands on to streams for so long; then everything else in the process has its turn
+REST_MIN_S = 0.0005  # a shorter rest costs more than what would come in it
 
 
 class Fanout:
     """The streams of a process; a context manager.
 
-    After a write a stream rests, and what comes meanwhile is written in one go: for `rest` times as long as the write took, and at most
-    for `tick_s`. So few followers hardly wait, and however many there are, writing takes no more than half of the time.
+    After a round of writes the streams of a topic rest, and what comes meanwhile is written in one go: for `rest` times as long as the
+    round took, and at most for `tick_s`. So few followers hardly wait, and however many there are, each write has more to write.
     """
 
     def __init__(self, dispatcher: Dispatcher, *, tick_s: float = TICK_S, rest: float = 1.0) -> None:
         self.dispatcher = dispatcher
         self.tick_s = tick_s
         self.rest = rest
+        self._topics: dict[Topic, Reading] = {}
         self._streams: dict[Hashable, Stream] = {}
         self._watching: asyncio.Task[None] | None = None
 
@@ -146,7 +46,8 @@ class Fanout:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        tasks = [stream.task for stream in self._streams.values()] + ([self._watching] if self._watching else [])
+        tasks = [reading.task for reading in self._topics.values()]
+        tasks += [task for task in (self._watching, *(stream.aside for stream in self._streams.values())) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -154,201 +55,122 @@ class Fanout:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def join(self, key: Hashable, follower: Follower, position: int) -> "Stream | None":
+    def join(self, key: Hashable, follower: Follower, position: int) -> Stream | None:
         """Put a follower that has had everything up to `position` into the stream of its key; None where the stream is further."""
         key = (key, follower.view)
-        stream = self._streams.get(key)
-        if stream is None:
-            stream = self._streams[key] = Stream(self, key, follower, position)
+        stream = self._streams.get(key) or self._begin(key, follower, position)
         return stream if stream.join(follower, position) else None
 
-    def forget(self, stream: "Stream") -> None:
+    def _begin(self, key: Hashable, follower: Follower, position: int) -> Stream:
+        topic = follower.source.topic
+        reading = self._topics.get(topic)
+        if reading is None:
+            reading = self._topics[topic] = Reading(self, topic, position)
+        stream = self._streams[key] = Stream(key, follower, position, reading)
+        reading.add(stream)
+        return stream
+
+    def forget(self, stream: Stream) -> None:
         if self._streams.get(stream.key) is stream:
             del self._streams[stream.key]
 
+    def forget_topic(self, reading: "Reading") -> None:
+        if self._topics.get(reading.topic) is reading:
+            del self._topics[reading.topic]
+
     async def _watch(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(RECHECK_S)
-            checks = [stream.check() for stream in self._streams.values()]
-            for failed in await asyncio.gather(*checks, return_exceptions=True):
-                if isinstance(failed, Exception):  # one stream's trouble; the others are looked at again all the same
-                    logger.error("The authority of a stream could not be looked at.", exc_info=failed)
+            begun = clock()
+            try:
+                await look(list(self._streams.values()))
+            except Exception:  # what is known of their viewers gets stale now, and gives out nothing
+                logger.exception("The authority of streams could not be looked at.")
+            await asyncio.sleep(max(begun + RECHECK_S - clock(), RECHECK_S / 8))
 
 
-class Stream:
-    """One reading of the log for all who would get the same. It lives as long as it has followers."""
+class Reading:
+    """The one reading of the log for all streams of a topic. It lives as long as there is one."""
 
-    def __init__(self, fanout: Fanout, key: Hashable, follower: Follower, position: int) -> None:
-        self.key = key
-        self.position = position  # everything up to here has been handed to the followers' sockets
-        self.last: Cursor | None = None  # of the last item written
+    def __init__(self, fanout: Fanout, topic: Topic, position: int) -> None:
+        self.topic = topic
+        self.position = position  # everything up to here has been handed to the streams in step, or is about to be
         self._fanout = fanout
-        self._view = follower.view
-        self._lanes: dict[Lane, dict[Follower, None]] = {}
-        self._early: dict[Follower, int] = {}  # those who have had more than the stream has given, and how much
-        self._items: list[Item] = []  # prepared, not written yet
-        self._size = 0  # bytes of them
-        self._through = position  # with them written, everything up to here has been handed on
-        self._is_writing = False
-        self._full: list[Follower] = []  # to go after the write
-        self._timer: asyncio.TimerHandle | None = None
-        self._write_at = 0.0  # the earliest time of the next write
-        self._loop = asyncio.get_running_loop()
-        self._checked_at = self._loop.time()
-        self._checking = asyncio.Lock()
-        self._reader = fanout.dispatcher.read_on(follower.source.topic, after=position, only=follower.source.only)
-        self.task = detached(self._run(), name="stream")
+        self._streams: dict[Hashable, dict[Stream, None]] = {}  # by what makes them alike
+        self._reader = fanout.dispatcher.read_on(topic, after=position)
+        self._clock = asyncio.get_running_loop().time
+        self.task = detached(self._run(), name="reading of a topic")
 
-    # ── followers ──
-    def join(self, follower: Follower, position: int) -> bool:
-        if position < self.position:
-            return False
-        if position > self.position:
-            self._early[follower] = position
-        else:
-            self._lanes.setdefault(follower.lane, {})[follower] = None
-        return True
+    @property
+    def dispatcher(self) -> Dispatcher:
+        return self._fanout.dispatcher
 
-    def leave(self, follower: Follower) -> int | None:
-        """The place it was at; None if it is not here any more."""
-        if follower in self._early:
-            place = self._early.pop(follower)
-        elif follower in self._lanes.get(follower.lane, ()):
-            place = self.position
-            del self._lanes[follower.lane][follower]
-            if not self._lanes[follower.lane]:
-                del self._lanes[follower.lane]
-        else:
-            return None
-        if not self._lanes and not self._early:
-            self._end()
-        return place
+    def add(self, stream: Stream) -> None:
+        self._streams.setdefault(stream.alike, {})[stream] = None
+        stream.fall_in()
 
-    def let_go(self, follower: Follower) -> None:
-        """Its socket is full: it goes on by itself."""
-        if self._is_writing:
-            self._full.append(follower)
-        else:
-            self._send_away([follower])
+    def forget(self, stream: Stream) -> None:
+        self._fanout.forget(stream)
+        alike = self._streams.get(stream.alike, {})
+        alike.pop(stream, None)
+        if not alike:
+            self._streams.pop(stream.alike, None)
+        if not self._streams:
+            self._reader.close()
+            self._fanout.forget_topic(self)
 
-    def _followers(self) -> list[Follower]:
-        return [follower for lane in self._lanes.values() for follower in lane] + list(self._early)
+    async def rest(self, worked_s: float) -> None:
+        """After so much of work."""
+        rest_s = min(worked_s * self._fanout.rest, self._fanout.tick_s)
+        if rest_s >= REST_MIN_S:
+            await asyncio.sleep(rest_s)
 
-    def _send_away(self, followers: Collection[Follower], gap: Gap | None = None, error: Exception | None = None) -> None:
-        for follower in followers:
-            place = self.leave(follower)
-            if place is not None:
-                follower.recall(place if gap is None else gap, error)
-
-    # ── authority ──
-    async def check(self) -> None:
-        """Look at most once a second at what each viewer may; who may less, or sees something else now, goes."""
-        async with self._checking:
-            if self._loop.time() - self._checked_at < RECHECK_S * 0.9:
-                return
-            by_key: dict[Hashable, list[Follower]] = {}
-            for follower in self._followers():
-                by_key.setdefault(follower.source.authority_key, []).append(follower)
-            began = self._loop.time()
-            found = await asyncio.gather(*(alike[0].source.check() for alike in by_key.values()), return_exceptions=True)
-            self._checked_at = began
-            for alike, authority in zip(by_key.values(), found, strict=True):
-                self._judge(alike, authority)
-
-    def _judge(self, alike: list[Follower], authority: Any) -> None:
-        if isinstance(authority, Exception):
-            self._send_away(alike, error=authority)
-        elif authority is not None and not isinstance(authority, BaseException):
-            for follower in alike:
-                follower.source.renew(authority)
-            if alike[0].view != self._view:
-                self._send_away(alike)
-
-    # ── reading ──
     async def _run(self) -> None:
         try:
-            while self._lanes or self._early:
-                found = await self._reader.next()
-                if found is None:
-                    break
+            while (found := await self._reader.next()) is not None:
+                begun = self._clock()
+                self.position = self._reader.position
                 if isinstance(found, Gap):
-                    self._flush()
-                    self._send_away(self._followers(), found)
-                    break
-                for start in range(0, len(found), PIECE):
-                    await self._hand_on(found[start : start + PIECE])
-        except Exception:  # each of them meets it again by itself, and tells its own client
-            logger.exception("A stream failed; its followers go on alone.")
+                    self._break_off(found)
+                else:
+                    await self._hand_on(found)
+                await self.rest(self._clock() - begun)
+        except Exception:
+            logger.exception("The reading of a topic failed; all who follow it go on alone.")
         finally:
-            self._end()
-            self._send_away(self._followers())
+            for stream in self._all():
+                stream.disband()
+
+    def _break_off(self, gap: Gap) -> None:
+        """Those aside find it by themselves."""
+        for stream in self._all():
+            if stream.is_in_step:
+                stream.break_off(gap)
+
+    def _all(self) -> list[Stream]:
+        return [stream for alike in self._streams.values() for stream in alike]
 
     async def _hand_on(self, entries: Sequence[Entry]) -> None:
-        if self._loop.time() - self._checked_at >= RECHECK_S:
-            await self.check()
-        for item in await self._prepared(entries):
-            self._items.append(item)
-            self._size += len(item.payload)
-            self._through = item.cursor.position
-            if self._size >= FLUSH_BYTES:  # here, so that no socket gets much more than it can take before it is known to be full
-                self._flush()
-        self._through = entries[-1].position
-        if not self._items or (self._timer is None and self._loop.time() >= self._write_at):
-            self._flush()
-        elif self._timer is None:
-            self._timer = self._loop.call_at(self._write_at, self._flush)
-
-    async def _prepared(self, entries: Sequence[Entry]) -> list[Item]:
-        """By any of the followers: all would get the same."""
-        while (follower := self._any()) is not None:
+        """One round. Who joins in the midst of it has had these, or reads them aside."""
+        through, now = self.position, self._clock()
+        turn_ends_at = now + TURN_S
+        for stream, messages in self._round(entries):
             try:
-                items = await follower.prepare(entries)
-            except FAILURES as error:
-                logger.warning("A stream waits for the database: %s: %s", type(error).__name__, error)
-                await asyncio.sleep(AGAIN_S)
-            else:
-                if follower.view == self._view:  # else it was sent away meanwhile, and may have seen what is not for the others
-                    return items
-        return []
+                stream.hand_on(messages, through, now)
+            except Exception:
+                logger.exception("A stream failed; its followers go on alone.")
+                stream.disband()
+            now = self._clock()
+            if now >= turn_ends_at:
+                await asyncio.sleep(0)
+                now = self._clock()
+                turn_ends_at = now + TURN_S
 
-    def _any(self) -> Follower | None:
-        in_lanes = (follower for lane in self._lanes.values() for follower in lane)
-        return next(in_lanes, None) or next(iter(self._early), None)
-
-    # ── writing ──
-    def _flush(self) -> None:
-        """Write what was collected. Whose socket fills up meanwhile has had all of it, and goes afterwards."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        items, self._items, self._size = self._items, [], 0
-        if items:
-            begun = self._loop.time()
-            self.last = items[-1].cursor
-            self._is_writing = True
-            for lane, followers in self._lanes.items():
-                lane.write(followers, items)
-            ended = self._loop.time()
-            self._write_at = ended + min(self._fanout.tick_s, (ended - begun) * self._fanout.rest)
-        self.position = max(self.position, self._through)
-        self._let_in(items)
-        self._is_writing = False
-        full, self._full = self._full, []
-        self._send_away(full)
-
-    def _let_in(self, items: Sequence[Item]) -> None:
-        """Those who came early: give them what they have not had; they are level once the stream has come to where they were."""
-        for follower, position in list(self._early.items()):
-            unseen = [item for item in items if item.cursor.position > position]
-            if unseen:
-                follower.lane.write((follower,), unseen)
-            if position <= self.position:
-                del self._early[follower]
-                self._lanes.setdefault(follower.lane, {})[follower] = None
-
-    def _end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._fanout.forget(self)
-        self._reader.close()
+    def _round(self, entries: Sequence[Entry]) -> Iterator[tuple[Stream, Sequence[Message] | None]]:
+        """Each stream with what it is to be told, found once for all who are alike; None where they have to wait for it."""
+        for alike in list(self._streams.values()):
+            streams = list(alike)
+            wanted = [entry for entry in entries if streams[0].only.takes(entry)] if streams else []
+            messages = streams[0].messages_at_once(wanted) if wanted else []
+            for stream in streams:
+                yield stream, messages

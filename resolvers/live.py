@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from errors import InvalidInput
 from fleet import calling, following, publishing, scope
@@ -19,10 +19,10 @@ from models.product import Product
 from realtime import history, log
 from realtime.cursor import Cursor, Gap
 from realtime.dispatcher import AGAIN_S, Filter, Topic
-from realtime.fanout import Level, Message, Source
 from realtime.history import Selection
 from realtime.log import FAILURES, Entry
 from realtime.named import Held
+from realtime.sources import Level, Message, Source
 from resolvers.context import Context
 from resolvers.paging import Page, Slice, given, shape
 
@@ -32,11 +32,11 @@ Told = TypeVar("Told", bound=Message)
 
 log_of_failures = logging.getLogger(__name__)
 
+FRESH_S = 0.1  # of all who ask what a viewer may for their streams, at the same look
 NO_DEVICE = "0" * 24  # stands for the device of an event that was published through the API
 
 
-@dataclass(frozen=True, slots=True)
-class EventMessage:
+class EventMessage(NamedTuple):
     cursor: Cursor
     event: Entry | None
     gap: Gap | None = None
@@ -55,10 +55,17 @@ class DeviceStatusMessage:
 class LiveStream(Source, Generic[Told]):
     """A subscription of the log: whose way along it is a Following, and what is told of it."""
 
-    def __init__(self, context: Context, following: Following, tell: Callable[[Following, Found], Awaitable[list[Told]]]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        following: Following,
+        tell: Callable[[Following, Found], Awaitable[list[Told]]],
+        tell_at_once: Callable[[Sequence[Entry]], list[Told]] | None = None,
+    ) -> None:
         self._context = context
         self._following = following
         self._tell = tell
+        self._tell_at_once = tell_at_once  # what is told of entries, if that takes nothing but them
 
     @property
     def topic(self) -> Topic:
@@ -72,13 +79,17 @@ class LiveStream(Source, Generic[Told]):
     def authority_key(self) -> Hashable:
         return self._following.authority_key
 
+    @property
+    def checked_at(self) -> float:
+        return self._following.checked_at
+
     def view(self, *, looks: bool) -> Hashable:
         return self._following.view(looks=looks)
 
     async def check(self) -> Authority | None:
-        return await self._following.check()
+        return await self._following.check(within_s=FRESH_S)
 
-    def renew(self, authority: Authority) -> None:
+    def renew(self, authority: Authority | None) -> None:
         self._following.renew(authority)
 
     @property
@@ -93,6 +104,10 @@ class LiveStream(Source, Generic[Told]):
 
     async def messages(self, entries: Sequence[Entry]) -> list[Told]:
         return await self._tell(self._following, await self._following.visible(entries))
+
+    def messages_at_once(self, entries: Sequence[Entry]) -> list[Told] | None:
+        seen = self._following.visible_at_once(entries)
+        return None if seen is None or self._tell_at_once is None else self._tell_at_once(seen)
 
     async def read(self, begin: Cursor | Gap | int | None = None, *, is_slow: bool = False) -> AsyncGenerator[Sequence[Told] | Level, None]:
         async with aclosing(self._following.read(begin, is_slow=is_slow)) as parts:
@@ -131,7 +146,7 @@ async def events(
 ) -> LiveStream[EventMessage]:
     followed = Followed("event.read", (EntryKind.EVENT,), product_id, device_id, group, name_prefix or "")
     found = await following.follow(followed, after=after, stream=stream, house=context.house, by=context.viewer)
-    return LiveStream(context, found, _event_messages)
+    return LiveStream(context, found, _event_messages, _events_told)
 
 
 async def device_status(
@@ -153,7 +168,11 @@ async def _event_messages(stream: Following, found: Found) -> list[EventMessage]
         return []
     if isinstance(found, Gap):
         return [EventMessage(found.to, None, found)]
-    return [EventMessage(entry.cursor, entry) for entry in found]
+    return _events_told(found)
+
+
+def _events_told(entries: Sequence[Entry]) -> list[EventMessage]:
+    return [EventMessage(entry.cursor, entry) for entry in entries]
 
 
 async def _status_messages(stream: Following, found: Found) -> list[DeviceStatusMessage]:
@@ -223,7 +242,7 @@ async def _position(cursor: str, chosen: Selection) -> int:
 
 
 # ── an event ──
-def event_device_id(entry: Entry, context: Context) -> str:
+def event_device_id(entry: Entry) -> str:
     return entry.device_id or NO_DEVICE
 
 

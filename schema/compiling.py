@@ -36,6 +36,7 @@ from tortoise.models import Model
 from models.whole_rows import Wanted, missed, wanting
 from resolvers.gathering import ForAll, side_by_side
 from schema.leaves import leaf
+from schema.messages import AtOnce, at_once
 from schema.reading import READING, Asked, Attribute, Computed, Reading
 from schema.shaping import Part, Run, Values, by_class, each_of, leaves, never_null, only, or_null
 
@@ -52,6 +53,7 @@ class Plan:
 
     root: Part
     wanted: Wanted
+    at_once: AtOnce | None = None  # for a message of which everything is at hand
 
     async def answer(self, root: object, context: Any, variables: VariableValues) -> dict[str, Any]:
         """The `data` of the operation. Raises anything at all where graphql-core has to answer."""
@@ -85,7 +87,8 @@ def compile_operation(
     if operation.operation is OperationType.MUTATION:
         raise Unsupported("mutation")
     compiler = _Compiler(schema, document, operation, variables)
-    return Plan(compiler.root(), {table: frozenset(names) for table, names in compiler.shown.items()})
+    root = compiler.root()
+    return Plan(root, {table: frozenset(names) for table, names in compiler.shown.items()}, compiler.at_once)
 
 
 class _Compiler:
@@ -99,6 +102,7 @@ class _Compiler:
         definitions = [each for each in document.definitions if isinstance(each, FragmentDefinitionNode)]
         self._fragments = {each.name.value: FragmentDetails(each) for each in definitions}
         self.shown: dict[type[Model], set[str]] = {}  # the attributes of rows that the document asks for itself
+        self.at_once: AtOnce | None = None
 
     def root(self) -> Part:
         root = self._schema.get_root_type(self._operation.operation)
@@ -115,7 +119,9 @@ class _Compiler:
         if len(fields) != 1:
             raise Unsupported("a subscription of several fields")
         ((key, details),) = fields.items()
-        message = self._part(self._field(root, details).type, details)
+        kind = self._field(root, details).type
+        message = self._part(kind, details)
+        self.at_once = at_once(key, kind, details, self._fields, self._field, self._reading)
 
         async def shape(messages: Values, run: Run) -> Values:
             return [{key: shaped} for shaped in await message.shape(messages, run)]
@@ -141,11 +147,14 @@ class _Compiler:
         raise Unsupported(str(kind))
 
     def _object(self, kind: GraphQLObjectType, details: FieldDetailsList) -> Part:
+        part = self._selection(kind, self._fields(kind, details))
+        return only(_classes(kind), part) if kind.is_type_of else part
+
+    def _fields(self, kind: GraphQLObjectType, details: FieldDetailsList) -> GroupedFieldSet:
         found = collect_subfields(self._schema, self._fragments, self._variables, self._operation, kind, details)
         if found.new_defer_usages:
             raise Unsupported("@defer")
-        part = self._selection(kind, found.grouped_field_set)
-        return only(_classes(kind), part) if kind.is_type_of else part
+        return found.grouped_field_set
 
     def _interface(self, kind: GraphQLInterfaceType, details: FieldDetailsList) -> Part:
         """The first type in the schema's order whose rows these are."""

@@ -66,7 +66,7 @@ class DeviceEvent(Node):
     is_type_of = rows_of(Entry)
     id: strawberry.ID = id_of("DeviceEvent", "position")
     cursor: Cursor = described("Its place in the product's log, the same in history and in subscriptions.")
-    device_id: DeviceID = resolved_by(doors.event_device_id, "Which device; 24 zeros if it was published through the API.")
+    device_id: DeviceID = computed(doors.event_device_id, "Which device; 24 zeros if it was published through the API.")
     device: DeviceRef | None = resolved_by(doors.event_device, "The device as it is now; null if you may not see it, or there is none.")
     name: str = described("What happened.")
     data: str | None = described("With which data; null if there was none.")

@@ -11,6 +11,7 @@ from graphql import DirectiveNode, DocumentNode, OperationDefinitionNode, Variab
 from graphql.execution.values import VariableValues, get_variable_values
 
 from schema.compiling import Plan, Unsupported, compile_operation
+from schema.messages import AtOnce
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,11 @@ class Plans:
         """The same for one message of a subscription, whose variables were read when it began."""
         return await self._answered(operation, variables, context, message) if self._is_known() else None
 
+    def at_once(self, operation: OperationDefinitionNode, variables: VariableValues) -> AtOnce | None:
+        """What answers messages that need nothing but themselves, once the plan has been made."""
+        plan = self._plans.get(self._key(operation, variables))
+        return plan.at_once if plan else None
+
     def _is_known(self) -> bool:
         self._seen += 1
         return self._seen >= SIGHTINGS
@@ -56,12 +62,15 @@ class Plans:
             return None
 
     async def _plan(self, operation: OperationDefinitionNode, variables: VariableValues) -> Plan | None:
-        key = (operation.name.value if operation.name else None, *map(variables.coerced.get, self._conditions))
+        key = self._key(operation, variables)
         if key not in self._plans and len(self._plans) < PLANS_MAX:
             is_long = self._document.token_count > THREAD_TOKENS
             found = await asyncio.to_thread(self._compiled, operation, variables) if is_long else self._compiled(operation, variables)
             self._plans[key] = found
         return self._plans.get(key)
+
+    def _key(self, operation: OperationDefinitionNode, variables: VariableValues) -> tuple[object, ...]:
+        return (operation.name.value if operation.name else None, *map(variables.coerced.get, self._conditions))
 
     @cached_property
     def _conditions(self) -> list[str]:

@@ -94,6 +94,8 @@ async def message_on_both_roads(subscribed: Subscribed, message: object) -> Grap
     context.renew(context.viewer)
     data = await subscribed.plans._answered(asked.operation, asked.variable_values, context, message)
     context.renew(context.viewer)
+    write = subscribed.writes_at_once()
+    assert write is None or data is None or write(message) == data
     after = await reference.execute(message)
     if data is None:
         assert before.errors or after.errors, "No plan answers this, though graphql-core does."

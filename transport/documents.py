@@ -33,6 +33,7 @@ from strawberry.types import ExecutionResult as Executed
 
 from errors import QueryTooComplex, Unauthenticated
 from schema.levels import Plans
+from schema.messages import AtOnce
 from settings import Settings
 from transport import limits, metrics
 from transport.context import OperationContext
@@ -100,6 +101,10 @@ class Subscribed:
     executor: Executor[Any]
     source: AsyncIterable[Any]
     plans: Plans | None
+
+    def writes_at_once(self) -> AtOnce | None:
+        """What makes the data of a message that needs nothing but the message; None where execute() has to answer, at least until now."""
+        return self.plans.at_once(self.executor.operation, self.executor.variable_values) if self.plans is not None else None
 
     async def execute(self, message: object) -> ExecutionResult:
         if self.plans is not None:

@@ -13,7 +13,8 @@ from typing import Protocol
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from realtime.fanout import Fanout, Item, Source
+from realtime.fanout import Fanout
+from realtime.sources import Item, Source
 from settings import Settings
 from transport import metrics
 from transport.context import OperationContext

@@ -1,6 +1,7 @@
 """One subscription on its wire: alone at its own pace until nothing is left to read, then in a stream with the others, and back again."""
 
 import asyncio
+import logging
 from collections.abc import Hashable, Sequence
 from contextlib import aclosing
 
@@ -8,13 +9,18 @@ from graphql import GraphQLError
 
 from models.transaction import detached
 from realtime.cursor import Cursor, Gap
-from realtime.fanout import Fanout, Item, Level, Message, Source, Stream
+from realtime.fanout import Fanout
 from realtime.log import FAILURES, Entry
+from realtime.sources import Item, Level, Message, Source
+from realtime.stream import Stream
+from schema.messages import AtOnce
 from transport.documents import Subscribed
 from transport.gate import json_bytes
 from transport.masking import Answer, Masking
 from transport.sharing import Likeness
 from transport.wire import RawWire, Wire
+
+log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -66,6 +72,7 @@ class Subscription:
         self._alike = alike
         self._fanout = fanout
         self._masking = masking
+        self._write_at_once: AtOnce | None = None  # once it is known
         self._stream: Stream | None = None
         self._sent_away = asyncio.Event()
         self._begin: int | Gap | None = None
@@ -138,6 +145,19 @@ class Subscription:
     async def prepare(self, entries: Sequence[Entry]) -> list[Item]:
         """Those of the entries that it is shown, as every follower of the stream gets them."""
         return [await self._item(message) for message in await self.source.messages(entries)]
+
+    def prepare_at_once(self, messages: Sequence[Message]) -> list[Item] | None:
+        """The same of messages at hand; None where something has to be waited for, or graphql-core has to answer."""
+        write = self._write_at_once
+        if write is None:
+            write = self._write_at_once = self._subscribed.writes_at_once()
+            if write is None:
+                return None
+        try:
+            return [Item(message.cursor, json_bytes({"data": write(message)})) for message in messages]
+        except Exception as surprise:  # whatever it is, graphql-core meets it too, and says it in its words
+            log.debug("graphql-core answers instead: %r", surprise)
+            return None
 
     @property
     def sent(self) -> Cursor | None:

@@ -11,8 +11,9 @@ from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 
 from errors import CallerError, DeadlinePassed, RateLimited, Unauthenticated
-from realtime.fanout import Fanout, Source
+from realtime.fanout import Fanout
 from realtime.log import FAILURES
+from realtime.sources import Source
 from settings import Settings
 from transport import gate, metrics
 from transport.context import ContextFor, OperationContext

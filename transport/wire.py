@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from realtime.fanout import Item, Lane
+from realtime.sources import Item, Lane
 
 FRAMES = "flotilla.frames"  # the ASGI extension
 ABORT = "flotilla.abort"  # another: ends the connection at once

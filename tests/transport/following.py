@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from realtime.fanout import Fanout, Lane
+from realtime.fanout import Fanout
+from realtime.sources import Lane
 from schema.build import build_schema
 from schema.event import OF_THE_LOG
 from tests.house import HouseTester
