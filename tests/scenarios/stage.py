@@ -29,7 +29,7 @@ PROCESS = "p1"  # the server process that every session of a device belongs to
 PASSWORD = "a correct horse for the tests"
 
 # ── the cast ──
-OWNER, ADMIN, DEVELOPER, SUPPORT, VIEWER = (str(role) for role in Role)  # members of Acme
+OWNER, ADMIN, DEVELOPER, SUPPORT, VIEWER, NONE = (str(role) for role in Role)  # members of Acme, but for the last
 TEAM = (OWNER, ADMIN, DEVELOPER, SUPPORT, VIEWER)
 NOBODY = "nobody"
 STRANGER = "stranger"  # owner of another organization
