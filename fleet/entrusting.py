@@ -79,11 +79,11 @@ async def reread(member: Member) -> None:
     member.role = fresh.role
 
 
-def require_power_over(role: Role, organization: Organization, by: Viewer) -> None:
+def require_power_over(role: Role, organization: Organization, by: Viewer, *, path: Sequence[str] = ("role",)) -> None:
     """Nobody gives, or takes, a role above their own. Raises Forbidden."""
     mine = by.role_in(organization.id)
     if mine is None or RANK[role] > RANK[mine]:
-        raise Forbidden(f"Only an {role} can do this with an {role}.", reason=role, path=("role",))
+        raise Forbidden(f"Only an {role} can do this with an {role}.", reason=role, path=tuple(path))
 
 
 def require_no_less(role: Role, of_team: Role, *, path: Sequence[str]) -> None:

@@ -154,8 +154,9 @@ def _check(product_roles: Sequence[tuple[Product, Role]], of_team: Role, organiz
     for place, (product, role) in enumerate(product_roles):
         if product.organization.id != organization.id:
             raise NotFound("The organization has no such product.", path=("productRoles", str(place), "productId"))
-        require_power_over(role, organization, by)
-        require_no_less(role, of_team, path=("productRoles", str(place), "role"))
+        path = ("productRoles", str(place), "role")
+        require_power_over(role, organization, by, path=path)
+        require_no_less(role, of_team, path=path)
 
 
 async def _require_invitable(organization: Organization, address: str, settings: Settings, now: datetime) -> None:
