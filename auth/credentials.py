@@ -64,7 +64,7 @@ async def auth_method_of(product_id: int) -> AuthMethod | None:
 
 
 async def _viewer(which: str, params: Sequence[object], address: str | None) -> Viewer:
-    """Whoever is behind a token, their seats, and which of their organizations wait outside because nobody pays; nobody without a token.
+    """Whoever is behind a token, their seats and roles, and which of their organizations wait outside because nobody pays; or nobody.
 
     One statement, for it stands before every request. What was granted to them is not in it.
     """
@@ -75,32 +75,37 @@ async def _viewer(which: str, params: Sequence[object], address: str | None) -> 
     token, user, machine, customer, _ = rows[0]
     at_hand(token, user=user, api_user=machine, customer=customer)
     members = {seat.organization_id: seat for *_, seat in rows if seat is not None}
-    closed = frozenset(record[-2] for record in found if record[-1] in WITHOUT_ACCESS)
+    closed = frozenset(record[-4] for record in found if record[-3] in WITHOUT_ACCESS)
+    roles = {record[-2]: Role(record[-1]) for record in found if record[-1] is not None}
     kind = ViewerKind.API_USER if machine else ViewerKind.CUSTOMER if customer else ViewerKind.USER
-    return Viewer(kind, user=user, api_user=machine, customer=customer, token=token, members=members, address=address, closed=closed)
+    who = {"user": user, "api_user": machine, "customer": customer}
+    return Viewer(kind, **who, token=token, members=members, product_roles=roles, address=address, closed=closed)
 
 
 async def _with_grants(viewer: Viewer) -> Viewer:
-    """The same with what was granted to them; nobody walls an admin in."""
+    """The same with what was granted to them; nobody walls an admin in, of the organization or of the product."""
     if viewer.api_user is not None:
         return replace(viewer, granted=await granted("api_user", [viewer.api_user.id]))
     if viewer.customer is not None:
         return replace(viewer, granted=await granted("customer", [viewer.customer.id]))
     held = [seat.id for seat in viewer.members.values() if RANK[Role(seat.role)] < RANK[Role.ADMIN]]
-    return replace(viewer, granted=await granted("member", held))
+    walls = await granted("member", held)
+    ranks = {product: RANK[role] for product, role in viewer.product_roles.items()}
+    return replace(viewer, granted={each: walls[each] for each in walls if ranks.get(each, 0) < RANK[Role.ADMIN]})
 
 
 @cache
 def _behind(_is_sqlite: bool) -> str:
     return f"""
         SELECT {columns(Token, "token")}, {columns(User, "person")}, {columns(ApiUser, "machine")}, {columns(Customer, "customer")},
-               {columns(Member, "seat")}, organization.id, organization.billing_state
+               {columns(Member, "seat")}, organization.id, organization.billing_state, product_role.product_id, product_role.role
           FROM token
           LEFT JOIN user_account AS person ON person.id = token.user_id
           LEFT JOIN api_user AS machine ON machine.id = token.api_user_id
           LEFT JOIN customer ON customer.id = token.customer_id
           LEFT JOIN member AS seat ON seat.user_id = token.user_id
           LEFT JOIN organization ON organization.id = COALESCE(seat.organization_id, machine.organization_id)
+          LEFT JOIN product_role ON product_role.member_id = seat.id
          WHERE """
 
 

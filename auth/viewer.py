@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from auth.scopes import covers
 from auth.walls import Granted
@@ -19,19 +20,21 @@ class ViewerKind(StrEnum):
     API_USER = "API_USER"
 
 
-RANK = {Role.VIEWER: 0, Role.SUPPORT: 1, Role.DEVELOPER: 2, Role.ADMIN: 3, Role.OWNER: 4}
+RANK = {role: rank for rank, role in enumerate(reversed(Role))}
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The weakest role that may, and the scope a token needs; machines=False keeps API users out whatever their scopes.
 
+    `team`: it is about the organization itself, and no role in a product counts; every other act is about one product.
     `customers`: so may a customer, and a person with a kit of their own, with the devices that are theirs.
     `inside`: so may whoever is held inside groups, with what is in those; other acts are for those who see the whole product.
     """
 
     role: Role
     scope: str
+    team: bool = False
     machines: bool = True
     customers: bool = False
     inside: bool = False
@@ -39,14 +42,17 @@ class Rule:
 
 # Every act of a team, weakest role first. Source: vocabulary, "Actors and roles"; a verb without a row here cannot ask.
 MAY: Mapping[str, Rule] = {
-    "organization.read": Rule(Role.VIEWER, "organization:read", inside=True),
+    "organization.know": Rule(Role.NONE, "organization:read", team=True, inside=True),
+    "organization.leave": Rule(Role.NONE, "members:write", team=True, machines=False, inside=True),
+    "product.list": Rule(Role.NONE, "products:read", team=True, inside=True),
+    "organization.read": Rule(Role.VIEWER, "organization:read", team=True, inside=True),
     "product.read": Rule(Role.VIEWER, "products:read", inside=True),
     "device.read": Rule(Role.VIEWER, "devices:read", customers=True, inside=True),
     "firmware.read": Rule(Role.VIEWER, "firmware:read", inside=True),
     "event.read": Rule(Role.VIEWER, "events:read", customers=True, inside=True),
     "customer.read": Rule(Role.VIEWER, "customers:read", inside=True),
     "device.call": Rule(Role.SUPPORT, "devices:call", customers=True, inside=True),
-    "product.create": Rule(Role.DEVELOPER, "products:write", inside=True),
+    "product.create": Rule(Role.DEVELOPER, "products:write", team=True, inside=True),
     "product.update": Rule(Role.DEVELOPER, "products:write"),
     "product.configure": Rule(Role.DEVELOPER, "products:write"),
     "product.manufacture": Rule(Role.DEVELOPER, "products:write"),
@@ -69,15 +75,14 @@ MAY: Mapping[str, Rule] = {
     "customer.act_for": Rule(Role.DEVELOPER, "customers:write"),
     "event.publish": Rule(Role.DEVELOPER, "events:publish"),
     "oauth_client.read": Rule(Role.DEVELOPER, "customers:read"),
-    "audit.read": Rule(Role.ADMIN, "audit:read"),
-    "organization.leave": Rule(Role.VIEWER, "members:write", machines=False, inside=True),
-    "organization.update": Rule(Role.ADMIN, "organization:write", machines=False),
-    "member.write": Rule(Role.ADMIN, "members:write", machines=False),
-    "api_user.write": Rule(Role.ADMIN, "api_users:write", machines=False),
+    "audit.read": Rule(Role.ADMIN, "audit:read", team=True),
+    "organization.update": Rule(Role.ADMIN, "organization:write", team=True, machines=False),
+    "member.write": Rule(Role.ADMIN, "members:write", team=True, machines=False),
+    "api_user.write": Rule(Role.ADMIN, "api_users:write", team=True, machines=False),
     "oauth_client.write": Rule(Role.ADMIN, "api_users:write", machines=False),
-    "signing_key.write": Rule(Role.ADMIN, "organization:write", machines=False),
-    "billing.read": Rule(Role.ADMIN, "billing:read", machines=False),
-    "billing.write": Rule(Role.ADMIN, "billing:write", machines=False),
+    "signing_key.write": Rule(Role.ADMIN, "organization:write", team=True, machines=False),
+    "billing.read": Rule(Role.ADMIN, "billing:read", team=True, machines=False),
+    "billing.write": Rule(Role.ADMIN, "billing:write", team=True, machines=False),
 }
 
 
@@ -89,11 +94,20 @@ OPEN_TO_ALL = ("billing.read", "billing.write", "organization.leave")
 OPEN_TO_MACHINES = ("device.read", "device.call", "event.read", "customer.act_for")
 
 
+class Reach(NamedTuple):
+    """The products somebody of a team sees: the organizations whose products they are, but for some; and others, one by one."""
+
+    organization_ids: tuple[int, ...]
+    hidden: tuple[int, ...]
+    products: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Viewer:
     """Whoever asks: a person, a machine, a customer, nobody; made anew for every request or operation.
 
-    `members` holds the person's seats by organization id. `token_scopes` None means: limited by the role alone.
+    `members` holds the person's seats by organization id, `product_roles` by product id the roles that differ from their seat's.
+    `token_scopes` None means: limited by the role alone.
     """
 
     kind: ViewerKind = ViewerKind.ANONYMOUS
@@ -102,6 +116,7 @@ class Viewer:
     customer: Customer | None = None
     token: Token | None = None
     members: Mapping[int, Member] = field(default_factory=dict)
+    product_roles: Mapping[int, Role] = field(default_factory=dict)
     address: str | None = None
     closed: frozenset[int] = frozenset()  # of their organizations, those whose team has no access now
     granted: Mapping[int, Granted] = field(default_factory=dict)  # by product: a team's wall, a customer's door
@@ -148,10 +163,18 @@ class Viewer:
 
     @property
     def organization_ids(self) -> tuple[int, ...]:
-        """The organizations whose insides this viewer may reach: none for a machine bound to one product."""
+        """The organizations whose insides this viewer may reach: none for whoever is bound to products of it."""
         if self.api_user is None:
-            return tuple(self.members)
+            return tuple(id for id in self.members if self.role_in(id) is not Role.NONE)
         return () if self.bound_product_id else (self.api_user.organization_id,)  # type: ignore[attr-defined]  # a Tortoise column
+
+    @property
+    def reach(self) -> Reach:
+        """The products that are there for this viewer."""
+        hidden = tuple(id for id, role in self.product_roles.items() if role is Role.NONE)
+        bound = self.bound_product_id
+        products = (bound,) if bound else tuple(id for id, role in self.product_roles.items() if role is not Role.NONE)
+        return Reach(self.organization_ids, hidden, products)
 
     def walls_in(self, product_id: int | None) -> Granted | None:
         """What holds somebody of the team inside groups of this product; None: nothing does. Source: details, "Groups as walls"."""
@@ -163,26 +186,34 @@ class Viewer:
             return self.walls_in(product_id) is not None
         return any(groups.organization_id == organization_id for groups in self.granted.values())
 
-    def role_in(self, organization_id: int) -> Role | None:
+    def role_in(self, organization_id: int, product_id: int | None = None) -> Role | None:
+        """A person's role in the organization, or in a product of it; None for whoever has no seat there."""
         member = self.members.get(organization_id)
-        return Role(member.role) if member else None
+        if member is None:
+            return None
+        own = None if product_id is None else self.product_roles.get(product_id)
+        return own or Role(member.role)
 
     def belongs_to(self, organization_id: int, product_id: int | None = None) -> bool:
-        """Whether the organization (and, for a machine bound to one, the product) is there at all for this viewer."""
+        """Whether the organization, or this product of it, is there at all for this viewer."""
         if self.api_user is not None:
             ours = self.api_user.organization_id == organization_id  # type: ignore[attr-defined]  # a Tortoise column
             return ours and self.bound_product_id in (None, product_id)
-        return organization_id in self.members
+        role = self.role_in(organization_id, product_id)
+        return role is not None and (product_id is None or role is not Role.NONE)
 
     def may(self, action: str, organization_id: int, product_id: int | None = None) -> bool:
+        """Whether this viewer may; every act that is not about the organization itself names its product."""
         rule = MAY[action]
+        if product_id is None and not rule.team:
+            raise TypeError(f"{action} is about a product, and none is named.")
         if not self.belongs_to(organization_id, product_id) or not covers(self.token_scopes, rule.scope):
             return False
         if not rule.inside and self.is_held(organization_id, product_id):
             return False
         if self.api_user is not None:
             return rule.machines
-        role = self.role_in(organization_id)
+        role = self.role_in(organization_id, None if rule.team else product_id)
         return role is not None and RANK[role] >= RANK[rule.role]
 
     def must(self, action: str, organization_id: int, product_id: int | None = None) -> None:

@@ -39,5 +39,6 @@ def authority_of(viewer: Viewer) -> Hashable:
     Who they are is part of it: what is a person's own, they alone see.
     """
     seats = tuple(sorted((organization_id, str(member.role)) for organization_id, member in viewer.members.items()))
+    roles, granted = frozenset(viewer.product_roles.items()), frozenset(viewer.granted.items())
     scopes = None if viewer.token_scopes is None else tuple(sorted(viewer.token_scopes))
-    return (viewer.identity, viewer.bound_product_id, seats, scopes, viewer.closed, frozenset(viewer.granted.items()))
+    return (viewer.identity, viewer.bound_product_id, seats, roles, scopes, viewer.closed, granted)

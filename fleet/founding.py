@@ -56,6 +56,11 @@ async def update_organization(organization: Organization, *, name: str, by: View
     return organization
 
 
+async def lock(organization: Organization) -> None:
+    """Hold the organization's row: whoever counts members, owners or seats, or gives roles, waits here."""
+    await Organization.filter(id=organization.id).select_for_update().first()
+
+
 async def require_room_for(user: User, settings: Settings) -> None:
     """Hold the person's row and refuse one organization too many: of two acceptances at once, one wins.
 

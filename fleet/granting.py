@@ -12,7 +12,7 @@ from fleet.defining import lock
 from models.account import ApiUser
 from models.customer import Customer
 from models.device import DeviceGroup, GroupGrant
-from models.organization import Member, Organization, Role
+from models.organization import Member, Organization, ProductRole, Role
 from models.product import Product
 from models.sql import execute, rows
 from models.transaction import transaction
@@ -107,8 +107,11 @@ async def _hold(group: DeviceGroup, to: Grantee, kind: _Kind) -> None:
     held = await type(to).filter(id=to.id).select_for_update(no_key=True).first()
     if held is None:
         raise NotFound("The group's product knows nobody by this id.", path=(kind.field,))
-    if isinstance(held, Member) and RANK[Role(held.role)] >= RANK[Role.ADMIN]:
-        raise InvalidInput(f"An {held.role} sees everything: give them a smaller role first.", path=(kind.field,))
+    if isinstance(held, Member):
+        own = await ProductRole.filter(member_id=held.id, product_id=group.product.id).first()
+        role = Role((own or held).role)
+        if RANK[role] >= RANK[Role.ADMIN]:
+            raise InvalidInput(f"An {role} sees everything: give them a smaller role first.", path=(kind.field,))
 
 
 async def _name(to: Grantee) -> str:

@@ -1,33 +1,49 @@
 """The team: inviting people, their answer, their roles, and their leaving."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from auth import throttle
 from auth.spelling import require_email, same_name_key
-from auth.viewer import RANK, Viewer
+from auth.viewer import Viewer
 from billing.access import require_active, seats_changed
-from errors import AlreadyInOrganization, AlreadyInvited, Forbidden, LastOwner, NoSuchAccount, NotFound
-from fleet import jobs, letters
+from errors import AlreadyInOrganization, AlreadyInvited, InvalidInput, LastOwner, NoSuchAccount, NotFound
+from fleet import entrusting, jobs, letters
 from fleet.auditing import record
-from fleet.founding import require_room_for
+from fleet.entrusting import require_no_less, require_power_over, reread
+from fleet.founding import lock, require_room_for
 from fleet.house import House
 from models.account import User
 from models.global_ids import global_id
 from models.organization import Invitation, InvitationState, Member, Organization, Role
+from models.product import Product
 from models.transaction import transaction
 from settings import Settings
 
+PRODUCT_ROLES_MAX = 100  # of one invitation
 
-async def invite(organization: Organization, email: str, *, role: Role | None, house: House, by: Viewer) -> Invitation:
+
+async def invite(
+    organization: Organization,
+    email: str,
+    *,
+    role: Role | None,
+    product_roles: Sequence[tuple[Product, Role]] = (),
+    house: House,
+    by: Viewer,
+) -> Invitation:
     """Invite a person who has an account; without a role they become an ADMIN, the guide's full access.
 
-    Raises NoSuchAccount, AlreadyInOrganization, AlreadyInvited; Forbidden when an ADMIN makes an OWNER.
+    With NONE they will see only the products of `product_roles`, in each of which they get that role.
+    Raises NoSuchAccount, AlreadyInOrganization, AlreadyInvited; Forbidden when an ADMIN makes an OWNER; InvalidInput, NotFound for
+    roles in products that cannot be.
     Source: guide, "Adding team members".
     """
     by.must("member.write", organization.id)
     require_active(organization)
     given, now = role or Role.ADMIN, datetime.now(UTC)
-    _require_power_over(given, organization, by)
+    require_power_over(given, organization, by)
+    _check(product_roles, given, organization, by)
     address = require_email(email)
     await house.throttle.take(throttle.invitations_of(by.actor), now=now)
     async with transaction():
@@ -38,11 +54,15 @@ async def invite(organization: Organization, email: str, *, role: Role | None, h
             email=address,
             email_key=same_name_key(address),
             role=given,
+            product_roles={str(product.id): each for product, each in product_roles},
             invited_by=by.user,
             created_at=now,
             expires_at=now + timedelta(seconds=house.settings.invitation_ttl_s),
         )
-        await record(by, "invitation.created", f"invitation:{address}", organization_id=organization.id, role=given)
+        products = {str(product.number): each for product, each in product_roles}
+        await record(
+            by, "invitation.created", f"invitation:{address}", organization_id=organization.id, role=given, products=products
+        )  # fmt: skip
         await _mail(invitation, organization, house, by)
     return invitation
 
@@ -57,6 +77,7 @@ async def accept(invitation: Invitation, *, settings: Settings, by: Viewer) -> M
         await require_room_for(user, settings)
         await _answer(invitation, InvitationState.ACCEPTED, now)
         member = await Member.create(organization=organization, user=user, role=invitation.role, joined_at=now)
+        await entrusting.take_up(member, {int(product): Role(role) for product, role in invitation.product_roles.items()})
         await seats_changed(organization)
         await record(by, "invitation.accepted", f"invitation:{invitation.email}", organization_id=organization.id, role=member.role)
     return member
@@ -84,20 +105,24 @@ async def revoke_invitation(invitation: Invitation, *, by: Viewer) -> Invitation
 
 
 async def change_role(member: Member, role: Role, *, by: Viewer) -> Member:
-    """Another role. Raises LastOwner, and Forbidden when an ADMIN would make or unmake an OWNER."""
+    """Another role; an owner's or admin's ends weaker ones in single products.
+
+    Raises LastOwner, and Forbidden when an ADMIN would make or unmake an OWNER.
+    """
     organization: Organization = member.organization
     by.must("member.write", organization.id)
     require_active(organization)
     async with transaction():
         await lock(organization)
-        await _reread(member)
-        _require_power_over(role, organization, by)
-        _require_power_over(Role(member.role), organization, by)
+        await reread(member)
+        require_power_over(role, organization, by)
+        require_power_over(Role(member.role), organization, by)
         before = member.role
         if before == Role.OWNER and role != Role.OWNER:
             await _require_another_owner(organization)
         member.role = role
         await member.save(update_fields=["role"])
+        await entrusting.end_weaker(member)
         await record(by, "member.role_changed", f"user:{member.user.email}", organization_id=organization.id, before=before, after=role)
     return member
 
@@ -111,9 +136,9 @@ async def remove(member: Member, *, by: Viewer) -> Organization:
         require_active(organization)
     async with transaction():
         await lock(organization)
-        await _reread(member)
+        await reread(member)
         if not leaves:
-            _require_power_over(Role(member.role), organization, by)
+            require_power_over(Role(member.role), organization, by)
         if member.role == Role.OWNER:
             await _require_another_owner(organization)
         await member.delete()
@@ -122,9 +147,16 @@ async def remove(member: Member, *, by: Viewer) -> Organization:
     return organization
 
 
-async def lock(organization: Organization) -> None:
-    """Hold the organization's row: whoever counts members, owners or seats waits here."""
-    await Organization.filter(id=organization.id).select_for_update().first()
+def _check(product_roles: Sequence[tuple[Product, Role]], of_team: Role, organization: Organization, by: Viewer) -> None:
+    products = [product.id for product, _ in product_roles]
+    if len(products) > PRODUCT_ROLES_MAX or len(set(products)) < len(products):
+        raise InvalidInput(f"Name at most {PRODUCT_ROLES_MAX} products, each once.", path=("productRoles",))
+    for place, (product, role) in enumerate(product_roles):
+        if product.organization.id != organization.id:
+            raise NotFound("The organization has no such product.", path=("productRoles", str(place), "productId"))
+        path = ("productRoles", str(place), "role")
+        require_power_over(role, organization, by, path=path)
+        require_no_less(role, of_team, path=path)
 
 
 async def _require_invitable(organization: Organization, address: str, settings: Settings, now: datetime) -> None:
@@ -150,22 +182,9 @@ async def _answer(invitation: Invitation, state: InvitationState, now: datetime)
     invitation.state = state
 
 
-async def _reread(member: Member) -> None:
-    fresh = await Member.filter(id=member.id).first()
-    if fresh is None:
-        raise NotFound("This member has left already.", path=("memberId",))
-    member.role = fresh.role
-
-
 async def _require_another_owner(organization: Organization) -> None:
     if await Member.filter(organization_id=organization.id, role=Role.OWNER).count() < 2:
         raise LastOwner("Make somebody else an owner first: an organization keeps at least one.")
-
-
-def _require_power_over(role: Role, organization: Organization, by: Viewer) -> None:
-    mine = by.role_in(organization.id)
-    if mine is None or RANK[role] > RANK[mine]:
-        raise Forbidden(f"Only an {role} can do this with an {role}.", reason=role, path=("role",))
 
 
 async def _mail(invitation: Invitation, organization: Organization, house: House, by: Viewer) -> None:

@@ -131,7 +131,7 @@ def _is_own_kit(device: Any, by: Viewer) -> bool:
     """A person's, and no team that they do not belong to has taken it in: then it is that team's to say who it is."""
     if by.user is None or device.user_owner_id != by.user.id:
         return False
-    return device.product is None or device.state != DeviceState.ACTIVE or by.belongs_to(device.product.organization.id)
+    return device.product is None or device.state != DeviceState.ACTIVE or by.belongs_to(device.product.organization.id, device.product.id)
 
 
 def _vouch(device: Device, by: Viewer) -> bool:

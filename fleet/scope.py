@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tortoise.expressions import Q, Subquery
 from tortoise.models import Model
@@ -13,7 +13,7 @@ from auth.spelling import same_name_key
 from auth.viewer import Viewer
 from errors import Forbidden, InvalidInput, NotFound
 from fleet.refusing import Rejected
-from fleet.seeing import devices_seen, sight
+from fleet.seeing import devices_seen, products_seen, sight
 from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, GroupGrant
@@ -43,19 +43,21 @@ async def organization_by_id(viewer: Viewer, id: int) -> Organization:
 
 
 def organizations(viewer: Viewer) -> QuerySet[Organization]:
-    return Organization.filter(id__in=_organization_ids(viewer))
+    """Those the viewer belongs to, though it be for single products."""
+    return Organization.filter(id__in=[*_organization_ids(viewer), *viewer.members])
 
 
 async def organization_of(viewer: Viewer, user: User) -> Organization | None:
     """The user's organization, if the viewer belongs to it too; of several the oldest."""
-    shared = Member.filter(user_id=user.id, organization_id__in=_organization_ids(viewer))
+    shared = Member.filter(user_id=user.id, organization_id__in=[*_organization_ids(viewer), *viewer.members])
     seat = await shared.order_by("organization_id").select_related("organization").first()
     return seat.organization if seat else None
 
 
 async def member(viewer: Viewer, id: int, *, field: str | None = None) -> Member:
-    """A seat in one of the viewer's organizations, user and organization at hand. `field` is the input's name for it."""
-    query = Member.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization", "user")
+    """A seat in one of the viewer's organizations, or their own; user and organization at hand. `field` is the input's name for it."""
+    of_team, own = Q(organization_id__in=_organization_ids(viewer)), Q(id__in=[seat.id for seat in viewer.members.values()])
+    query = Member.filter(of_team | own, id=id).select_related("organization", "user")
     return await _one(query, "There is no such member for you.", path=(field,) if field else ())
 
 
@@ -88,8 +90,14 @@ async def own_tokens(viewer: Viewer) -> list[Token]:
 
 
 async def api_user(viewer: Viewer, id: int, *, field: str | None = None) -> ApiUser:
-    query = ApiUser.filter(id=id, organization_id__in=_organization_ids(viewer)).select_related("organization")
+    query = api_users(viewer).filter(id=id).select_related("organization")
     return await _one(query, "There is no such API user for you.", path=(field,) if field else ())
+
+
+def api_users(viewer: Viewer) -> QuerySet[ApiUser]:
+    """Those of the viewer's organizations, but for one that is bound to a product which is not there for the viewer."""
+    found = ApiUser.filter(organization_id__in=_organization_ids(viewer))
+    return found.filter(Q(product_id=None) | ~Q(product_id__in=list(viewer.reach.hidden))) if viewer.reach.hidden else found
 
 
 async def signing_key(viewer: Viewer, id: int) -> SigningKey:
@@ -165,12 +173,13 @@ async def _product(viewer: Viewer, column: str, value: int | str, sentence: str)
     """
     if viewer.customer is not None and await Product.filter(id=viewer.customer.product_id, **{column: value}).exists():  # type: ignore[attr-defined]
         raise Forbidden("Only the product's team can do this.")
-    bound, teams = viewer.bound_product_id, _organization_ids(viewer)
+    viewer.must_be_somebody()
     found = await tuples(
         f"SELECT {columns(Product, 'product')}, {columns(Organization, 'organization')}"
         " FROM product JOIN organization ON organization.id = product.organization_id"
-        f" WHERE product.{column} = $1 AND {'product.id = $2' if bound else 'product.organization_id = ANY($2)'}",
-        [value, bound or teams],
+        f" WHERE product.{column} = $1"
+        " AND (product.organization_id = ANY($2) AND NOT product.id = ANY($3) OR product.id = ANY($4))",
+        [value, *map(list, viewer.reach)],
     )
     if not found:
         raise NotFound(sentence)
@@ -187,10 +196,9 @@ async def product_to_enter(number: int) -> Product:
 
 
 def products(viewer: Viewer) -> QuerySet[Product]:
-    """The products of the viewer's organizations; for a machine bound to one, that one."""
-    bound = viewer.bound_product_id
-    reachable = Product.filter(id=bound) if bound else Product.filter(organization_id__in=_organization_ids(viewer))
-    return reachable.select_related("organization")
+    """The products of the viewer's organizations as far as they are there for them; for a machine bound to one, that one."""
+    viewer.must_be_somebody()
+    return Product.filter(products_seen(viewer, organization="organization_id", product="id")).select_related("organization")
 
 
 async def device(viewer: Viewer, device_id: str) -> Device:
@@ -380,9 +388,8 @@ def device_key(device_id: str) -> str:
 
 def _in_products(viewer: Viewer, product: str = "product") -> Q:
     """The rows of products(viewer), for tables that have a product, or reach one by this path."""
-    bound = viewer.bound_product_id
-    condition: dict[str, Any] = {f"{product}_id": bound} if bound else {f"{product}__organization_id__in": _organization_ids(viewer)}
-    return Q(**condition)
+    viewer.must_be_somebody()
+    return products_seen(viewer, organization=f"{product}__organization_id", product=f"{product}_id")
 
 
 def _organization_ids(viewer: Viewer) -> list[int]:

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from tortoise.expressions import Q, Subquery
 from tortoise.queryset import QuerySet
@@ -55,16 +56,32 @@ def sight(viewer: Viewer, product_id: int | None) -> Sight:
     return Sight(product_id, walls.groups if walls else None)
 
 
+def products_seen(viewer: Viewer, *, organization: str = "product__organization_id", product: str = "product_id") -> Q:
+    """What is of products that are there for the viewer, in a table that has their ids under these names."""
+    reach = viewer.reach
+    seen = _one_of(organization, reach.organization_ids)
+    if reach.hidden:
+        seen &= ~_one_of(product, reach.hidden)
+    if not reach.products:
+        return seen
+    others = _one_of(product, reach.products)
+    return seen | others if reach.organization_ids else others
+
+
 def devices_seen(viewer: Viewer) -> Q:
     """The devices of products the viewer belongs to, a customer's among all there are."""
     if viewer.customer is not None:
         return _a_customers(viewer.customer.id, _of_customer(viewer))
-    bound = viewer.bound_product_id
-    seen = Q(product_id=bound) if bound else Q(product__organization_id__in=list(viewer.organization_ids))
+    seen = products_seen(viewer)
     if viewer.granted:
         inside = reduce(or_, (walls.groups for walls in viewer.granted.values()))
         seen &= ~Q(product_id__in=list(viewer.granted)) | _in_groups(inside)
     return seen
+
+
+def _one_of(column: str, ids: Collection[int]) -> Q:
+    condition: dict[str, Any] = {f"{column}__in": list(ids)}
+    return Q(**condition)
 
 
 def _a_customers(customer_id: int, groups: frozenset[int]) -> Q:

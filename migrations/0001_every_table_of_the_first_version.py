@@ -1130,6 +1130,7 @@ class Migration(migrations.Migration):
                 ("email", fields.CharField(max_length=254)),
                 ("email_key", fields.CharField(db_index=True, max_length=254)),
                 ("role", fields.CharField(max_length=16)),
+                ("product_roles", fields.JSONField()),
                 (
                     "invited_by",
                     fields.ForeignKeyField(
@@ -1376,6 +1377,38 @@ class Migration(migrations.Migration):
                 ("forces", fields.BooleanField(default=False)),
             ],
             options={"table": "product_release", "app": "models"},
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="ProductRole",
+            fields=[
+                ("id", fields.IntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                (
+                    "member",
+                    fields.ForeignKeyField(
+                        "models.Member",
+                        source_field="member_id",
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                (
+                    "product",
+                    fields.ForeignKeyField(
+                        "models.Product",
+                        source_field="product_id",
+                        db_index=True,
+                        db_constraint=True,
+                        to_field="id",
+                        related_name=False,
+                        on_delete=OnDelete.CASCADE,
+                    ),
+                ),
+                ("role", fields.CharField(max_length=16)),
+            ],
+            options={"table": "product_role", "app": "models", "unique_together": (("member", "product"),)},
             bases=["Model"],
         ),
         ops.CreateModel(

@@ -8,13 +8,14 @@ from tortoise.models import Model
 
 
 class Role(StrEnum):
-    """What a member may do, strongest first; the actions of each stand in auth/viewer.py."""
+    """What a member may do, in the organization or in one product, strongest first; the actions of each stand in auth/viewer.py."""
 
     OWNER = "OWNER"
     ADMIN = "ADMIN"
     DEVELOPER = "DEVELOPER"
     SUPPORT = "SUPPORT"
     VIEWER = "VIEWER"
+    NONE = "NONE"
 
 
 class InvitationState(StrEnum):
@@ -53,7 +54,7 @@ class Organization(Model):
 
 
 class Member(Model):
-    """A person in an organization. A seat is one of these rows."""
+    """A person in an organization. A seat is one of these rows, whatever the role."""
 
     id = fields.IntField(primary_key=True)
     organization = fields.ForeignKeyField("models.Organization", related_name=False)
@@ -66,12 +67,26 @@ class Member(Model):
         unique_together = (("organization", "user"),)
 
 
+class ProductRole(Model):
+    """A member's role in one product, in place of the one they have in the organization; an owner's or admin's is a stronger one."""
+
+    id = fields.IntField(primary_key=True)
+    member = fields.ForeignKeyField("models.Member", related_name=False)
+    product = fields.ForeignKeyField("models.Product", related_name=False, db_index=True)
+    role = fields.CharField(16)
+
+    class Meta:
+        table = "product_role"
+        unique_together = (("member", "product"),)
+
+
 class Invitation(Model):
     id = fields.IntField(primary_key=True)
     organization = fields.ForeignKeyField("models.Organization", related_name=False, db_index=True)
     email = fields.CharField(254)
     email_key = fields.CharField(254, db_index=True)  # what equality means for addresses: NFKC, casefold
     role = fields.CharField(16)
+    product_roles = fields.JSONField(default=dict)  # a product's row id as text -> the role in it
     invited_by = fields.ForeignKeyField("models.User", related_name=False, null=True, on_delete=fields.SET_NULL)
     state = fields.CharField(16, default=InvitationState.PENDING)
     created_at = fields.DatetimeField()

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from tortoise.models import Model
 
 from auth.viewer import Viewer
-from fleet import consenting, fact_finding, grouping, offering, releasing, rollouts, summarizing
+from fleet import consenting, entrusting, fact_finding, grouping, offering, releasing, rollouts, summarizing
 from fleet.counting import Kind
 from fleet.fact_finding import Decided
 from fleet.following import fresh_devices
@@ -20,7 +20,7 @@ from models.account import User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, Presence
 from models.firmware import Firmware, Update
-from models.organization import Organization
+from models.organization import Organization, ProductRole
 from models.product import Product
 from models.rollout import RolloutStage
 from models.whole_rows import by_key
@@ -62,6 +62,7 @@ class Loaders:
     presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence))
     group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
     consents: Gathered[int, list[consenting.Consent]] = field(default_factory=lambda: Gathered(consenting.consents_of, list))
+    product_roles: Gathered[int, list[ProductRole]] = field(default_factory=lambda: Gathered(entrusting.roles_of, list))
     kinds: Gathered[tuple[int, frozenset[int] | None], list[Kind]] = field(default_factory=lambda: Gathered(summarizing.kinds_of, list))
     last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
     customer_usage: Gathered[tuple[int, datetime | None], Usage] = field(default_factory=lambda: Gathered(summarizing.usage_of, Usage))

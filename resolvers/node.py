@@ -72,13 +72,14 @@ async def _invoice(context: Context, id: str) -> Any:
 
 async def _member(context: Context, id: str) -> Any:
     found = await scope.member(context.viewer, number_of("Member", id))
-    context.viewer.must("organization.read", found.organization.id)
+    mine = context.viewer.members.get(found.organization.id)
+    context.viewer.must("organization.know" if mine and mine.id == found.id else "organization.read", found.organization.id)
     return found
 
 
 async def _organization(context: Context, id: str) -> Any:
     found = await scope.organization_by_id(context.viewer, number_of("Organization", id))
-    context.viewer.must_be_allowed("organization.read", found.id)
+    context.viewer.must_be_allowed("organization.know", found.id)
     return found
 
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from fleet import founding, inviting, scope
+from fleet import entrusting, founding, inviting, scope
 from models.account import ApiUser, User
 from models.billing import BillingPlan
 from models.global_ids import number_of
 from models.operations import AuditEntry
-from models.organization import Invitation, Member, Organization, Role
+from models.organization import Invitation, Member, Organization, ProductRole, Role
 from models.product import Product
 from resolvers.billing import without_card_numbers
 from resolvers.context import Context
@@ -31,9 +31,13 @@ async def update_organization(context: Context, *, slug: str, name: str) -> Answ
     return {"organization": await founding.update_organization(organization, name=name, by=context.viewer)}
 
 
-async def invite_member(context: Context, *, organization: str, email: str, role: Role | None = None) -> Answer:
+async def invite_member(
+    context: Context, *, organization: str, email: str, role: Role | None = None, product_roles: list[Any] | None = None
+) -> Answer:
     team = await scope.organization(context.viewer, organization)
-    return {"invitation": await inviting.invite(team, email, role=role, house=context.house, by=context.viewer)}
+    roles = [(await scope.product(context.viewer, each.product_id), each.role) for each in product_roles or ()]
+    invitation = await inviting.invite(team, email, role=role, product_roles=roles, house=context.house, by=context.viewer)
+    return {"invitation": invitation}
 
 
 async def accept_invitation(context: Context, *, id: str) -> Answer:
@@ -58,6 +62,21 @@ async def change_member_role(context: Context, *, member_id: str, role: Role) ->
     return {"member": await inviting.change_role(member, role, by=context.viewer)}
 
 
+async def set_product_role(context: Context, *, product_id: int, member_id: str, role: Role) -> Answer:
+    product, member = await _product_and_member(context, product_id, member_id)
+    return {"member": await entrusting.set_role(product, member, role, by=context.viewer)}
+
+
+async def remove_product_role(context: Context, *, product_id: int, member_id: str) -> Answer:
+    product, member = await _product_and_member(context, product_id, member_id)
+    return {"member": await entrusting.remove_role(product, member, by=context.viewer)}
+
+
+async def _product_and_member(context: Context, product_id: int, member_id: str) -> tuple[Product, Member]:
+    product = await scope.product(context.viewer, product_id)
+    return product, await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)), field="memberId")
+
+
 async def remove_member(context: Context, *, member_id: str) -> Answer:
     member = await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)))
     organization = await inviting.remove(member, by=context.viewer)
@@ -69,7 +88,7 @@ async def remove_member(context: Context, *, member_id: str) -> Answer:
 async def organization_or_null(context: Context, slug: str) -> Organization | None:
     found = await scope.or_null(scope.organization(context.viewer, slug))
     if found is not None:
-        context.viewer.must_be_allowed("organization.read", found.id)
+        context.viewer.must_be_allowed("organization.know", found.id)
     return found
 
 
@@ -85,11 +104,11 @@ async def invitations(organization: Organization, context: Context) -> list[Invi
 
 async def api_users(organization: Organization, context: Context) -> list[ApiUser]:
     context.viewer.must("organization.read", organization.id)
-    return await ApiUser.filter(organization_id=organization.id).order_by("id")
+    return await scope.api_users(context.viewer).filter(organization_id=organization.id).order_by("id")
 
 
 async def products(organization: Organization, context: Context, first: int | None, after: str | None) -> Page[Product]:
-    context.viewer.must("product.read", organization.id, context.viewer.bound_product_id)
+    context.viewer.must("product.list", organization.id, context.viewer.bound_product_id)
     found = scope.products(context.viewer).filter(organization_id=organization.id)
     return await page(found, Slice.of(first, after), list_name=f"products:{organization.id}")
 
@@ -102,6 +121,22 @@ async def audit_log(organization: Organization, context: Context, first: int | N
 
 async def user_of(member: Member, context: Context) -> User | None:
     return await context.loaders.users.load(member.user_id)  # type: ignore[attr-defined]  # a Tortoise column
+
+
+async def product_roles(member: Member, context: Context) -> list[ProductRole]:
+    found = await context.loaders.product_roles.load(member.id)
+    team = member.organization_id  # type: ignore[attr-defined]  # a Tortoise column
+    return [row for row in found if context.viewer.belongs_to(team, row.product_id)]  # type: ignore[attr-defined]  # as above
+
+
+def offered_roles(invitation: Invitation, context: Context) -> list[ProductRole]:
+    team = invitation.organization_id  # type: ignore[attr-defined]  # a Tortoise column
+    offered = [ProductRole(product_id=int(product), role=role) for product, role in invitation.product_roles.items()]
+    return [row for row in offered if context.viewer.belongs_to(team, row.product_id)]  # type: ignore[attr-defined]  # as above
+
+
+async def product_of(row: ProductRole, context: Context) -> Product | None:
+    return await context.loaders.products.load(row.product_id)  # type: ignore[attr-defined]  # a Tortoise column
 
 
 async def organization_of(row: Any, context: Context) -> Organization | None:

@@ -11,7 +11,7 @@ from fleet.counting import Kind
 from fleet.seeing import sight
 from models.device import DeviceState
 from models.global_ids import number_of
-from models.organization import Organization
+from models.organization import Organization, Role
 from models.product import Product
 from resolvers.context import Context
 from resolvers.paging import Slice
@@ -68,6 +68,10 @@ def _readable(product: Product | None, context: Context) -> Product | None:
 
 async def organization_of(product: Product, context: Context) -> Organization | None:
     return await context.loaders.organizations.load(_organization_id(product))
+
+
+def my_role(product: Product, context: Context) -> Role | None:
+    return context.viewer.role_in(_organization_id(product), product.id)
 
 
 async def configuration(product: Product, context: Context) -> configuring.Configuration:

@@ -9,7 +9,7 @@ import resolvers.signing
 from models import operations
 from models import organization as rows
 from models.billing import BillingPlan
-from models.organization import InvitationState, Role
+from models.organization import InvitationState
 from schema.account import ApiUser, User
 from schema.billing import Billing
 from schema.fields import (
@@ -33,17 +33,9 @@ from schema.fields import (
     rows_of,
 )
 from schema.product import Product
+from schema.role import Role
 from schema.signing import SigningKey
 
-enumeration(
-    Role,
-    "What a member may do, strongest first. Each includes what the weaker ones may.",
-    OWNER="Makes and unmakes owners. An organization keeps at least one.",
-    ADMIN="The team, machine accounts, billing and the audit.",
-    DEVELOPER="Products, devices, groups, firmware and customers.",
-    SUPPORT="Calls functions, reads variables and pings devices.",
-    VIEWER="Reads.",
-)
 enumeration(
     InvitationState,
     "How an invitation stands.",
@@ -55,12 +47,21 @@ enumeration(
 )
 
 
+@strawberry.type(description="A role in one product, in place of the one in the organization.")
+class ProductRole:
+    product: Product = resolved_by(doors.product_of, "The product.")
+    role: Role = described("What they may do in it, and with everything in it.")
+
+
 @strawberry.type(description="A person in an organization; each is a seat.")
 class Member(Node):
     is_type_of = rows_of(rows.Member)
     id: strawberry.ID = id_of("Member")
     user: User = resolved_by(doors.user_of, "The person.")
-    role: Role = described("What they may do.")
+    role: Role = described("What they may do in the organization, and in every product where they have no role of its own.")
+    product_roles: list[ProductRole] = resolved_by(
+        doors.product_roles, "Products in which they have another role, as far as you see them; the oldest product first."
+    )
     joined_at: DateTime = described("When they accepted.")
 
 
@@ -70,6 +71,9 @@ class Invitation(Node):
     id: strawberry.ID = id_of("Invitation")
     email: str = described("Whom it was sent to.")
     role: Role = described("What they will be.")
+    product_roles: list[ProductRole] = resolved_by(
+        doors.offered_roles, "Products in which they will have another role, as far as you see them."
+    )
     organization: "Organization" = resolved_by(doors.organization_of, "Who invites.")
     invited_by: User | None = resolved_by(doors.invited_by, "The member who sent it; null if their account is gone.")
     state: InvitationState = resolved_by(doors.invitation_state, "Whether it is still open.")
@@ -147,11 +151,20 @@ class UpdateOrganizationPayload(Payload):
     organization: Organization | None = outcome("The organization.")
 
 
+@strawberry.input(description="A role in one product.")
+class ProductRoleInput:
+    product_id: int = described("Which product.")
+    role: Role = described("What they will be in it.")
+
+
 @strawberry.input(description="Whom to invite.")
 class InviteMemberInput(Input):
     organization: str = described("The organization's slug.")
     email: str = described("Exactly the address of the person's account.")
     role: Role | None = optional("What they will be; absent: ADMIN, full access.")
+    product_roles: list[ProductRoleInput] | None = optional(
+        "Products in which they will have another role; with the role NONE they see these alone. At most 100."
+    )
 
 
 @strawberry.type(description="The invitation; it has been mailed.")
@@ -200,6 +213,29 @@ class ChangeMemberRolePayload(Payload):
     member: Member | None = outcome("The member.")
 
 
+@strawberry.input(description="A member's role in one product.")
+class SetProductRoleInput(Input):
+    product_id: int = described("In which product.")
+    member_id: strawberry.ID = described("The member's global id.")
+    role: Role = described("What they will be in it, at most what you are; NONE hides the product from them.")
+
+
+@strawberry.type(description="The member as they are now.")
+class SetProductRolePayload(Payload):
+    member: Member | None = outcome("The member.")
+
+
+@strawberry.input(description="Whose role in one product ends.")
+class RemoveProductRoleInput(Input):
+    product_id: int = described("In which product.")
+    member_id: strawberry.ID = described("The member's global id.")
+
+
+@strawberry.type(description="The member as they are now.")
+class RemoveProductRolePayload(Payload):
+    member: Member | None = outcome("The member.")
+
+
 @strawberry.input(description="Who leaves; your own seat, too.")
 class RemoveMemberInput(Input):
     member_id: strawberry.ID = described("The member's global id.")
@@ -232,6 +268,19 @@ class OrganizationMutations:
     )
     change_member_role: ChangeMemberRolePayload = mutation(
         doors.change_member_role, ChangeMemberRoleInput, ChangeMemberRolePayload, "Give a member another role. Needs ADMIN."
+    )
+    set_product_role: SetProductRolePayload = mutation(
+        doors.set_product_role,
+        SetProductRoleInput,
+        SetProductRolePayload,
+        "Give another member a role of its own in one product, at once, in place of what they are in the organization. Needs ADMIN of the"
+        " organization.",
+    )
+    remove_product_role: RemoveProductRolePayload = mutation(
+        doors.remove_product_role,
+        RemoveProductRoleInput,
+        RemoveProductRolePayload,
+        "Let a member's role in the organization count in a product again, at once. Needs ADMIN of the organization.",
     )
     remove_member: RemoveMemberPayload = mutation(
         doors.remove_member,

@@ -43,6 +43,7 @@ from schema.group import DeviceGroup
 from schema.lazies import DeviceRef, ImportRef, OrganizationRef, RolloutRef
 from schema.oauth import OAuthClient
 from schema.platform import Platform
+from schema.role import Role
 from schema.summary import FleetSummary
 
 
@@ -57,6 +58,7 @@ class Product(ProductEventFields, ProductFirmwareFields, Node):
     platform: Platform = described("Its hardware; never changes.")
     organization: OrganizationRef = resolved_by(doors.organization_of, "Whose product it is.")
     created_at: DateTime = described("When it was defined.")
+    my_role: Role | None = resolved_by(doors.my_role, "What you may do in it; null for a machine, which has scopes.")
     allow_generic_firmware: bool = described("Whether an imported device that reports its bare platform counts as reporting this product.")
     auto_approve: bool = described("Whether a quarantined device that nobody or a member owns is approved by itself.")
     releases_need_approval: bool = described(

@@ -12,10 +12,13 @@ from tests.scenarios.stage import (
     GRANTED,
     GUEST,
     INSIDE,
+    LIFTED,
+    LOWERED,
     MACHINE,
     NOBODY,
     OUTSIDE,
     PROGRAM,
+    SHUT_OUT,
     STRANGER,
     SUPPORT,
     TEAM,
@@ -25,7 +28,8 @@ from tests.scenarios.stage import (
 UNAUTHENTICATED, NOT_FOUND, FORBIDDEN = "UNAUTHENTICATED", "NOT_FOUND", "FORBIDDEN"
 HELD = (INSIDE, OUTSIDE)
 CUSTOMERS = (CUSTOMER, GRANTED)
-PEOPLE = (*TEAM, *HELD, STRANGER, GUEST)
+ENTRUSTED = (LIFTED, LOWERED, SHUT_OUT)  # asked only where a role decides
+PEOPLE = (*TEAM, *HELD, *ENTRUSTED, STRANGER, GUEST)
 EVERYBODY = (NOBODY, *PEOPLE, *CUSTOMERS, PROGRAM, MACHINE, BOUND)
 SCOPED = (PROGRAM, MACHINE)  # asked twice: with every scope, and with every scope but the one that is needed
 
@@ -100,17 +104,24 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """What members do, from this role on, and machines unless they are kept out. `refuses`: a field of Query that is never null."""
+    """What members do, from this role on, and machines unless they are kept out. `refuses`: a field of Query that is never null.
+
+    It is about the product, unless `lifted` says what is answered to whoever has a role in products alone.
+    """
 
     role: str
     scope: str
     machines: bool = True
     reach: Reach = Reach()
     refuses: bool = False
+    lifted: str | None = None
 
     def answer(self, who: str, *, has_scope: bool, by: str | None) -> str:
+        who = self._as_the_product_has_it(who)
         if who in TEAM:
             return DONE if TEAM.index(who) <= TEAM.index(self.role) else FORBIDDEN
+        if who == LIFTED:
+            return str(self.lifted)
         special = {INSIDE: self.reach.inside, OUTSIDE: self.reach.outside, CUSTOMER: self.reach.customer, GRANTED: self.reach.granted}
         if who in special:
             return special[who]
@@ -119,6 +130,12 @@ class Team:
         if who == MACHINE:
             return DONE if has_scope and self.machines else FORBIDDEN
         return UNAUTHENTICATED if who == NOBODY else NOT_FOUND
+
+    def _as_the_product_has_it(self, who: str) -> str:
+        """Of those who have another role in the product, and in the organization, somebody who is answered alike."""
+        if self.lifted is not None:
+            return {LOWERED: DEVELOPER, SHUT_OUT: DEVELOPER}.get(who, who)
+        return {LIFTED: DEVELOPER, LOWERED: SUPPORT, SHUT_OUT: STRANGER}.get(who, who)
 
 
 def _of_a_person(who: str) -> str | None:
@@ -152,20 +169,22 @@ MUTATIONS: Mapping[str, Rule] = {
     "revokeAccessToken": Addressee(),
     # organizations
     "createOrganization": Account("organization:write"),
-    "updateOrganization": Team(ADMIN, "organization:write", machines=False),
-    "inviteMember": Team(ADMIN, "members:write", machines=False),
+    "updateOrganization": Team(ADMIN, "organization:write", machines=False, lifted=FORBIDDEN),
+    "inviteMember": Team(ADMIN, "members:write", machines=False, lifted=FORBIDDEN),
     "acceptInvitation": Addressee("members:write"),
     "declineInvitation": Addressee("members:write"),
-    "revokeInvitation": Team(ADMIN, "members:write", machines=False),
-    "changeMemberRole": Team(ADMIN, "members:write", machines=False),
-    "removeMember": Team(ADMIN, "members:write", machines=False),
-    "createApiUser": Team(ADMIN, "api_users:write", machines=False),
-    "updateApiUser": Team(ADMIN, "api_users:write", machines=False),
-    "deleteApiUser": Team(ADMIN, "api_users:write", machines=False),
-    "addSigningKey": Team(ADMIN, "organization:write", machines=False),
-    "removeSigningKey": Team(ADMIN, "organization:write", machines=False),
+    "revokeInvitation": Team(ADMIN, "members:write", machines=False, lifted=NOT_FOUND),
+    "changeMemberRole": Team(ADMIN, "members:write", machines=False, lifted=NOT_FOUND),
+    "setProductRole": Team(ADMIN, "members:write", machines=False, reach=HIDDEN, lifted=NOT_FOUND),
+    "removeProductRole": Team(ADMIN, "members:write", machines=False, reach=HIDDEN, lifted=NOT_FOUND),
+    "removeMember": Team(ADMIN, "members:write", machines=False, lifted=NOT_FOUND),
+    "createApiUser": Team(ADMIN, "api_users:write", machines=False, lifted=FORBIDDEN),
+    "updateApiUser": Team(ADMIN, "api_users:write", machines=False, lifted=NOT_FOUND),
+    "deleteApiUser": Team(ADMIN, "api_users:write", machines=False, lifted=NOT_FOUND),
+    "addSigningKey": Team(ADMIN, "organization:write", machines=False, lifted=FORBIDDEN),
+    "removeSigningKey": Team(ADMIN, "organization:write", machines=False, lifted=NOT_FOUND),
     # products
-    "createProduct": Team(DEVELOPER, "products:write", reach=ALL),
+    "createProduct": Team(DEVELOPER, "products:write", reach=ALL, lifted=FORBIDDEN),
     "updateProduct": Team(DEVELOPER, "products:write", reach=WHOLE),
     "answerQuestions": Team(DEVELOPER, "products:write", reach=WHOLE),
     "startManufacturing": Team(DEVELOPER, "products:write", reach=WHOLE),
@@ -230,14 +249,14 @@ MUTATIONS: Mapping[str, Rule] = {
     "assignDevice": Team(DEVELOPER, "customers:write", reach=HIDDEN),
     "unclaimDevice": Team(DEVELOPER, "customers:write", reach=CHANGE),
     # billing
-    "createCardSetup": Team(ADMIN, "billing:write", machines=False),
-    "updateCard": Team(ADMIN, "billing:write", machines=False),
-    "changePlan": Team(ADMIN, "billing:write", machines=False),
-    "cancelSubscription": Team(ADMIN, "billing:write", machines=False),
-    "reactivateSubscription": Team(ADMIN, "billing:write", machines=False),
-    "payOpenInvoice": Team(ADMIN, "billing:write", machines=False),
-    "completeSandboxCardSetup": Team(ADMIN, "billing:write", machines=False),
-    "advanceSandboxClock": Team(ADMIN, "billing:write", machines=False),
+    "createCardSetup": Team(ADMIN, "billing:write", machines=False, lifted=FORBIDDEN),
+    "updateCard": Team(ADMIN, "billing:write", machines=False, lifted=FORBIDDEN),
+    "changePlan": Team(ADMIN, "billing:write", machines=False, lifted=FORBIDDEN),
+    "cancelSubscription": Team(ADMIN, "billing:write", machines=False, lifted=FORBIDDEN),
+    "reactivateSubscription": Team(ADMIN, "billing:write", machines=False, lifted=FORBIDDEN),
+    "payOpenInvoice": Team(ADMIN, "billing:write", machines=False, lifted=FORBIDDEN),
+    "completeSandboxCardSetup": Team(ADMIN, "billing:write", machines=False, lifted=FORBIDDEN),
+    "advanceSandboxClock": Team(ADMIN, "billing:write", machines=False, lifted=FORBIDDEN),
     # events
     "publishEvent": Team(DEVELOPER, "events:publish", reach=WHOLE),
 }
@@ -246,9 +265,9 @@ READINGS: Mapping[str, Rule] = {
     "server": Public(),
     "viewer": Public(),
     "rateLimit": Public(),
-    "node": Team(VIEWER, "organization:read", reach=ALL),
-    "nodes": Team(VIEWER, "organization:read", reach=ALL),
-    "organization": Team(VIEWER, "organization:read", reach=ALL),
+    "node": Team(VIEWER, "organization:read", reach=ALL, lifted=NOT_FOUND),
+    "nodes": Team(VIEWER, "organization:read", reach=ALL, lifted=NOT_FOUND),
+    "organization": Team(VIEWER, "organization:read", reach=ALL, lifted=FORBIDDEN),
     "product": Team(VIEWER, "products:read", reach=Reach(DONE, DONE, FORBIDDEN, FORBIDDEN)),
     "device": Team(VIEWER, "devices:read", reach=USE),
     "planRelease": Team(VIEWER, "firmware:read", refuses=True),
@@ -257,7 +276,7 @@ READINGS: Mapping[str, Rule] = {
 STREAMS: Mapping[str, Rule] = {
     "events": Team(VIEWER, "events:read", reach=Reach(DONE, DONE, DONE, DONE)),
     "deviceStatus": Team(VIEWER, "devices:read", reach=USE),
-    "billingChanged": Team(ADMIN, "billing:read", machines=False),
+    "billingChanged": Team(ADMIN, "billing:read", machines=False, lifted=FORBIDDEN),
     "importProgress": Team(VIEWER, "devices:read", reach=HIDDEN),
     "rolloutProgress": Team(VIEWER, "firmware:read"),
 }

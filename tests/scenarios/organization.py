@@ -3,7 +3,7 @@
 from models.global_ids import global_id
 from models.organization import Member
 from tests.scenarios.scenario import Input, mutation, reading
-from tests.scenarios.stage import ACME, GUEST, Stage
+from tests.scenarios.stage import ACME, FAN, GUEST, Stage
 
 
 @mutation("createOrganization", by=GUEST)
@@ -38,6 +38,18 @@ async def _spare_member(stage: Stage) -> str:
 @mutation("changeMemberRole")
 async def change_member_role(stage: Stage) -> Input:
     return {"memberId": await _spare_member(stage), "role": "SUPPORT"}
+
+
+@mutation("setProductRole")
+async def set_product_role(stage: Stage) -> Input:
+    return {"productId": FAN, "memberId": await _spare_member(stage), "role": "SUPPORT"}
+
+
+@mutation("removeProductRole")
+async def remove_product_role(stage: Stage) -> Input:
+    given = {"productId": FAN, "memberId": await _spare_member(stage)}
+    await stage.owner("setProductRole", "clientMutationId", **given, role="SUPPORT")
+    return given
 
 
 @mutation("removeMember")

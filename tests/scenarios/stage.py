@@ -17,7 +17,7 @@ from gateway.live import LiveFleet
 from models.account import ApiUser, Token
 from models.customer import Customer
 from models.device import DeviceGroup, GroupGrant
-from models.organization import Member, Organization, Role
+from models.organization import Member, Organization, ProductRole, Role
 from models.product import AUTH_METHOD, Answer, AuthMethod, Product
 from realtime.commands import Command, Commands
 from settings import Settings
@@ -29,7 +29,7 @@ PROCESS = "p1"  # the server process that every session of a device belongs to
 PASSWORD = "a correct horse for the tests"
 
 # ── the cast ──
-OWNER, ADMIN, DEVELOPER, SUPPORT, VIEWER = (str(role) for role in Role)  # members of Acme
+OWNER, ADMIN, DEVELOPER, SUPPORT, VIEWER, NONE = (str(role) for role in Role)  # members of Acme, but for the last
 TEAM = (OWNER, ADMIN, DEVELOPER, SUPPORT, VIEWER)
 NOBODY = "nobody"
 STRANGER = "stranger"  # owner of another organization
@@ -42,6 +42,10 @@ BOUND = "bound machine"  # an API user of Acme's product FAN
 INSIDE = "held inside"  # a developer who was granted WARD
 OUTSIDE = "held elsewhere"  # a developer who was granted another group of LAMP
 GRANTED = "granted customer"  # of the product LAMP; was granted WARD, and owns nothing
+
+LIFTED = "developer of the product alone"  # NONE in Acme, DEVELOPER in LAMP
+LOWERED = "lowered in the product"  # a developer, SUPPORT in LAMP
+SHUT_OUT = "shut out of the product"  # a developer, NONE in LAMP
 
 WARD = "ward"  # the group of LAMP that every device of a scenario is in
 
@@ -165,7 +169,7 @@ async def _cast(settings: Settings) -> dict[str, str]:
         for role in TEAM[1:]:
             tokens[role] = await tester.member(tokens[OWNER], role.lower(), role)
         tokens |= await _programs(tester, tokens[OWNER])
-        return {**tokens, **await _granted(tester, tokens[OWNER])}
+        return {**tokens, **await _granted(tester, tokens[OWNER]), **await _entrusted(tester, tokens[OWNER])}
 
 
 async def _programs(tester: HouseTester, owner: str) -> dict[str, str]:
@@ -200,3 +204,16 @@ async def _granted(tester: HouseTester, owner: str) -> dict[str, str]:
     await GroupGrant.create(group=ward, customer=gil, created_at=now)
     token, _ = await issue(Kind.CUSTOMER, owner=gil, now=now, scopes=CUSTOMER_SCOPES, auth_method=AuthMethod.SIMPLE)
     return {**tokens, GRANTED: token.text}
+
+
+async def _entrusted(tester: HouseTester, owner: str) -> dict[str, str]:
+    """Three who have a role of its own in LAMP."""
+    lamp, tokens = await Product.get(number=LAMP), {}
+    for who, name, role, in_lamp in (
+        (LIFTED, "lea", NONE, DEVELOPER),
+        (LOWERED, "lou", DEVELOPER, SUPPORT),
+        (SHUT_OUT, "sam", DEVELOPER, NONE),
+    ):
+        tokens[who] = await tester.member(owner, name, role)
+        await ProductRole.create(product=lamp, member=await Member.get(user__email_key=f"{name}@example.com"), role=in_lamp)
+    return tokens
