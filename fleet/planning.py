@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from auth.viewer import Viewer
 from errors import PlanStale
-from fleet import shares
+from fleet import approving, shares
 from fleet.deciding import FirmwareRule
 from fleet.eligibility import Values, not_allowed
 from fleet.house import House
@@ -41,7 +41,7 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class ReleasePlan:
-    """What releasing the version there would do. `downgrades` of those that will update run a higher version now."""
+    """What releasing the version there would do, and whether one person may. `downgrades` of those that update run a higher one."""
 
     token: str
     firmware: Firmware
@@ -49,6 +49,7 @@ class ReleasePlan:
     downgrades: int
     already_running: int
     excluded: list[Exclusion]
+    needs_approval: bool
     release: "PlannedRelease" = field(repr=False)
 
 
@@ -146,6 +147,7 @@ async def plan_release(firmware: Firmware, *, group: DeviceGroup | None, house: 
         downgrades=int(counts.get(_UPDATE, {"higher": 0})["higher"]),
         already_running=int(counts.get(_RUNS, {"devices": 0})["devices"]),
         excluded=[Exclusion(rule, int(counts[rule]["devices"])) for rule in FirmwareRule if rule in counts],
+        needs_approval=await approving.is_demanded(product, group.id if group is not None else None),
         release=release,
     )
 
