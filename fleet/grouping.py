@@ -62,7 +62,7 @@ async def rename_group(group: DeviceGroup, name: str, *, by: Viewer) -> DeviceGr
         before, path = group.path, "/".join([*group.path.split("/")[:-1], name])
         if path != before:
             await _require_free(path, product)
-            await _move(product, before, path)
+            await _move(group, before, path)
             group.name, group.path = name, path
             await group.save(update_fields=["name"])
             await record(by, "group.renamed", _subject(group), organization_id=organization.id, before=before, after=path)
@@ -279,11 +279,11 @@ async def _require_free(path: str, product: Product) -> None:
         raise AlreadyExists(f"The product has a group {path}.", path=("name",))
 
 
-async def _move(product: Product, before: str, after: str) -> None:
+async def _move(group: DeviceGroup, before: str, after: str) -> None:
     """The path of a group and of all inside it; only their beginning changes."""
     await execute(
-        "UPDATE device_group SET path = $1 || substr(path, $2) WHERE product_id = $3 AND (path = $4 OR substr(path, 1, $5) = $6)",
-        [after, len(before) + 1, product.id, before, len(before) + 1, f"{before}/"],
+        "UPDATE device_group SET path = $1 || substr(path, $2) WHERE id IN (SELECT group_id FROM group_above WHERE above_id = $3)",
+        [after, len(before) + 1, group.id],
     )
 
 
