@@ -14,14 +14,12 @@ class Granted:
     groups: frozenset[int]
 
 
-# A path begins with those of the groups above it; LIKE would take the "_" in names for a wildcard.
 _REACHED = """
-    SELECT inside.id, inside.product_id, product.organization_id
+    SELECT inside.group_id AS id, top.product_id, product.organization_id
       FROM group_grant
       JOIN device_group AS top ON top.id = group_grant.group_id
       JOIN product ON product.id = top.product_id
-      JOIN device_group AS inside ON inside.product_id = top.product_id
-           AND (inside.id = top.id OR substr(inside.path, 1, length(top.path) + 1) = top.path || '/')
+      JOIN group_above AS inside ON inside.above_id = top.id
      WHERE group_grant.{who}_id = ANY($1)"""
 
 

@@ -3,14 +3,17 @@
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from fleet import releasing, shares, staging
 from fleet.eligibility import Put, Values, may_be_moved
 from fleet.house import House
+from fleet.judging import AWAY, Given, may_still_boot
 from fleet.offering import consider_orders
 from fleet.staging import ROLLOUTS, Course, size_of
+from models.firmware import UpdateState
 from models.rollout import OPEN_ROLLOUT_STATES, RolloutDevice, RolloutState, TriedState
-from models.sql import database_time, rows
+from models.sql import database_time, read_time, rows
 from models.transaction import retrying, transaction
 from realtime import log
 
@@ -19,7 +22,6 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY = timedelta(seconds=0.8)  # at one rollout, whichever process it is
 APPROVAL_WITHIN = timedelta(days=7)
 RETRY_AFTER = timedelta(minutes=10)  # a device that failed is asked again, if its own patience has not ended
-INSTALLS_WITHIN = timedelta(seconds=30)  # a canceled update may still make the device restart
 
 
 async def advance_all(house: House, now: datetime) -> int:
@@ -219,17 +221,28 @@ async def _wind_down(course: Course, now: datetime) -> None:
 
 async def _still_to_go_back(course: Course, now: datetime) -> bool:
     """Whether a touched device has still to come back to what it ran, or may yet restart into the version."""
-    found = await rows(
-        """SELECT 1 AS one FROM rollout_device AS tried
-             JOIN device ON device.device_id = tried.device_id AND device.product_id = $2 AND device.state = 'ACTIVE'
-                  AND NOT device.development AND device.desired_firmware_version IS NULL
-             LEFT JOIN presence ON presence.device_id = tried.device_id
-             LEFT JOIN device_update AS update_ ON update_.id = tried.update_id
-            WHERE tried.rollout_id = $1 AND tried.former_version IS NOT NULL AND (
-                  NOT (device.proven AND device.firmware_version = tried.former_version)
-                  OR (update_.finished_at IS NULL AND update_.id IS NOT NULL)
-                  OR (update_.state = 'CANCELED' AND update_.finished_at > $3 AND presence.last_handshake_at < update_.finished_at))
-            LIMIT 1""",
-        [course.rollout.id, course.product.id, now - INSTALLS_WITHIN],
+    values = [course.rollout.id, course.product.id]
+    if await rows(
+        f"SELECT 1 AS one {_TOUCHED} AND (NOT {_IS_BACK} OR (update_.id IS NOT NULL AND update_.finished_at IS NULL)) LIMIT 1", values
+    ):
+        return True
+    columns = "update_.state, update_.progress, update_.finished_at, presence.last_handshake_at, presence.last_heard"
+    ended = await rows(
+        f"SELECT {columns} {_TOUCHED} AND update_.state IN ('CANCELED', 'FAILED') AND update_.finished_at > $3", [*values, now - AWAY]
     )
-    return bool(found)
+    return any(may_still_boot(_given(row), now) for row in ended if row["last_heard"] is not None)
+
+
+_TOUCHED = """
+      FROM rollout_device AS tried
+      JOIN device ON device.device_id = tried.device_id AND device.product_id = $2 AND device.state = 'ACTIVE'
+           AND NOT device.development AND device.desired_firmware_version IS NULL
+      LEFT JOIN presence ON presence.device_id = tried.device_id
+      LEFT JOIN device_update AS update_ ON update_.id = tried.update_id
+     WHERE tried.rollout_id = $1 AND tried.former_version IS NOT NULL"""
+_IS_BACK = "(device.proven AND device.firmware_version = tried.former_version)"
+
+
+def _given(row: dict[str, Any]) -> Given:
+    times = (read_time(row[name]) for name in ("finished_at", "last_handshake_at", "last_heard"))
+    return Given(UpdateState(row["state"]), row["progress"], *times)

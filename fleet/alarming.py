@@ -46,13 +46,34 @@ pauseRollout and abortRollout stop it; the audit log has the whole of it.""",
     )
 
 
-def approval_waived(actor: str, product: Product) -> Letter:
+def locked_alone(actor: str, product: Product, version: int, devices: int, because: str) -> Letter:
     name = name_line(product.name)
     return _letter(
-        f"Releases of {name} need no approval any more",
-        f"""{actor} has taken back that releases of {name} (product {product.number}) need a second person.
-updateProduct with releasesNeedApproval: true demands it again.""",
+        f"{devices} devices of {name} are locked without a second person",
+        f"""{actor} has locked {devices} devices of {name} (product {product.number}) to firmware {version}, more than one person may.
+The reason given:
+
+    {name_line(because)}
+
+unlockDevices lets them go; the audit log has the whole of it.""",
     )
+
+
+def rollout_waits(actor: str, product: Product, version: int, group: str | None) -> Letter:
+    name, to = name_line(product.name), "" if group is None else f", for the group {group}"
+    return _letter(
+        f"Firmware {version} of {name} waits for a second person",
+        f"""{actor} wants to bring firmware {version} to {name} (product {product.number}){to}.
+It begins when somebody else approves it with approveRollout, and ends by itself if nobody does within seven days.""",
+    )
+
+
+def approval_waived(actor: str, product: Product, group: str | None, *, is_over: bool) -> Letter:
+    of = name_line(product.name) if group is None else f"{name_line(product.name)}, group {group}"
+    subject = f"Releases of {of} need no approval any more" if is_over else f"More devices of {of} can be locked without approval"
+    over = f"has taken back that releases to {of} (product {product.number}), and larger locks there, need a second person"
+    more = f"lets one person lock more devices of {of} (product {product.number}) to a version than before"
+    return _letter(subject, f"{actor} {over if is_over else more}.\nThe audit log has the whole of it.")
 
 
 def _letter(subject: str, text: str) -> Letter:

@@ -55,9 +55,10 @@ async def request_verification(product: Product, username: str, *, house: House,
     Raises WrongAuthMethod.
     """
     now = datetime.now(UTC)
-    customer = await _with_address(product, username, house=house, by=by, now=now)
-    if customer is None or customer.email_verified_at is not None or not await _may_be_mailed(customer, house, now):
+    found = await _with_address(product, username, house=house, by=by, now=now)
+    if found is None or found[0].email_verified_at is not None or not await _may_be_mailed(found[0], house, now):
         return
+    customer, _ = found
     async with transaction():
         await ask_to_prove_email(customer, house=house, now=now)
         await _record(customer, "customer.verification_requested", by)
@@ -69,16 +70,15 @@ async def request_reset(product: Product, username: str, *, house: House, by: Vi
     Raises WrongAuthMethod.
     """
     now = datetime.now(UTC)
-    customer = await _with_address(product, username, house=house, by=by, now=now)
-    if customer is None or customer.email is None or not await _may_be_mailed(customer, house, now):
+    found = await _with_address(product, username, house=house, by=by, now=now)
+    if found is None or not await _may_be_mailed(found[0], house, now):
         return
+    customer, address = found
     minted, expires_at = mint(Kind.PASSWORD_RESET), now + timedelta(seconds=house.settings.password_reset_ttl_s)
-    letter = customer_letters.password_reset(
-        customer.email, token=minted.text, expires_at=expires_at, customer=customer, product=product
-    )  # fmt: skip
+    letter = customer_letters.password_reset(address, token=minted.text, expires_at=expires_at, customer=customer, product=product)
     async with transaction():
         await MailedProof.create(
-            digest=minted.hash, customer=customer, purpose=PASSWORD, email=customer.email, created_at=now, expires_at=expires_at
+            digest=minted.hash, customer=customer, purpose=PASSWORD, email=address, created_at=now, expires_at=expires_at
         )
         await _record(customer, "customer.reset_requested", by)
         await jobs.mail(letter, house.sealer)
@@ -132,14 +132,18 @@ async def _changed(customer: Customer, mail_to: str | None, *, house: House, by:
         await jobs.mail(letter, house.sealer)
 
 
-async def _with_address(product: Product, username: str, *, house: House, by: Viewer, now: datetime) -> Customer | None:
-    """The product's customer of this name, if letters reach them; whoever asks often is slowed. Raises WrongAuthMethod, RateLimited."""
+async def _with_address(product: Product, username: str, *, house: House, by: Viewer, now: datetime) -> tuple[Customer, str] | None:
+    """The product's customer of this name and their address, if there is one; whoever asks often is slowed.
+
+    Raises WrongAuthMethod, RateLimited.
+    """
     await must_sign_in_by(product, *KEPT_HERE)
     await house.throttle.take(throttle.resets_from(by.address or ""), now=now)
-    customer = await Customer.filter(product_id=product.id, username_key=same_name_key(username.strip())).exclude(email=None).first()
-    if customer is not None:
-        customer.product = product
-    return customer
+    customer = await Customer.filter(product_id=product.id, username_key=same_name_key(username.strip())).first()
+    if customer is None or customer.email is None:
+        return None
+    customer.product = product
+    return customer, customer.email
 
 
 async def _may_be_mailed(customer: Customer, house: House, now: datetime) -> bool:

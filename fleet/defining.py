@@ -9,7 +9,7 @@ from auth.viewer import Viewer
 from billing.access import require_active
 from errors import InvalidInput
 from firmware_formats.platforms import Platform
-from fleet import alarming
+from fleet import approving
 from fleet.auditing import Json, record
 from fleet.house import House
 from models.organization import Organization
@@ -55,12 +55,13 @@ async def update_product(
     allow_generic_firmware: bool | None = None,
     auto_approve: bool | None = None,
     releases_need_approval: bool | None = None,
+    locks_without_approval: int | None = None,
     house: House,
     by: Viewer,
 ) -> Product:
     """Change what is given; slug, number and platform stay. What is the same already is no change and leaves no trace.
 
-    That releases need a second person is taken back by an owner alone, and every owner and admin is told. Raises Forbidden.
+    What needs a second person is taken back, or made less, by an owner alone, and every owner and admin is told. Raises Forbidden.
     """
     organization: Organization = product.organization
     by.must("product.update", organization.id, product.id)
@@ -71,13 +72,12 @@ async def update_product(
         "allow_generic_firmware": allow_generic_firmware,
         "auto_approve": auto_approve,
         "releases_need_approval": releases_need_approval,
+        "locks_without_approval": locks_without_approval,
     }
     async with transaction():
         await lock(product)
         changes = {key: value for key, value in wanted.items() if value is not None and value != getattr(product, key)}
-        if changes.get("releases_need_approval") is False:
-            by.must("release.waive", organization.id, product.id)
-            await alarming.tell(organization, alarming.approval_waived(by.actor, product), sealer=house.sealer)
+        await approving.demand(product, changes, house=house, by=by)
         if changes:
             before = {key: getattr(product, key) for key in changes}
             product.update_from_dict(dict(changes))

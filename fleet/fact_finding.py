@@ -55,14 +55,12 @@ _FACTS = f"""
              ON tried.rollout_id = rollout.id AND tried.device_id = device.device_id
      WHERE device.device_id = ANY($1)"""
 
-# A path begins with those of the groups above it; LIKE would take the "_" in names for a wildcard.
 _GROUP_RELEASES = """
     SELECT membership.device_id, above.path, firmware.version, release.released_at, release.immediate, release.forces
       FROM group_membership AS membership
       JOIN device ON device.device_id = membership.device_id
-      JOIN device_group AS own ON own.id = membership.group_id AND own.product_id = device.product_id
-      JOIN device_group AS above ON above.product_id = own.product_id
-           AND (above.id = own.id OR substr(own.path, 1, length(above.path) + 1) = above.path || '/')
+      JOIN group_above AS way ON way.group_id = membership.group_id
+      JOIN device_group AS above ON above.id = way.above_id AND above.product_id = device.product_id
       JOIN group_release AS release ON release.group_id = above.id
       JOIN firmware ON firmware.id = release.firmware_id
      WHERE membership.device_id = ANY($1)"""

@@ -10,8 +10,10 @@ from tortoise.queryset import QuerySet
 from auth.viewer import INSIDE_GROUPS, Viewer
 from billing.access import require_active
 from errors import AlreadyExists, Forbidden, InvalidInput, NotFound
-from fleet.auditing import record
+from fleet import approving
+from fleet.auditing import Json, record
 from fleet.defining import lock
+from fleet.house import House
 from fleet.refusing import Rejected, require_few
 from fleet.seeing import sight
 from models.device import Device, DeviceGroup, GroupAbove, GroupGrant, GroupMembership
@@ -60,17 +62,49 @@ async def rename_group(group: DeviceGroup, name: str, *, by: Viewer) -> DeviceGr
         before, path = group.path, "/".join([*group.path.split("/")[:-1], name])
         if path != before:
             await _require_free(path, product)
-            await _move(product, before, path)
+            await _move(group, before, path)
             group.name, group.path = name, path
             await group.save(update_fields=["name"])
             await record(by, "group.renamed", _subject(group), organization_id=organization.id, before=before, after=path)
     return group
 
 
-async def delete_group(group: DeviceGroup, *, by: Viewer) -> None:
+async def update_group(
+    group: DeviceGroup, *, releases_need_approval: bool | None = None, locks_without_approval: int | None = None, house: House, by: Viewer
+) -> DeviceGroup:
+    """Change for what the group demands a second person. What is the same already is no change and leaves no trace.
+
+    Less is demanded by an owner alone, and every owner and admin is told. Raises Forbidden; for whoever is held inside groups, too: a
+    release to the whole product reaches this one.
+    """
+    product: Product = group.product
+    organization: Organization = product.organization
+    by.must("group.write", organization.id, product.id)
+    if by.walls_in(product.id) is not None:
+        raise Forbidden("You are held inside groups of the product, and this is about releases to the whole of it.", reason=INSIDE_GROUPS)
+    require_active(organization)
+    wanted: dict[str, Json] = {"releases_need_approval": releases_need_approval, "locks_without_approval": locks_without_approval}
+    async with transaction():
+        await lock(product)
+        await _held(group)
+        changes = {key: value for key, value in wanted.items() if value is not None and value != getattr(group, key)}
+        await approving.demand(group, changes, house=house, by=by)
+        if changes:
+            before = {key: getattr(group, key) for key in changes}
+            group.update_from_dict(dict(changes))
+            await group.save(update_fields=list(changes))
+            await record(
+                by, "group.updated", _subject(group), organization_id=organization.id, path=group.path, before=before, after=changes
+            )
+    return group
+
+
+async def delete_group(group: DeviceGroup, *, house: House, by: Viewer) -> None:
     """End a group, what was released to it, and what customers saw through it; its devices stay in the product.
 
-    Raises InvalidInput while groups are inside it, or a member or an API user is held inside it: they would see all of the product.
+    One that demands a second person is deleted by an owner alone, and every owner and admin is told.
+    Raises Forbidden; InvalidInput while groups are inside it, or a member or an API user is held inside it: they would see all of the
+    product.
     """
     product: Product = group.product
     organization: Organization = product.organization
@@ -82,6 +116,8 @@ async def delete_group(group: DeviceGroup, *, by: Viewer) -> None:
         if await DeviceGroup.filter(parent_id=group.id).exists():
             raise InvalidInput("There are groups inside this one: delete those first.", path=("id",))
         await _require_nobody_held(group)
+        if group.releases_need_approval:
+            await approving.demand_less(group, is_over=True, house=house, by=by)
         devices = await GroupMembership.filter(group_id=group.id).count()
         await _empty(group)
         await DeviceGroup.filter(id=group.id).delete()
@@ -233,7 +269,8 @@ async def _held(group: DeviceGroup, *, field: str = "id") -> DeviceGroup:
     fresh = await DeviceGroup.filter(id=group.id).first()
     if fresh is None:
         raise NotFound("This group is gone already.", path=(field,))
-    group.name, group.path = fresh.name, fresh.path
+    for column in ("name", "path", "releases_need_approval", "locks_without_approval"):
+        setattr(group, column, getattr(fresh, column))
     return group
 
 
@@ -242,11 +279,11 @@ async def _require_free(path: str, product: Product) -> None:
         raise AlreadyExists(f"The product has a group {path}.", path=("name",))
 
 
-async def _move(product: Product, before: str, after: str) -> None:
+async def _move(group: DeviceGroup, before: str, after: str) -> None:
     """The path of a group and of all inside it; only their beginning changes."""
     await execute(
-        "UPDATE device_group SET path = $1 || substr(path, $2) WHERE product_id = $3 AND (path = $4 OR substr(path, 1, $5) = $6)",
-        [after, len(before) + 1, product.id, before, len(before) + 1, f"{before}/"],
+        "UPDATE device_group SET path = $1 || substr(path, $2) WHERE id IN (SELECT group_id FROM group_above WHERE above_id = $3)",
+        [after, len(before) + 1, group.id],
     )
 
 

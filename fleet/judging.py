@@ -8,6 +8,7 @@ from models.rollout import TriedState
 
 RETURNS_MAX = 5  # new sessions while it is watched; with more it is restarting, not merely losing its network
 AWAY = timedelta(minutes=30)  # as long as an update may be in flight
+RESTARTS_WITHIN = timedelta(seconds=30)  # of a device that is on the line: one that is heard later has not installed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +83,26 @@ def _judge_watched(seen: Seen, now: datetime) -> Verdict | None:
 def passes_threshold(failed: int, targeted: int, max_failure_percent: int) -> bool:
     """Whether more failed than a stage forgives: the failures before that and those in flight bound what was ever offered."""
     return failed * 100 > targeted * max_failure_percent
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An update that was taken back from a device, or that failed, and what was heard of the device. Times in UTC."""
+
+    state: UpdateState
+    progress: int
+    ended_at: datetime
+    last_handshake_at: datetime
+    last_heard: datetime
+
+
+def may_still_boot(given: Given, now: datetime) -> bool:
+    """Whether the device may yet come back on the version that it is to run no more.
+
+    A device that was installing it restarts into it, however the update ended here, and may be long in coming: the server it was
+    connected to can have died in the middle. What it then says at a hello, or that it is heard later, tells.
+    """
+    if given.state != UpdateState.CANCELED and given.progress < 100:
+        return False
+    has_stayed = given.last_heard - given.ended_at >= RESTARTS_WITHIN
+    return not has_stayed and given.last_handshake_at <= given.ended_at and now - given.ended_at < AWAY

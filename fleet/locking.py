@@ -9,10 +9,12 @@ from typing import Any
 from auth.viewer import Viewer
 from billing.access import require_active
 from errors import CallerError, DeviceOffline, InvalidInput, NotFound
-from fleet import scope
+from fleet import approving, scope
+from fleet.approving import Glass
 from fleet.auditing import Json, record
 from fleet.damage import refuse_damaged
 from fleet.deciding import FirmwareRule, decide
+from fleet.defining import lock
 from fleet.fact_finding import facts_of
 from fleet.grouping import devices_in
 from fleet.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs
@@ -41,6 +43,15 @@ class FlashWhen(StrEnum):
     ON_RESET = "ON_RESET"
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """When devices are brought to the version, whether also past those that put updates off, and an owner's broken glass."""
+
+    when: FlashWhen
+    forces: bool = False
+    glass: Glass | None = None
+
+
 @dataclass(slots=True)
 class Chosen:
     """The devices a bulk act is about: what was done, and what was refused with its reason."""
@@ -52,11 +63,10 @@ class Chosen:
 async def lock_and_flash(
     product: Product,
     version: int,
+    how: How,
     *,
-    when: FlashWhen,
     device_ids: Sequence[str] | None,
     group: DeviceGroup | None,
-    forces: bool = False,
     by: Viewer,
 ) -> Chosen:
     """Fix devices to a version: those online are brought to it now, or each one at its next hello.
@@ -65,7 +75,7 @@ async def lock_and_flash(
 
     NOW refuses devices that are offline, and nothing changes for them. A development device is flashed once, and stays one.
     Raises NotFound for a version the product does not have, BinaryInvalid for one whose file is damaged; InvalidInput unless it is
-    told devices or else a group.
+    told devices or else a group; Forbidden (reason APPROVAL_REQUIRED) for more devices than one person may lock where a second is demanded.
     Source: guide, "Recommended development flow"; vocabulary, "Firmware decision".
     """
     organization: Organization = product.organization
@@ -74,27 +84,40 @@ async def lock_and_flash(
     ids, now = await _named(device_ids, group), datetime.now(UTC)
     seen = await sight(by, product.id).visible(ids)
     async with transaction():
+        if is_watched := await approving.is_demanded(product, None):
+            await lock(product)  # who else locks devices waits: what is counted stays so
         firmware = await hold_firmware(product, version)
         chosen = await _choose(product, ids, seen)
-        await _refuse_unready(chosen, version, when)
+        await _refuse_unready(chosen, version, how.when)
         if not chosen.devices:
             return chosen
         keys = [device.device_id for device in chosen.devices]
         before = {device.device_id: device.desired_firmware_version for device in chosen.devices}
-        await execute(_SET_LOCK, [keys, version, when is FlashWhen.ON_RESET, forces])
+        because = await approving.must_be_few(product, version, before if is_watched else {}, glass=how.glass, by=by)
+        await execute(_SET_LOCK, [keys, version, how.when is FlashWhen.ON_RESET, how.forces])
         heard_of = await cancel_open(keys, now, except_firmware_id=firmware.id)
-        if when is FlashWhen.NOW:
+        if how.when is FlashWhen.NOW:
             await _begin_by_hand(chosen.devices, firmware, now)
         for device in chosen.devices:
             device.desired_firmware_version = version
-        lowered = [device.device_id for device in chosen.devices if (device.firmware_version or 0) > version]
-        detail: dict[str, Json] = {"version": version, "when": when, "forces": forces, "devices": keys, "before": before}
-        detail["downgrade"] = lowered
-        await record(by, "device.locked", _subject(product, keys), organization_id=organization.id, **detail)
+        await _record_lock(product, version, how, chosen.devices, before, because, by)
         entries = [status(key, product.number, DeviceChange.LOCKED, now, version=version) for key in keys]
         entries += cancel_orders(product.number, heard_of, now)
-        await _append(entries + (consider_orders(product.number, keys, now) if when is FlashWhen.NOW else []))
+        await _append(entries + (consider_orders(product.number, keys, now) if how.when is FlashWhen.NOW else []))
     return chosen
+
+
+async def _record_lock(
+    product: Product, version: int, how: How, devices: Sequence[Device], before: Json, because: str | None, by: Viewer
+) -> None:
+    keys = [device.device_id for device in devices]
+    lowered = [device.device_id for device in devices if (device.firmware_version or 0) > version]
+    detail: dict[str, Json] = {"version": version, "when": how.when, "forces": how.forces, "devices": keys, "before": before}
+    action = "device.locked"
+    if because is not None:
+        action, detail["because"] = "lock.glass_broken", because
+    organization_id: int = product.organization.id
+    await record(by, action, _subject(product, keys), organization_id=organization_id, downgrade=lowered, **detail)
 
 
 async def unlock_devices(product: Product, *, device_ids: Sequence[str] | None, group: DeviceGroup | None, by: Viewer) -> Chosen:

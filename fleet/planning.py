@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from auth.viewer import Viewer
 from errors import PlanStale
-from fleet import shares
+from fleet import approving, shares
 from fleet.deciding import FirmwareRule
 from fleet.eligibility import Values, not_allowed
 from fleet.house import House
@@ -41,7 +41,7 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class ReleasePlan:
-    """What releasing the version there would do. `downgrades` of those that will update run a higher version now."""
+    """What releasing the version there would do, and whether one person may. `downgrades` of those that update run a higher one."""
 
     token: str
     firmware: Firmware
@@ -49,6 +49,7 @@ class ReleasePlan:
     downgrades: int
     already_running: int
     excluded: list[Exclusion]
+    needs_approval: bool
     release: "PlannedRelease" = field(repr=False)
 
 
@@ -70,11 +71,9 @@ class PlannedRelease:
         higher = f"AND released.version > {version}" if self.group is not None else ""
         of_a_group = f"""EXISTS (
             SELECT 1 FROM group_membership AS membership
-              JOIN device_group AS own ON own.id = membership.group_id AND own.product_id = device.product_id
-              JOIN device_group AS above ON above.product_id = own.product_id
-                   AND (above.id = own.id OR substr(own.path, 1, length(above.path) + 1) = above.path || '/')
-              JOIN group_release AS release ON release.group_id = above.id {groups}
-              JOIN firmware AS released ON released.id = release.firmware_id {higher}
+              JOIN group_above AS way ON way.group_id = membership.group_id
+              JOIN group_release AS release ON release.group_id = way.above_id {groups}
+              JOIN firmware AS released ON released.id = release.firmware_id AND released.product_id = device.product_id {higher}
              WHERE membership.device_id = device.device_id)"""
         return f"""
             SELECT device.device_id, CASE WHEN device.proven THEN device.firmware_version END AS running, CASE
@@ -94,10 +93,8 @@ class PlannedRelease:
     def _in_group(self, values: Values) -> str:
         if self.group is None:
             return ""
-        group, below = values.put(self.group.id), values.put(f"{self.group.path}/")
-        return f"""AND EXISTS (SELECT 1 FROM group_membership AS inside JOIN device_group AS own ON own.id = inside.group_id
-             WHERE inside.device_id = device.device_id AND own.product_id = device.product_id
-               AND (own.id = {group} OR substr(own.path, 1, {values.put(len(self.group.path) + 1)}) = {below}))"""
+        return f"""AND EXISTS (SELECT 1 FROM group_membership AS inside JOIN group_above AS way ON way.group_id = inside.group_id
+             WHERE inside.device_id = device.device_id AND way.above_id = {values.put(self.group.id)})"""
 
     async def digest(self) -> str:
         """Of every device concerned, what it runs, and what is decided for it: another set, another digest."""
@@ -146,6 +143,7 @@ async def plan_release(firmware: Firmware, *, group: DeviceGroup | None, house: 
         downgrades=int(counts.get(_UPDATE, {"higher": 0})["higher"]),
         already_running=int(counts.get(_RUNS, {"devices": 0})["devices"]),
         excluded=[Exclusion(rule, int(counts[rule]["devices"])) for rule in FirmwareRule if rule in counts],
+        needs_approval=await approving.is_demanded(product, group.id if group is not None else None),
         release=release,
     )
 

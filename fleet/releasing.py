@@ -9,7 +9,7 @@ from tortoise.exceptions import IntegrityError
 from auth.viewer import INSIDE_GROUPS, Viewer
 from billing.access import require_active
 from errors import FirmwareNotProven, Forbidden, NotFound
-from fleet import planning
+from fleet import approving, planning
 from fleet.auditing import record
 from fleet.counting import kinds
 from fleet.damage import require_sound
@@ -58,7 +58,7 @@ async def release_firmware(firmware: Firmware, how: How, *, house: House, by: Vi
 
     Each is offered it at its next hello; with `immediate`, those online are offered it now; with `forces` also those that put updates off.
     Raises FirmwareNotProven until an active device of the product runs it; PlanStale if a plan is given and no longer holds; Forbidden
-    (reason APPROVAL_REQUIRED) where the product demands a second person.
+    (reason APPROVAL_REQUIRED) where a second person is demanded.
     Source: guide, "Releasing firmware".
     """
     product: Product = firmware.product
@@ -70,7 +70,7 @@ async def release_firmware(firmware: Firmware, how: How, *, house: House, by: Vi
     try:
         async with transaction():
             sequence = await next_sequence(product)
-            await _require_one_person_may(product)
+            await approving.refuse_alone(product, how.group_id)
             await require_sound(firmware, field="version")
             if how.plan_token is not None:
                 await planning.must_be_fresh(how.plan_token, firmware, group=how.group, house=house, by=by)
@@ -143,16 +143,6 @@ def _require_whole(product: Product, group: DeviceGroup | None, by: Viewer) -> N
     """Raises Forbidden for the whole product to whoever is held inside groups of it; a group they found is one of those."""
     if group is None and by.walls_in(product.id) is not None:
         raise Forbidden("You are held inside groups of the product: name one of them.", reason=INSIDE_GROUPS, path=("group",))
-
-
-async def _require_one_person_may(product: Product) -> None:
-    """With the product's row held. Source: features, C12."""
-    if await Product.filter(id=product.id, releases_need_approval=True).exists():
-        raise Forbidden(
-            "Releases of this product need a second person: start a rollout (one stage of 100 percent is a release at once) and have"
-            " somebody else approve it.",
-            reason="APPROVAL_REQUIRED",
-        )
 
 
 async def product_releases(product_ids: Collection[int]) -> dict[int, int]:

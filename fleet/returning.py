@@ -91,9 +91,8 @@ async def _move(device: Device, group: DeviceGroup, by: Viewer) -> None:
 
 
 async def _lock(device: Device, product: Product, version: int, by: Viewer) -> None:
-    chosen = await locking.lock_and_flash(
-        product, version, when=FlashWhen.ON_RESET, device_ids=[device.device_id], group=None, by=by
-    )  # fmt: skip
+    how = locking.How(FlashWhen.ON_RESET)
+    chosen = await locking.lock_and_flash(product, version, how, device_ids=[device.device_id], group=None, by=by)
     if chosen.rejected:
         raise chosen.rejected[0].refusal
 

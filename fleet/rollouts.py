@@ -10,7 +10,7 @@ from auth.spelling import require_text
 from auth.viewer import Viewer
 from billing.access import require_active
 from errors import AlreadyExists, FirmwareNotProven, Forbidden, InvalidInput, NotFound
-from fleet import advancing, alarming, releasing, scope, staging
+from fleet import advancing, alarming, approving, releasing, scope, staging
 from fleet.damage import require_sound
 from fleet.defining import lock
 from fleet.house import House
@@ -27,7 +27,6 @@ from realtime import log
 
 STAGES_MAX = 20
 DEVICES_MAX = 10_000_000
-REASON_MAX = 500  # characters
 IN_FLIGHT_MAX = 10_000
 JITTER_MAX_S = 86_400
 HEALTHY_MAX_S = 7 * 86_400
@@ -56,10 +55,10 @@ class Terms:
     rolls_back: bool = False
 
 
-async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms: Terms, by: Viewer) -> Rollout:
+async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms: Terms, house: House, by: Viewer) -> Rollout:
     """Bring the version to the product's, or one group's, devices in stages; first to nobody if somebody else has to approve it.
 
-    Who has to is said by the terms, or by the product's policy for every release.
+    That somebody has to is said by the terms, or demanded by the product or a group; every owner and admin is told that it waits.
 
     Raises FirmwareNotProven until an active device of the product runs it, AlreadyExists while another rollout of the product is open,
     InvalidInput for terms that cannot be.
@@ -79,13 +78,17 @@ async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms:
             raise FirmwareNotProven(releasing.NOT_PROVEN.format(firmware.version), path=("version",))
         await require_sound(firmware, field="version")
         await releasing.never_delete(firmware, now)
-        waits = terms.needs_approval or product.releases_need_approval
+        group_id, group_path = (group.id, group.path) if group is not None else (None, None)
+        waits = terms.needs_approval or await approving.is_demanded(product, group_id)
         course = await _begin(firmware, product, group, terms, now, by, waits=waits)
-        if not waits:
+        if waits:
+            letter = alarming.rollout_waits(by.actor, product, firmware.version, group_path)
+            await alarming.tell(organization, letter, sealer=house.sealer)
+        else:
             await _set_off(course, now)
-        before = await releasing.released_version(product, group.id if group is not None else None)
+        before = await releasing.released_version(product, group_id)
         await staging.audit(
-            course, "rollout.started", by=by, group=group.path if group is not None else None, needsApproval=waits,
+            course, "rollout.started", by=by, group=group_path, needsApproval=waits,
             stages=[[staging.size_of(stage), stage.max_failure_percent, stage.healthy_for_s] for stage in course.stages],
             maxInFlight=terms.max_in_flight, jitter=terms.jitter_s, rollsBack=terms.rolls_back,
             window=terms.window.to_store() if terms.window is not None else None,
@@ -133,7 +136,7 @@ def _broken_glass(rollout: Rollout, reason: str | None, by: Viewer, *, is_author
     if not is_author:
         raise InvalidInput("Only its author breaks the glass; approve it without.", path=("breakGlass",))
     by.must("release.waive", rollout.product.organization.id, rollout.product.id)
-    return require_text(reason, path=("breakGlass",), max_length=REASON_MAX)
+    return require_text(reason, path=("breakGlass",), max_length=approving.REASON_MAX)
 
 
 async def pause_rollout(rollout: Rollout, *, by: Viewer) -> Rollout:

@@ -10,10 +10,8 @@ PLACE = "substr(md5(CAST(rollout.id AS text) || '/' || device.device_id), 1, 8)"
 TURN = "substr(md5(CAST(rollout.id AS text) || '@' || device.device_id), 1, 8)"
 FOR_ITS_GROUP = """(NOT rollout.to_group OR EXISTS (
     SELECT 1 FROM group_membership AS in_group
-      JOIN device_group AS own ON own.id = in_group.group_id
-      JOIN device_group AS chosen ON chosen.id = rollout.group_id
-     WHERE in_group.device_id = device.device_id
-       AND (own.id = chosen.id OR substr(own.path, 1, length(chosen.path) + 1) = chosen.path || '/')))"""
+      JOIN group_above AS way ON way.group_id = in_group.group_id
+     WHERE in_group.device_id = device.device_id AND way.above_id = rollout.group_id))"""
 REACHED = f"({PLACE} < rollout.reach AND {FOR_ITS_GROUP})"
 
 

@@ -7,6 +7,7 @@ from gateway.connection import A, Connection, Fleet, Wire
 from gateway.proofs import new_nonce
 from gateway.protocol import Closing
 from gateway.session import Bucket, Limits, Session
+from realtime.pacing import spread
 from settings import Settings
 
 DRAIN_STEPS: Final = 50
@@ -54,15 +55,11 @@ class Gateway(Generic[A]):
     async def close_all(self, code: Closing = Closing.RESTARTING, *, over_s: float = 5.0, grace_s: float = 2.0) -> None:
         """Close every socket, spread over `over_s`; whoever has not gone `grace_s` after that is reset. New ones are closed at once."""
         self.is_draining = True
-        left = list(self.connections)
-        size = max(1, -(-len(left) // DRAIN_STEPS))
         clock = asyncio.get_running_loop().time
-        begun = clock()
-        for start in range(0, len(left), size):
-            await asyncio.sleep(max(begun + over_s * start / len(left) - clock(), 0.0))
-            for connection in left[start : start + size]:
+        deadline = clock() + over_s + grace_s
+        async for some in spread(list(self.connections), over_s, parts=DRAIN_STEPS):
+            for connection in some:
                 connection.close(code, "restarting, come back in 0 to 10 s")
-        deadline = begun + over_s + grace_s
         while self.connections and clock() < deadline:
             await asyncio.sleep(0.02)
         for connection in list(self.connections):

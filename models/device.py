@@ -137,6 +137,8 @@ class DeviceGroup(Model):
     name = fields.CharField(64)
     path = fields.CharField(519)  # eight names of 64 and seven slashes
     created_at = fields.DatetimeField()
+    releases_need_approval = fields.BooleanField(default=False)  # as a product's: for the devices in the group
+    locks_without_approval = fields.IntField(default=0)
 
     class Meta:
         table = "device_group"

@@ -35,6 +35,7 @@ class Product(Model):
     provisioning_key = fields.TextField(null=True)  # sealed (auth/sealing.py); null until first rotated
     allow_generic_firmware = fields.BooleanField(default=False)
     releases_need_approval = fields.BooleanField(default=False)  # no version goes to the fleet before a second person has said so
+    locks_without_approval = fields.IntField(default=10)  # while it is demanded: devices that may be locked to one version all the same
     auto_approve = fields.BooleanField(default=False)  # quarantined devices owned by nobody or by a member
 
     class Meta:

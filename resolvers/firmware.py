@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from errors import InvalidInput
 from fleet import damage, downloading, locking, releasing, scope, uploading
+from fleet.approving import Glass
 from fleet.fact_finding import Decided
 from fleet.locking import Chosen, FlashWhen
 from fleet.refusing import errors_if_nothing_done
@@ -88,12 +89,12 @@ async def lock_and_flash(
     device_ids: list[str] | None = None,
     group: str | None = None,
     force_updates: bool | None = None,
+    break_glass: str | None = None,
 ) -> Answer:
     product = await scope.product(context.viewer, product_id)
-    team, forces = await _group(context, product, group), bool(force_updates)
-    chosen = await locking.lock_and_flash(
-        product, firmware_version, when=when, device_ids=device_ids, group=team, forces=forces, by=context.viewer
-    )
+    team, glass = await _group(context, product, group), Glass(break_glass, context.house) if break_glass is not None else None
+    how = locking.How(when, bool(force_updates), glass)
+    chosen = await locking.lock_and_flash(product, firmware_version, how, device_ids=device_ids, group=team, by=context.viewer)
     return _answered(chosen)
 
 

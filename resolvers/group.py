@@ -33,9 +33,14 @@ async def rename_device_group(context: Context, *, id: str, name: str) -> Answer
     return {"group": await grouping.rename_group(group, name, by=context.viewer)}
 
 
+async def update_device_group(context: Context, *, id: str, **demands: Any) -> Answer:
+    group = await scope.group_by_id(context.viewer, number_of("DeviceGroup", id))
+    return {"group": await grouping.update_group(group, **demands, house=context.house, by=context.viewer)}
+
+
 async def delete_device_group(context: Context, *, id: str) -> None:
     group = await scope.group_by_id(context.viewer, number_of("DeviceGroup", id))
-    await grouping.delete_group(group, by=context.viewer)
+    await grouping.delete_group(group, house=context.house, by=context.viewer)
 
 
 async def add_devices_to_group(context: Context, *, group_id: str, device_ids: list[str]) -> Answer:

@@ -23,7 +23,7 @@ Answer = Mapping[str, Any]
 async def start_rollout(context: Context, *, product_id: int, version: int, group: str | None = None, **terms: Any) -> Answer:
     firmware = await scope.firmware(context.viewer, product_id, version)
     team = await scope.group(context.viewer, firmware.product, group) if group is not None else None
-    return {"rollout": await steering.start_rollout(firmware, group=team, terms=_terms(**terms), by=context.viewer)}
+    return {"rollout": await steering.start_rollout(firmware, group=team, terms=_terms(**terms), house=context.house, by=context.viewer)}
 
 
 async def approve_rollout(context: Context, *, id: str, break_glass: str | None = None) -> Answer:

@@ -233,6 +233,10 @@ class LockAndFlashInput(KeyedInput):
     device_ids: list[DeviceID] | None = optional("1 to 250 devices; give these or a group.")
     group: str | None = optional("All devices of this group and those inside it, by its path.")
     force_updates: bool | None = optional("Also if they put updates off; else theirs are pending until they take updates again.")
+    break_glass: str | None = optional(
+        "Only where it is refused for want of a second person, by an OWNER: why it cannot wait, up to 500 characters. Every owner and"
+        " admin gets a mail."
+    )
 
 
 @strawberry.type(description="What was locked, and what was refused.")

@@ -38,6 +38,14 @@ class DeviceGroup(Node):
     released_firmware: FirmwareRef | None = resolved_by(
         doors.released_firmware, "The version released to this very group; null when none is. Groups above may have one."
     )
+    releases_need_approval: bool = described(
+        "Whether a version comes to its devices, and those of groups inside it, only by a rollout that somebody else than its author has"
+        " approved; a release to the whole product and to groups that share a device with it, too. Groups above and the product may"
+        " demand it whatever this says."
+    )
+    locks_without_approval: int = described(
+        "While it demands that: how many of its devices may be locked to one version on one person's word. 0 at first."
+    )
 
     access: list["GroupAccess"] = resolved_by(doors.access, "Who was granted this very group. Needs the scope customers:read.")
 
@@ -70,6 +78,24 @@ class RenameDeviceGroupInput(Input):
 
 @strawberry.type(description="The group as it is now; the paths of groups inside it have followed.")
 class RenameDeviceGroupPayload(Payload):
+    group: DeviceGroup | None = outcome("The group.")
+
+
+@strawberry.input(description="What to change of a group; what is absent or null stays.")
+class UpdateDeviceGroupInput(Input):
+    id: strawberry.ID = described("The group's global id.")
+    releases_need_approval: bool | None = optional(
+        "Whether releases that reach its devices need a second person, and locks of more than `locksWithoutApproval` of them are refused."
+        " false needs OWNER, and is told to every owner and admin by mail."
+    )
+    locks_without_approval: int | None = optional(
+        "How many of its devices one person may lock to a version meanwhile: 0 to 10,000,000. A greater number needs OWNER, and is told"
+        " likewise."
+    )
+
+
+@strawberry.type(description="The group as it is now.")
+class UpdateDeviceGroupPayload(Payload):
     group: DeviceGroup | None = outcome("The group.")
 
 
@@ -141,8 +167,17 @@ class GroupMutations:
     rename_device_group: RenameDeviceGroupPayload = mutation(
         doors.rename_device_group, RenameDeviceGroupInput, RenameDeviceGroupPayload, "Rename a group. Needs DEVELOPER."
     )
+    update_device_group: UpdateDeviceGroupPayload = mutation(
+        doors.update_device_group,
+        UpdateDeviceGroupInput,
+        UpdateDeviceGroupPayload,
+        "Change what a group demands of releases to its devices. Needs DEVELOPER, and OWNER to demand less.",
+    )
     delete_device_group: DeleteDeviceGroupPayload = mutation(
-        doors.delete_device_group, DeleteDeviceGroupInput, DeleteDeviceGroupPayload, "Delete a group. Needs DEVELOPER."
+        doors.delete_device_group,
+        DeleteDeviceGroupInput,
+        DeleteDeviceGroupPayload,
+        "Delete a group. Needs DEVELOPER, and OWNER if it demands a second person.",
     )
     add_devices_to_group: AddDevicesToGroupPayload = mutation(
         doors.add_devices_to_group,

@@ -23,4 +23,5 @@ class ReleasePlan:
     downgrades: int = described("How many of those run a higher version now.")
     already_running: int = described("How many run it already and would stay on it.")
     excluded: list[PlanExclusion] = described("All the others of the product or group, by the rule that decides for them.")
+    needs_approval: bool = described("Whether it needs a second person: releaseFirmware refuses it, and a rollout waits for somebody else.")
     devices: Connection[DeviceRef] = asked(doors.devices, "Those that would update, by their ids.", first=FIRST, after=AFTER)

@@ -62,7 +62,11 @@ class Product(ProductEventFields, ProductFirmwareFields, Node):
     allow_generic_firmware: bool = described("Whether an imported device that reports its bare platform counts as reporting this product.")
     auto_approve: bool = described("Whether a quarantined device that nobody or a member owns is approved by itself.")
     releases_need_approval: bool = described(
-        "Whether a version goes to the fleet only by a rollout that somebody else than its author has approved."
+        "Whether a version goes to the fleet only by a rollout that somebody else than its author has approved. Groups may demand it, too."
+    )
+    locks_without_approval: int = described(
+        "While releases need approval: how many devices may be locked to one version on one person's word, those locked to it before among"
+        " them. 10 at first: test devices."
     )
     configuration: Configuration = resolved_by(doors.configuration, "What its makers decided, and what is still open.")
     fleet: FleetSummary = resolved_by(doors.fleet, "Its fleet in numbers.")
@@ -121,8 +125,11 @@ class UpdateProductInput(Input):
     allow_generic_firmware: bool | None = optional("Whether an imported device may report its bare platform instead of this product.")
     auto_approve: bool | None = optional("Whether quarantined devices that nobody or a member owns are approved by themselves.")
     releases_need_approval: bool | None = optional(
-        "Whether every release needs a second person: releaseFirmware is refused then, and a rollout waits for somebody else's approval."
-        " false needs OWNER, and is told to every owner and admin by mail."
+        "Whether every release needs a second person: releaseFirmware is refused then, a rollout waits for somebody else's approval, and"
+        " a lock of more than `locksWithoutApproval` is refused. false needs OWNER, and is told to every owner and admin by mail."
+    )
+    locks_without_approval: int | None = optional(
+        "How many devices one person may lock to a version meanwhile: 0 to 10,000,000. A greater number needs OWNER, and is told likewise."
     )
 
 

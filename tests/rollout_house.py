@@ -70,6 +70,7 @@ class Campaign:
     # ── the server's side ──
     async def look(self, *, after_s: float = 1) -> None:
         self.now += timedelta(seconds=after_s)
+        await Presence.filter(online=True).update(last_heard=self.now)  # who is on the line is heard
         await advancing.advance(self.rollout_id, self.product.id, self.now)
 
     async def told(self) -> list[str]:

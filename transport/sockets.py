@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from typing import Protocol
 
+from realtime.pacing import spread
+
 RESTARTING = 1012
 NOT_ALLOWED = 4401
 DRAIN_BATCHES = 20
@@ -68,12 +70,8 @@ class Sockets:
         self.is_draining = True
         leaving = list(self._open)
         spread_s = max(seconds - LEAVE_S, 0.0) * min(1.0, len(leaving) / DRAIN_CROWD)
-        batch = -(-len(leaving) // DRAIN_BATCHES) or 1
         goodbyes: list[asyncio.Task[None]] = []
-        clock = asyncio.get_running_loop().time
-        begun = clock()
-        for start in range(0, len(leaving), batch):
-            # By the clock, or the pauses of a busy process would add up. And not awaited: a peer that stalls must not hold up the others.
-            await asyncio.sleep(max(begun + spread_s * start / len(leaving) - clock(), 0.0))
-            goodbyes += [asyncio.create_task(socket.leave(RESTARTING, "Restarting")) for socket in leaving[start : start + batch]]
+        async for some in spread(leaving, spread_s, parts=DRAIN_BATCHES):
+            # Not awaited: a peer that stalls must not hold up the others.
+            goodbyes += [asyncio.create_task(socket.leave(RESTARTING, "Restarting")) for socket in some]
         await asyncio.gather(*goodbyes)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from fleet.judging import Seen, Verdict, judge, passes_threshold
+from fleet.judging import Given, Seen, Verdict, judge, may_still_boot, passes_threshold
 from models.device import Presence
+from models.firmware import UpdateState
 from models.rollout import RolloutDevice, TriedState
 from models.transaction import transaction
 from realtime import log
@@ -142,3 +143,26 @@ async def test_one_that_falls_back_after_its_watch_has_failed_after_all(tester: 
     row = await RolloutDevice.get(device_id=one)
     assert (row.state, row.failures, row.error) == ("FAILED", 1, "It fell back after its watch.")
     assert await campaign.state() == "HALTED"
+
+
+@pytest.mark.parametrize(
+    ("state", "progress", "heard_s", "since", "may"),
+    [
+        ("CANCELED", 40, 0, MINUTE, True),  # the socket was gone before the word reached it
+        ("CANCELED", 100, 29, 29 * MINUTE, True),
+        ("CANCELED", 100, 29, 30 * MINUTE, False),
+        ("CANCELED", 100, 30, MINUTE, False),
+        ("FAILED", 100, 0, MINUTE, True),  # it came back before it restarted
+        ("FAILED", 99, 0, MINUTE, False),  # it never had the whole of it
+    ],
+)
+def test_a_device_that_was_installing_may_boot_the_version_until_it_is_heard_again(
+    state: str, progress: int, heard_s: float, since: timedelta, may: bool
+) -> None:
+    given = Given(UpdateState(state), progress, NOW, NOW, NOW + timedelta(seconds=heard_s))
+
+    assert may_still_boot(given, NOW + since) is may
+
+
+def test_a_device_that_has_said_hello_since_has_booted_what_it_says() -> None:
+    assert not may_still_boot(Given(UpdateState.CANCELED, 100, NOW, NOW + timedelta(seconds=1), NOW), NOW + MINUTE)

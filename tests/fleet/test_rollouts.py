@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from fleet import damage, rollouts, shares
+from fleet import damage, rollouts, shares, updating
 from fleet.fact_finding import decisions
-from models.device import Device, GroupMembership
+from models.device import Device, GroupMembership, Presence
 from models.firmware import Firmware, GroupRelease, ProductRelease, Update
 from models.organization import Member
 from models.rollout import Rollout, RolloutDevice
@@ -123,6 +123,34 @@ async def test_a_halt_takes_the_devices_back_to_what_each_of_them_ran(tester: Ho
     assert await campaign.state() == "ROLLED_BACK"
     assert sorted(await campaign.running()) == [1, 1, 1, 1, 1, 3]
     assert (await tester.audited())[-1] == "rollout.rolled_back"
+
+
+async def test_a_device_that_was_installing_while_it_halted_is_taken_back_however_late_it_boots(tester: HouseTester) -> None:
+    """The rollout had ended after half a minute; a device whose server had died came back later than that, and stayed on the version."""
+    campaign = await Campaign.begin(tester, 3)
+    await campaign.start((100, 0, 60), maxInFlight=3, rollBackOnHalt=True)
+    await campaign.look()
+    bad, well, late = await campaign.deliver()
+    for device_id in (bad, well, late):
+        await updating.reported(device_id, campaign.offers[device_id].update_id, "INSTALLING", None, None, house=tester.house)
+    await campaign.hello(bad, 1)
+    await campaign.look()
+    assert await campaign.state() == "HALTED"
+    await campaign.deliver()
+    await Presence.filter(device_id=late).update(online=False)
+
+    await campaign.look(after_s=60)
+    await campaign.look(after_s=20 * 60)
+    assert await campaign.state() == "HALTED", "one of three was not heard of since"
+    await campaign.hello(late, 2)
+    offer = await campaign.asks(late, at_hello=True)
+
+    assert offer is not None
+    assert offer.version == 1
+    await campaign.comes_back(late, 1)
+    await campaign.look()
+    assert await campaign.state() == "ROLLED_BACK"
+    assert await campaign.running() == [1, 1, 1]
 
 
 async def test_a_halted_one_without_that_policy_leaves_who_runs_the_version_where_they_are(tester: HouseTester) -> None:

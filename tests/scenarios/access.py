@@ -203,6 +203,7 @@ MUTATIONS: Mapping[str, Rule] = {
     # groups
     "createDeviceGroup": Team(DEVELOPER, "devices:write", reach=PART_OF_PRODUCT),
     "renameDeviceGroup": Team(DEVELOPER, "devices:write", reach=PART),
+    "updateDeviceGroup": Team(DEVELOPER, "devices:write", reach=Reach(outside=NOT_FOUND)),
     "deleteDeviceGroup": Team(DEVELOPER, "devices:write", reach=PART),
     "addDevicesToGroup": Team(DEVELOPER, "devices:write", reach=PART),
     "removeDevicesFromGroup": Team(DEVELOPER, "devices:write", reach=PART),

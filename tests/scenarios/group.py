@@ -23,6 +23,11 @@ async def rename_device_group(stage: Stage) -> Input:
     return {"id": await _a_group(stage), "name": "apac"}
 
 
+@mutation("updateDeviceGroup")
+async def update_device_group(stage: Stage) -> Input:
+    return {"id": await _a_group(stage), "releasesNeedApproval": True}
+
+
 @mutation("deleteDeviceGroup")
 async def delete_device_group(stage: Stage) -> Input:
     return {"id": await _a_group(stage)}
