@@ -10,7 +10,7 @@ from fleet.deciding import DeviceFacts, FirmwareRule, GroupRelease, RolloutFacts
 from fleet.shares import REACHED
 from models.firmware import Firmware
 from models.rollout import OPEN_ROLLOUT_STATES
-from models.sql import read_time, rows
+from models.sql import numbers, read_time, rows
 from models.whole_rows import fetch
 
 
@@ -88,8 +88,8 @@ def _decided(found: Found) -> Decided:
 
 async def versions(of: Collection[tuple[int, int]]) -> dict[tuple[int, int], Firmware]:
     """Firmware by product (its key, not its number) and version."""
-    numbers = [list({product for product, _ in of}), list({version for _, version in of})]
-    found = await fetch(Firmware, "product_id = ANY($1) AND version = ANY($2)", numbers)
+    pairs = [numbers({product for product, _ in of}), numbers({version for _, version in of})]
+    found = await fetch(Firmware, "product_id = ANY($1::text::bigint[]) AND version = ANY($2::text::bigint[])", pairs)
     return {(firmware.product_id, firmware.version): firmware for firmware in found}  # type: ignore[attr-defined]  # a Tortoise column
 
 

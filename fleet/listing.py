@@ -120,9 +120,9 @@ class DeviceList:
             pass
         raise BadRequest("This cursor belongs to another order.", path=("after",))
 
-    async def read(self, count: int, *, beyond: Place | None, backward: bool) -> list[tuple[Place, Device]]:
-        """Up to `count` devices from the start, or behind a place; backward from the end, or before it, the last one first."""
-        found: list[tuple[Place, Device]] = []
+    async def read(self, count: int, *, beyond: Place | None, backward: bool) -> list[tuple[Any, Device]]:
+        """Up to `count` devices, each behind its key, from the start or behind a place; backward from the end or before it, last first."""
+        found: list[tuple[Any, Device]] = []
         for missing in self._parts(beyond, backward):
             if len(found) < count:
                 found += await self._part(count - len(found), missing, beyond, backward)
@@ -144,7 +144,7 @@ class DeviceList:
         parts = [True, False] if backward else [False, True]
         return parts if beyond is None else parts[parts.index(beyond.key is None) :]
 
-    async def _part(self, count: int, missing: bool, beyond: Place | None, backward: bool) -> list[tuple[Place, Device]]:
+    async def _part(self, count: int, missing: bool, beyond: Place | None, backward: bool) -> list[tuple[Any, Device]]:
         where = _Where(self._where.text, list(self._where.values))
         column = None if missing else self._key.column
         downwards = (column is not None and self._key.descending) != backward
@@ -163,7 +163,7 @@ class DeviceList:
             f" ORDER BY {by}{owner}.device_id{sign} LIMIT {int(count)}"
         )
         found = await tuples(sql, where.values)
-        return [(Place(record[-1], device.device_id), device) for record, device in zip(found, shape.rows(found), strict=True)]
+        return list(zip([record[-1] for record in found], shape.rows(found), strict=True))
 
 
 def _beyond(where: _Where, column: str | None, owner: str, place: Place, comparison: str) -> str:

@@ -60,8 +60,12 @@ async def fetch(table: type[Row], where: str, params: Sequence[Any] = ()) -> lis
 
 async def by_key(table: type[Row], column: str, keys: Sequence[Any]) -> dict[Any, Row]:
     """Those that hold one of the keys in a column, by it."""
+    if isinstance(next(iter(keys), None), int):
+        found = await fetch(table, f"{column} = ANY($1::text::bigint[])", [sql.numbers(keys)])
+    else:
+        found = await fetch(table, f"{column} = ANY($1)", [list(keys)])
     read = itemgetter(column)
-    return {read(vars(row)): row for row in await fetch(table, f"{column} = ANY($1)", [list(keys)])}
+    return {read(vars(row)): row for row in found}
 
 
 def columns(table: type[Model], alias: str) -> str:
@@ -75,8 +79,8 @@ def rows_of_join(record: Sequence[Any], *tables: type[Model]) -> list[Any]:
     is_sqlite = sql.is_sqlite()
     for table in tables:
         shape = _shape(table, is_sqlite, None)
-        mine, record = record[: len(shape.names)], record[len(shape.names) :]
-        found.append(shape.row(mine) if mine.count(None) < len(mine) else None)
+        mine, record = record[: shape.width], record[shape.width :]
+        found += [None] if mine.count(None) == len(mine) else shape.rows([mine])
     return found
 
 
@@ -94,46 +98,57 @@ def shape_wanted(table: type[Row]) -> "Shape[Row]":
 
 @dataclass(frozen=True, slots=True)
 class Shape(Generic[Row]):
-    """How one table's records become rows: the columns in order, and those that the driver hands over as something else."""
+    """How one table's records become rows: the columns in order, and the function that makes the rows of records that begin with them."""
 
-    table: type[Row]
     columns: str
-    names: tuple[str, ...]
-    converted: tuple[tuple[str, Convert], ...]
-    standing: Mapping[str, Any]  # what Tortoise keeps in each row that is stored
+    width: int  # how many they are
+    rows: Callable[[Iterable[Sequence[Any]]], list[Row]]
 
     def of(self, alias: str) -> str:
         """The columns where the table goes by another name."""
-        return ", ".join(f"{alias}.{column}" for column in self.columns.split(", "))
+        return _of_alias(self.columns, alias)
 
-    def rows(self, records: Iterable[Sequence[Any]]) -> list[Row]:
-        """Of records that begin with the columns."""
-        return [self.row(record) for record in records]
 
-    def row(self, record: Sequence[Any]) -> Row:
-        row = self.table.__new__(self.table)
-        values = row.__dict__
-        values.update(self.standing)
-        values["_await_when_save"] = {}
-        values.update(zip(self.names, record, strict=False))
-        for name, convert in self.converted:
-            if (value := values[name]) is not None:
-                values[name] = convert(value)
-        return row
+@lru_cache(maxsize=4096)
+def _of_alias(columns: str, alias: str) -> str:
+    return ", ".join(f"{alias}.{column}" for column in columns.split(", "))
 
 
 @lru_cache(maxsize=4096)
 def _shape(table: type[Row], is_sqlite: bool, wanted: frozenset[str] | None) -> Shape[Row]:
     meta = table._meta
     names = [name for name in sorted(meta.fields_db_projection) if wanted is None or name in wanted or name == meta.pk_attr]
-    columns = {name: meta.fields_db_projection[name] for name in names}
-    converted = [(name, convert) for name in columns if (convert := _conversion(meta.fields_map[name], is_sqlite))]
-    standing = {
+    standing = {  # what Tortoise keeps in each row that is stored
         "_partial": wanted is not None,
         "_saved_in_db": True,
         "_custom_generated_pk": meta.db_pk_column not in meta.generated_db_fields,
     }
-    return Shape(table, ", ".join(columns.values()), tuple(columns), tuple(converted), standing)
+    conversions = {name: convert for name in names if (convert := _conversion(meta.fields_map[name], is_sqlite))}
+    columns = ", ".join(meta.fields_db_projection[name] for name in names)
+    return Shape(columns, len(names), _maker(table, names, conversions, standing))
+
+
+def _maker(
+    table: type[Row], names: Sequence[str], conversions: Mapping[str, Convert], standing: Mapping[str, bool]
+) -> Callable[[Iterable[Sequence[Any]]], list[Row]]:
+    """Generated, since a page makes a hundred rows: written out a row costs half. The names in it are those of the table's attributes."""
+    entries = [f"{name!r}: {value}" for name, value in standing.items()]
+    for place, name in enumerate(names):
+        read = f"record[{place}]"
+        is_converted = f"None if (value := {read}) is None else convert_{name}(value)"
+        entries.append(f"{name!r}: {is_converted if name in conversions else read}")
+    text = f"""def rows(records):
+    made = []
+    for record in records:
+        row = new(table)
+        put(row, "__dict__", {{"_await_when_save": {{}}, {", ".join(entries)}}})
+        made.append(row)
+    return made"""
+    known: dict[str, Any] = {"new": object.__new__, "put": object.__setattr__, "table": table}
+    known |= {f"convert_{name}": convert for name, convert in conversions.items()}
+    exec(compile(text, f"<rows of {table.__name__}>", "exec"), known)  # noqa: S102  # see above
+    rows: Callable[[Iterable[Sequence[Any]]], list[Row]] = known["rows"]
+    return rows
 
 
 def _conversion(field: Any, is_sqlite: bool) -> Convert | None:

@@ -74,8 +74,12 @@ async def devices(product: Product, context: Context, filter: object, order_by: 
 async def _page(listed: DeviceList, part: Slice, name: str) -> Page[Device]:
     beyond = listed.place(decode_cursor(name, part.cursor)) if part.cursor is not None else None
     found = await listed.read(part.size + 1, beyond=beyond, backward=part.backward)
-    places = {device.device_id: place for place, device in found}
-    return shape([device for _, device in found], part, lambda device: encode_cursor(name, places[device.device_id]), listed.count)
+    keys = {device.device_id: key for key, device in found}
+
+    def cursor_of(device: Device) -> str:
+        return encode_cursor(name, [keys[device.device_id], device.device_id])
+
+    return shape([device for _, device in found], part, cursor_of, listed.count)
 
 
 def _plain(filter: object) -> dict[str, Any]:

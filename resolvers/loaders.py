@@ -1,9 +1,8 @@
 """Rows by key, gathered into one query for all that an operation asks for at the same moment."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 from tortoise.models import Model
@@ -20,12 +19,13 @@ from models.account import User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, Presence
 from models.firmware import Firmware, Update
-from models.organization import Organization, ProductRole
+from models.organization import Organization
 from models.product import Product
 from models.rollout import RolloutStage
 from models.whole_rows import by_key
 from resolvers.gathering import Gathered
 
+T = TypeVar("T")
 Row = TypeVar("Row", bound=Model)
 
 
@@ -49,33 +49,41 @@ class ByKey(Generic[Row]):
         self._rows.learn(row.pk, row)
 
 
-@dataclass(slots=True)
+def _made(make: Callable[[], T]) -> cached_property[T]:
+    """When it is first asked for: an operation needs few of them."""
+    return cached_property(lambda _: make())
+
+
 class Loaders:
-    users: ByKey[User] = field(default_factory=lambda: ByKey(User))
-    organizations: ByKey[Organization] = field(default_factory=lambda: ByKey(Organization))
-    products: ByKey[Product] = field(default_factory=lambda: ByKey(Product))
-    firmwares: ByKey[Firmware] = field(default_factory=lambda: ByKey(Firmware))
-    customers: ByKey[Customer] = field(default_factory=lambda: ByKey(Customer))
-    groups: ByKey[DeviceGroup] = field(default_factory=lambda: ByKey(DeviceGroup))
-    groups_inside: Gathered[int, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_inside, list))
-    groups_of: Gathered[str, list[DeviceGroup]] = field(default_factory=lambda: Gathered(grouping.groups_of, list))
-    presences: ByKey[Presence] = field(default_factory=lambda: ByKey(Presence))
-    group_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(grouping.released_firmware_ids, _nothing))
-    consents: Gathered[int, list[consenting.Consent]] = field(default_factory=lambda: Gathered(consenting.consents_of, list))
-    product_roles: Gathered[int, list[ProductRole]] = field(default_factory=lambda: Gathered(entrusting.roles_of, list))
-    kinds: Gathered[tuple[int, frozenset[int] | None], list[Kind]] = field(default_factory=lambda: Gathered(summarizing.kinds_of, list))
-    last_activity: Gathered[int, datetime | None] = field(default_factory=lambda: Gathered(summarizing.last_activity, _nothing))
-    customer_usage: Gathered[tuple[int, datetime | None], Usage] = field(default_factory=lambda: Gathered(summarizing.usage_of, Usage))
-    devices: ByKey[Device] = field(default_factory=lambda: ByKey(Device))
-    product_releases: Gathered[int, int | None] = field(default_factory=lambda: Gathered(releasing.product_releases, _nothing))
-    decisions: Gathered[str, Decided | None] = field(default_factory=lambda: Gathered(fact_finding.decisions, _nothing))
-    last_updates: Gathered[str, Update | None] = field(default_factory=lambda: Gathered(offering.last_updates, _nothing))
-    versions: Gathered[tuple[int, int], Firmware | None] = field(default_factory=lambda: Gathered(fact_finding.versions, _nothing))
-    running: Gathered[tuple[int, int], Running] = field(default_factory=lambda: Gathered(releasing.running, Running))
-    released: Gathered[int, Released] = field(default_factory=lambda: Gathered(releasing.released, Released))
-    rollout_stages: Gathered[int, list[RolloutStage]] = field(default_factory=lambda: Gathered(rollouts.stages, list))
-    rollout_counts: Gathered[int, dict[int, Counts]] = field(default_factory=lambda: Gathered(rollouts.counts, dict))
-    _in_scope: Gathered[str, Device | None] | None = None
+    """What one operation reads by key."""
+
+    users = _made(lambda: ByKey(User))
+    organizations = _made(lambda: ByKey(Organization))
+    products = _made(lambda: ByKey(Product))
+    firmwares = _made(lambda: ByKey(Firmware))
+    customers = _made(lambda: ByKey(Customer))
+    groups = _made(lambda: ByKey(DeviceGroup))
+    groups_inside = _made(lambda: Gathered(grouping.groups_inside, list))
+    groups_of = _made(lambda: Gathered(grouping.groups_of, list))
+    presences = _made(lambda: ByKey(Presence))
+    group_releases = _made(lambda: Gathered(grouping.released_firmware_ids, _nothing))
+    consents = _made(lambda: Gathered(consenting.consents_of, list))
+    product_roles = _made(lambda: Gathered(entrusting.roles_of, list))
+    kinds = _made(lambda: Gathered(summarizing.kinds_of, list))
+    last_activity = _made(lambda: Gathered(summarizing.last_activity, _nothing))
+    customer_usage = _made(lambda: Gathered(summarizing.usage_of, Usage))
+    devices = _made(lambda: ByKey(Device))
+    product_releases = _made(lambda: Gathered(releasing.product_releases, _nothing))
+    decisions = _made(lambda: Gathered(fact_finding.decisions, _nothing))
+    last_updates = _made(lambda: Gathered(offering.last_updates, _nothing))
+    versions = _made(lambda: Gathered(fact_finding.versions, _nothing))
+    running = _made(lambda: Gathered(releasing.running, Running))
+    released = _made(lambda: Gathered(releasing.released, Released))
+    rollout_stages = _made(lambda: Gathered(rollouts.stages, list))
+    rollout_counts = _made(lambda: Gathered(rollouts.counts, dict))
+
+    def __init__(self) -> None:
+        self._in_scope: Gathered[str, Device | None] | None = None
 
     def in_scope(self, viewer: Viewer) -> Gathered[str, Device | None]:
         """Devices by their ids, of those the viewer may see."""

@@ -23,14 +23,6 @@ MAX_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class PageInfo:
-    has_next_page: bool
-    has_previous_page: bool
-    start_cursor: str | None
-    end_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Edge(Generic[T]):
     """One row in a page; its cursor is made when it is asked for."""
 
@@ -44,15 +36,29 @@ class Edge(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """What a Connection is answered with. `count` counts the whole list, and only when it is called."""
+    """What a Connection is answered with, and its own PageInfo. `count` counts the whole list, and only when it is called."""
 
-    edges: Sequence[Edge[T]]
-    page_info: PageInfo
+    nodes: Sequence[T]
+    has_next_page: bool
+    has_previous_page: bool
+    cursor_of: Callable[[T], str]
     count: Callable[[], Awaitable[int]]
 
     @property
-    def nodes(self) -> list[T]:
-        return [edge.node for edge in self.edges]
+    def edges(self) -> list[Edge[T]]:
+        return [Edge(node, self.cursor_of) for node in self.nodes]
+
+    @property
+    def page_info(self) -> "Page[T]":
+        return self
+
+    @property
+    def start_cursor(self) -> str | None:
+        return self.cursor_of(self.nodes[0]) if self.nodes else None
+
+    @property
+    def end_cursor(self) -> str | None:
+        return self.cursor_of(self.nodes[-1]) if self.nodes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +125,13 @@ async def page(query: QuerySet[Row], part: Slice, *, list_name: str, order: Orde
 def shape(rows: Sequence[T], part: Slice, cursor_of: Callable[[T], str], count: Callable[[], Awaitable[int]]) -> Page[T]:
     """A page out of up to size + 1 rows read in the slice's own direction; the one too many tells that there is more."""
     shown = rows[: part.size][:: -1 if part.backward else 1]
-    edges = [Edge(row, cursor_of) for row in shown]
-    return Page(edges, _standing(edges, part, more=len(rows) > part.size), count)
+    came_from, more = part.cursor is not None, len(rows) > part.size
+    before, behind = (more, came_from) if part.backward else (came_from, more)
+    return Page(shown, behind, before, cursor_of, count)
 
 
 async def total_count(page: Page[Any], _context: object) -> int:
     return await page.count()
-
-
-def _standing(edges: Sequence[Edge[T]], part: Slice, *, more: bool) -> PageInfo:
-    came_from = part.cursor is not None
-    before, behind = (more, came_from) if part.backward else (came_from, more)
-    first, last = (edges[0].cursor, edges[-1].cursor) if edges else (None, None)
-    return PageInfo(has_next_page=behind, has_previous_page=before, start_cursor=first, end_cursor=last)
 
 
 def _keys(table: type[Model], order: Order, keys: list[object]) -> list[object]:
