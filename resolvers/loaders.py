@@ -1,7 +1,6 @@
 """Rows by key, gathered into one query for all that an operation asks for at the same moment."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
@@ -9,19 +8,15 @@ from tortoise.models import Model
 
 from auth.viewer import Viewer
 from fleet import consenting, entrusting, fact_finding, grouping, offering, releasing, rollouts, summarizing
-from fleet.counting import Kind
-from fleet.fact_finding import Decided
 from fleet.following import fresh_devices
 from fleet.releasing import Released, Running
-from fleet.rollouts import Counts
 from fleet.summarizing import Usage
 from models.account import User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, Presence
-from models.firmware import Firmware, Update
+from models.firmware import Firmware
 from models.organization import Organization
 from models.product import Product
-from models.rollout import RolloutStage
 from models.whole_rows import by_key
 from resolvers.gathering import Gathered
 
