@@ -21,7 +21,6 @@ from models.organization import Member, Organization, Role
 from models.product import AUTH_METHOD, Answer, AuthMethod, Product
 from realtime.commands import Command, Commands
 from settings import Settings
-from tests.connected import until
 from tests.house import GraphQLFailed, HouseTester, open_house
 
 ACME = "acme"
@@ -93,7 +92,9 @@ class Stage:
         )
         first = asyncio.ensure_future(anext(results))
         try:
-            await until(lambda: first.done() or self._readers() > before)
+            async with asyncio.timeout(60):
+                while not first.done() and self._readers() <= before:
+                    await asyncio.sleep(0.01)
             errors = first.result().errors if first.done() else None
             return str(getattr(errors[0].original_error, "code", None)) if errors else DONE
         finally:
