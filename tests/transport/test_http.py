@@ -276,7 +276,7 @@ async def test_requests_beyond_the_rate_are_429_with_the_time_to_wait(toy):
     from settings import Settings
 
     with toy.serving(Settings(requests_per_window=3, rate_window_s=60)) as running:
-        async with httpx.AsyncClient(base_url=running.url) as client:
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
             answers = [await client.post("/graphql", json={"query": "{ hello }"}) for _ in range(4)]
 
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
@@ -290,7 +290,7 @@ async def test_an_operation_is_paid_for_by_its_price_and_refused_when_its_caller
     from settings import Settings
 
     with toy.serving(Settings(cost_per_window=5, rate_window_s=50)) as running:
-        async with httpx.AsyncClient(base_url=running.url) as client:
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
             dear, cheap = {"query": "{ a: hello b: hello c: hello }"}, {"query": "{ hello }"}
             answers = [await client.post("/graphql", json=each) for each in (dear, dear, cheap, cheap)]
 
@@ -307,7 +307,7 @@ async def test_each_viewer_has_a_budget_of_their_own_at_one_address(toy):
     from settings import Settings
 
     with toy.serving(Settings(cost_per_window=2, rate_window_s=50)) as running:
-        async with httpx.AsyncClient(base_url=running.url) as client:
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
             told = [{"authorization": "Bearer ann"}, {"authorization": "Bearer bob"}, {}]
             answers = [await client.post("/graphql", json={"query": "{ a: hello b: hello }"}, headers=each) for each in told * 2]
 
