@@ -82,7 +82,7 @@ def chromium(width: int = 1440, height: int = 900) -> Iterator[Browser]:
     port = free_port()
     process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=240) as http:
             _await(lambda: http.get("/status").json()["value"]["ready"])
             session = http.post("/session", json=_capabilities(browser, width, height)).json()["value"]
             assert "sessionId" in session, session

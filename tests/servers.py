@@ -25,7 +25,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import psutil
 
-START_S = 30.0  # seconds a server gets to accept connections; 0.3 s is usual
+START_S = 60.0  # seconds a server gets to accept connections; 0.3 s is usual
 STOP_S = 10.0  # seconds it gets to end after SIGINT
 REMOVE_S = 120.0  # seconds until what it leaves behind is removed
 PORT_TRIES = 5  # another process may take a free port before the server does
@@ -143,9 +143,9 @@ def database_name(url: str) -> str:
 
 def _execute(url: str, statement: str) -> None:
     async def run() -> None:
-        connection = await asyncpg.connect(url, timeout=10)
+        connection = await asyncpg.connect(url, timeout=60)
         try:
-            await connection.execute(statement, timeout=30)
+            await connection.execute(statement, timeout=120)
         finally:
             await connection.close()
 

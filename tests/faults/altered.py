@@ -146,6 +146,19 @@ def queues_without_bound() -> None:
 
 
 @_alteration
+def drops_what_a_sleeper_does_not_read() -> None:
+    """A full socket stays open, and what comes meanwhile is not for it."""
+
+    def while_there_is_room(self: FiniteWebSocket) -> Callable[[bytes], None]:
+        return lambda frames: self.transport.write(frames) if self.writable.is_set() else None
+
+    never_aborts()
+    FiniteWebSocket.is_full = property(lambda self: False)  # type: ignore[assignment,method-assign]
+    FiniteWebSocket.write_frames = property(while_there_is_room)  # type: ignore[assignment,method-assign]
+    FiniteWebSocket.pause_writing = WebSocketsSansIOProtocol.pause_writing  # type: ignore[method-assign]
+
+
+@_alteration
 def accepts_as_many_as_come() -> None:
     Gateway._refusal = lambda self: None  # type: ignore[method-assign]
 

@@ -132,7 +132,7 @@ async def test_twenty_readers_that_take_a_byte_a_second_are_gone_in_their_time(
                     await gone(server, left=1, within_s=15)
                 sipping.cancel()
                 return server.kill()
-            seconds = await gone(server, left=1, within_s=45)
+            seconds, _ = await gone(server, left=1, within_s=45)
             await scene.publish(40)
             (found,) = await scene.judge(healthy)
             sipping.cancel()

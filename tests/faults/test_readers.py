@@ -40,9 +40,10 @@ async def sockets_open(server: ServerProcess, count: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_client_that_slept_comes_back_by_itself_and_has_missed_nothing(migrated_postgres: Settings, start_server) -> None:
+@pytest.mark.parametrize("command", [SERVE, serving("drops_what_a_sleeper_does_not_read")], ids=["as it is", "drops what it does not read"])
+async def test_a_client_that_slept_comes_back_by_itself_and_has_missed_nothing(migrated_postgres: Settings, start_server, command) -> None:
     """Asleep with its connection open, as behind a closed lid."""
-    server = await asyncio.to_thread(started, migrated_postgres, start_server)
+    server = await asyncio.to_thread(started, migrated_postgres, start_server, command=command)
     async with opened([server], migrated_postgres.database_url) as scene, scene.resuming(url=server.url) as client:
         scene.padding = 15_000  # more than the kernel takes for a sleeper
         await scene.publish(20)
@@ -50,13 +51,20 @@ async def test_a_client_that_slept_comes_back_by_itself_and_has_missed_nothing(m
         os.kill(client.pid, signal.SIGSTOP)
         try:
             await scene.publish(600)
-            await gone(server, left=0, within_s=STALLED_S + 15)
+            if command is SERVE:
+                await gone(server, left=0, within_s=STALLED_S + 45)
         finally:
             os.kill(client.pid, signal.SIGCONT)
+        await client.until(lambda: len(client.messages) > 100)  # it reads again
         await scene.publish(20)
+        if command is not SERVE:
+            with pytest.raises(AssertionError, match="were not heard"):
+                await scene.judge(client)
+            return server.kill()
         (found,) = await scene.judge(client)
 
     assert (found.connections, found.repeated) == (2, 0)
+    return None
 
 
 async def a_crowd_comes_and_goes(scene: Scene, server: ServerProcess, before: str) -> tuple[float, int]:

@@ -1,6 +1,6 @@
 """Whatever the bytes, the reader answers or refuses in its own words, and soon."""
 
-import os
+import random
 import struct
 import time
 
@@ -95,11 +95,11 @@ def test_the_gate_answers_with_a_verdict_or_one_of_its_two_errors(
 
 def test_16_mib_of_noise_are_refused_at_once() -> None:
     """The search for a prefix ends after 8 KiB, whatever follows."""
-    noise = os.urandom(16 << 20)
+    noise = random.Random(1).randbytes(16 << 20)
 
-    began = time.perf_counter()
+    began = time.process_time()
     kind, said = kind_of(noise), answer(noise)
-    took_s = time.perf_counter() - began
+    took_s = time.process_time() - began
 
     assert (kind, said) == (Kind.OPAQUE, "NOT_A_MODULE")
     assert took_s < 5
@@ -110,9 +110,9 @@ def test_the_longest_chains_of_extensions_are_not_walked_to_their_end() -> None:
     shortest = struct.pack("<HH", 0x11, 4)
     suffix, prefix = maker.with_suffix(shortest * 16000), maker.with_prefix_extensions(shortest * 1_000_000)
 
-    began = time.perf_counter()
+    began = time.process_time()
     said = answer(suffix), answer(prefix)
-    took_s = time.perf_counter() - began
+    took_s = time.process_time() - began
 
     assert said == ("NOT_A_MODULE", "NOT_A_MODULE")
     assert took_s < 5

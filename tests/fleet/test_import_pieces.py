@@ -13,6 +13,7 @@ from fleet.importing import forget_sources, run_import
 from models.device import Device
 from models.importing import Import, ImportPiece, ImportState
 from models.operations import Job
+from tests.connected import until
 from tests.house import HouseTester
 from tests.imports import ids, imported, verdicts
 
@@ -127,13 +128,16 @@ async def test_whoever_follows_an_import_sees_it_end(small_pieces: HouseTester) 
 
     by = (await tester.context(owner)).viewer
 
-    async def follow() -> list[tuple[str, int]]:
-        return [(row.state, row.processed) async for row in importing.follow(1, house=tester.house, by=by)]
+    steps: list[tuple[str, int]] = []
+
+    async def follow() -> None:
+        async for row in importing.follow(1, house=tester.house, by=by):
+            steps.append((row.state, row.processed))
 
     following = asyncio.create_task(follow())
-    await asyncio.sleep(0.05)
+    await until(lambda: steps)
     await run_import(1, tester.house)
-    steps = await asyncio.wait_for(following, 5)
+    await asyncio.wait_for(following, 60)
 
     assert steps[0] == ("RUNNING", 0)
     assert steps[-1] == ("FINISHED", 35)
@@ -149,7 +153,7 @@ async def test_whoever_may_no_longer_see_an_import_no_longer_follows_it(small_pi
     await tester.do("logOut", "clientMutationId", owner)
 
     with pytest.raises(Unauthenticated):
-        await asyncio.wait_for(anext(steps), 5)
+        await asyncio.wait_for(anext(steps), 60)
     assert first.state == "RUNNING"
 
 

@@ -16,8 +16,6 @@ from models.sql import rows
 from tests.house import HouseTester
 from tests.rollout_house import Campaign
 
-pytestmark = pytest.mark.timeout(180)
-
 
 async def test_devices_that_ask_at_once_get_no_more_places_than_there_are(postgres_tester: HouseTester) -> None:
     campaign = await Campaign.begin(postgres_tester, 24)

@@ -190,7 +190,6 @@ async def house(postgres_tester: HouseTester) -> House:
     return House(postgres_tester, owner, product, groups)
 
 
-@pytest.mark.timeout(180)
 async def test_whatever_takes_authority_away_ends_or_narrows_every_stream(
     house: House, migrated_postgres: Settings, start_server: Callable[..., ServerProcess]
 ) -> None:

@@ -102,7 +102,6 @@ async def fleet(build: Build, **faults: str) -> AsyncIterator[list[SimulatedDevi
         await asyncio.gather(*running)
 
 
-@pytest.mark.timeout(120)
 async def test_a_build_uploads_signed_firmware_proves_it_on_the_test_group_and_releases_it(build: Build) -> None:
     async with fleet(build) as devices:
         code, said = await build.releases(2)
@@ -114,7 +113,6 @@ async def test_a_build_uploads_signed_firmware_proves_it_on_the_test_group_and_r
     assert (again, said_again.splitlines()[0]) == (0, "version 2 is there already")
 
 
-@pytest.mark.timeout(120)
 async def test_what_is_not_signed_or_not_proven_is_not_released(build: Build) -> None:
     async with fleet(build, d0="never-ack") as devices:
         unsigned = await build.releases(2, signed=False)

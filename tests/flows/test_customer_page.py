@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from settings import Settings
 from simulator.commands import turn
 from simulator.device import SimulatedDevice
@@ -46,7 +44,6 @@ def served(folder: Path, port: int) -> Iterator[str]:
         server.server_close()
 
 
-@pytest.mark.timeout(180)
 async def test_a_customer_logs_in_and_switches_a_light_live(
     migrated_sqlite: Settings, tmp_path: Path, start_server: Callable[..., ServerProcess]
 ) -> None:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from graphql import parse, validate
 
 from schema.build import build_schema
@@ -43,7 +42,6 @@ def test_every_example_is_valid_in_the_schema() -> None:
     assert {query: [fault.message for fault in found] for query, found in faults.items() if found} == {}
 
 
-@pytest.mark.timeout(180)
 async def test_a_query_and_a_subscription_run_in_the_explorer(
     migrated_sqlite: Settings, start_server: Callable[..., ServerProcess]
 ) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-import pytest
-
 from settings import Settings
 from tests.browser import ENTER, TAB, Browser, chromium
 from tests.clients import Client
@@ -22,7 +20,6 @@ SHOTS = Path(os.environ.get("SCREENSHOTS", Path(__file__).parents[1] / ".cache" 
 FOCUSED = "return document.activeElement.id || document.activeElement.textContent"
 
 
-@pytest.mark.timeout(180)
 async def test_a_customer_gets_through_without_a_mouse(
     migrated_sqlite: Settings, tmp_path: Path, start_server: Callable[..., ServerProcess]
 ) -> None:

@@ -52,7 +52,7 @@ async def fleet(migrated_postgres: Settings, start_server: Callable[..., ServerP
 
 async def decided(fleet: Fleet, url: str, button: str) -> str:
     """Where the browser ends after the customer, sent to `url` by an app, has logged in and pressed the button."""
-    async with httpx.AsyncClient(base_url=fleet.urls[0], trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=fleet.urls[0], trust_env=False, timeout=60) as http:
         browser = Porch(http, fleet.client_id, None)
         entered = await browser.press(await http.get(url), "log_in", username=KIM, password=PASSWORD)
         answered = await browser.press(await http.get(entered.headers["location"]), button)
@@ -67,10 +67,10 @@ async def kind_behind(url: str, token: str) -> str:
 
 async def test_authlibs_client_goes_through_every_flow(fleet: Fleet) -> None:
     here, there = fleet.urls
-    metadata = httpx.get(f"{there}/.well-known/oauth-authorization-server", trust_env=False).json()
+    metadata = httpx.get(f"{there}/.well-known/oauth-authorization-server", trust_env=False, timeout=60).json()
     assert metadata["issuer"] == here
     async with AsyncOAuth2Client(
-        fleet.client_id, fleet.secret, redirect_uri=REDIRECT, scope=SCOPE, code_challenge_method="S256", trust_env=False
+        fleet.client_id, fleet.secret, redirect_uri=REDIRECT, scope=SCOPE, code_challenge_method="S256", trust_env=False, timeout=60
     ) as app:
         url, state = app.create_authorization_url(metadata["authorization_endpoint"], code_verifier=VERIFIER)
         back = await decided(fleet, url, "allow")
@@ -86,7 +86,7 @@ async def test_authlibs_client_goes_through_every_flow(fleet: Fleet) -> None:
         with pytest.raises(Refused):
             await kind_behind(there, refreshed["access_token"])
 
-    async with AsyncOAuth2Client(fleet.client_id, fleet.secret, trust_env=False) as app:
+    async with AsyncOAuth2Client(fleet.client_id, fleet.secret, trust_env=False, timeout=60) as app:
         own = await app.fetch_token(metadata["token_endpoint"], grant_type="client_credentials")
     assert await kind_behind(here, own["access_token"]) == "API_USER"
 
@@ -119,9 +119,9 @@ async def test_oauthlibs_client_understands_every_answer(fleet: Fleet, monkeypat
 
 
 async def test_of_eight_redemptions_at_two_processes_one_wins_and_the_family_ends(fleet: Fleet) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         for _ in range(5):
-            async with httpx.AsyncClient(base_url=fleet.urls[0], trust_env=False) as browser:
+            async with httpx.AsyncClient(base_url=fleet.urls[0], trust_env=False, timeout=60) as browser:
                 code = await Porch(browser, fleet.client_id, fleet.secret).code()
             form = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT, "code_verifier": VERIFIER}
             urls = [f"{fleet.urls[number % 2]}/oauth/token" for number in range(8)]
@@ -136,7 +136,7 @@ async def test_of_eight_redemptions_at_two_processes_one_wins_and_the_family_end
 
 
 async def _posted(fleet: Fleet, body: str) -> str:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         url = f"{fleet.urls[1]}/oauth/token"
         return (await http.post(url, content=body, headers=headers, auth=(fleet.client_id, fleet.secret))).text

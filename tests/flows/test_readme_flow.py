@@ -65,7 +65,6 @@ async def connected(servers: list[ServerProcess], product_id: int, key: str, ids
         await asyncio.gather(*running)
 
 
-@pytest.mark.timeout(300)
 async def test_a_stranger_gets_from_sign_up_to_a_released_firmware_and_sees_it_live(servers: list[ServerProcess]) -> None:
     here, there = servers[0].url, servers[-1].url
     ids = numbered_ids(FLEET)

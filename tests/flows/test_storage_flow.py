@@ -95,7 +95,6 @@ async def device(place: Place, product_id: int, key: str) -> AsyncIterator[Simul
         await running
 
 
-@pytest.mark.timeout(120)
 async def test_a_download_cut_at_20_offsets_is_resumed_to_the_same_bytes_and_little_is_sent_twice(place: Place) -> None:
     async with Client(place.server.url) as client:
         product_id, key = await found(client)
@@ -164,7 +163,6 @@ def _is_sent_on(answer: httpx.Response) -> None:
     assert 0 < lasts_s <= 900
 
 
-@pytest.mark.timeout(120)
 async def test_an_import_taken_by_one_machine_is_judged_by_another(
     migrated_postgres: Settings, start_server: Callable[..., ServerProcess], bucket: Bucket, tmp_path: Path
 ) -> None:

@@ -234,7 +234,7 @@ async def behind(trusted: tuple[str, ...]) -> AsyncIterator[tuple[Gateway, int]]
 )
 async def test_a_devices_address_is_learned_by_the_rule_of_http(trusted: tuple[str, ...], forwarded: str | None, address: str) -> None:
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
-    async with behind(trusted) as (gateway, port), connected(port) as peer, httpx.AsyncClient(trust_env=False) as client:
+    async with behind(trusted) as (gateway, port), connected(port) as peer, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         await peer.upgrade(**headers)
         await peer.word()
         (connection,) = gateway.connections

@@ -89,13 +89,16 @@ class Stage:
         return NULL if answer["found"] in (None, [None]) else DONE
 
     async def follow(self, who: str, text: str, variables: Mapping[str, Any]) -> str:
-        """Like `call`, for a subscription: DONE when nothing is refused before it begins to wait."""
+        """Like `call`, for a subscription: DONE when it has shown something, or reads the log and waits."""
+        before = self._readers()
         results = await self.tester.schema.subscribe(
             text, variable_values=dict(variables), context_value=await self.tester.context(self.tokens.get(who))
         )
         first = asyncio.ensure_future(anext(results))
         try:
-            await asyncio.wait({first}, timeout=FOLLOWED_S)
+            async with asyncio.timeout(60):
+                while not first.done() and self._readers() <= before:
+                    await asyncio.sleep(0.01)
             errors = first.result().errors if first.done() else None
             return str(getattr(errors[0].original_error, "code", None)) if errors else DONE
         finally:
@@ -103,13 +106,15 @@ class Stage:
             await asyncio.gather(first, return_exceptions=True)
             await results.aclose()
 
+    def _readers(self) -> int:
+        return sum(len(topic.readers) for topic in self.tester.house.dispatcher._topics.values())
+
     async def limit(self, scopes: tuple[str, ...]) -> None:
         """Give the program and both machines these scopes, past what each may be given."""
         await Token.filter(name=PROGRAM).update(scopes=list(scopes))
         await ApiUser.all().update(scopes=list(scopes))
 
 
-FOLLOWED_S = 0.3  # of silence, and a subscription was not refused
 DONE, NULL = "done", "null"
 
 

@@ -30,8 +30,15 @@ def toy():  # type: ignore[no-untyped-def]
 
 @pytest.fixture(scope="session")
 def server(toy) -> Iterator[object]:
-    settings = Settings(rate_limits=False, request_timeout_s=4, call_timeout_s=0.1, upload_max_bytes=3 << 20, production=False)
+    settings = Settings(rate_limits=False, request_timeout_s=60, call_timeout_s=0.1, upload_max_bytes=3 << 20, production=False)
     with toy.serving(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def hasty(toy) -> Iterator[object]:
+    """A server that gives an operation two seconds."""
+    with toy.serving(Settings(rate_limits=False, request_timeout_s=2, call_timeout_s=0)) as running:
         yield running
 
 

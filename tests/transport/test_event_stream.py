@@ -164,7 +164,7 @@ async def test_a_drain_ends_streams_without_complete_and_takes_no_new_ones(toy):
             await anext(chunks)
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(running.door.sockets.drain(0.1), running.loop))
             assert [chunk async for chunk in chunks] == []
-        async with httpx.AsyncClient(base_url=running.url) as client:
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
             late = await client.post("/graphql", json={"query": "subscription { count(to: 1) }"}, headers=EVENTS)
 
     assert (late.status_code, late.headers["retry-after"]) == (503, "1")
@@ -215,7 +215,7 @@ async def test_a_server_ends_in_time_with_a_reader_that_stalls(toy):
 async def test_streams_count_as_sockets_do(toy, limits):
     with toy.serving(Settings(**limits)) as running:
         async with listening(running.url, "subscription { count(to: 1000, pause: 20) }", authorization="Bearer ann"):
-            async with httpx.AsyncClient(base_url=running.url) as client:
+            async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
                 headers = GRAPHQL | {"authorization": "Bearer ann"}
                 headers["accept"] += ", text/event-stream"
                 second = await client.post("/graphql", json={"query": "subscription { count(to: 1) }"}, headers=headers)

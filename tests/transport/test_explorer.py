@@ -63,7 +63,7 @@ def test_a_query_and_a_stream_run_in_a_browser_with_the_token_in_both(server):
         browser.run(run)
         browser.wait(f"return {result}.includes('viewer:ann')")
 
-        browser.run(f"{editor}.setValue('subscription Count {{ count(to: 500, pause: 0.05) }}')")
+        browser.run(f"{editor}.setValue('subscription Count {{ count(to: 5000, pause: 0.05) }}')")
         browser.run(run)
         browser.wait(f"return {result}.includes('\"count\": 9')")
         browser.wait("return document.querySelector('#state-text').textContent === 'Live: 1 stream'")

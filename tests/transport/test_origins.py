@@ -38,15 +38,15 @@ def test_a_named_origin_may_read_the_api_and_the_token_endpoints_and_no_other_or
         assert (preflight(url, APP).status_code, shown_to(preflight(url, APP))) == (200, APP)
         assert (preflight(url, FOREIGN).status_code, shown_to(preflight(url, FOREIGN))) == (400, None)
         for origin in (FOREIGN, "null", f"{APP}.evil.example", "http://app.example", APP.upper()):
-            assert shown_to(httpx.post(url, headers={"Origin": origin}, trust_env=False)) is None
-    answered = httpx.post(f"{server.url}/oauth/token", data={"grant_type": "x"}, headers={"Origin": APP}, trust_env=False)
+            assert shown_to(httpx.post(url, headers={"Origin": origin}, trust_env=False, timeout=60)) is None
+    answered = httpx.post(f"{server.url}/oauth/token", data={"grant_type": "x"}, headers={"Origin": APP}, trust_env=False, timeout=60)
     assert (answered.json()["error"], shown_to(answered), answered.headers["vary"]) == ("unsupported_grant_type", APP, "Origin")
 
 
 def test_no_page_of_another_origin_may_read_where_people_log_in(server: ServerProcess) -> None:
     for path in ("/oauth/authorize", "/oauth/sign-up", "/oauth/introspect"):
         assert shown_to(preflight(server.url + path, APP)) is None
-        assert shown_to(httpx.get(server.url + path, headers={"Origin": APP}, trust_env=False)) is None
+        assert shown_to(httpx.get(server.url + path, headers={"Origin": APP}, trust_env=False, timeout=60)) is None
 
 
 @pytest.mark.parametrize(("origin", "status"), [(APP, 101), (FOREIGN, 403), ("null", 403)])
@@ -57,12 +57,12 @@ def test_a_socket_is_opened_to_named_origins_alone(server: ServerProcess, origin
 def test_a_token_in_an_address_is_refused_and_not_logged(server: ServerProcess) -> None:
     for name in ("access_token", "token", "authorization"):
         asked: Any = {"query": "{ server { version } }", name: CANARY}
-        answered = httpx.get(f"{server.url}/graphql", params=asked, headers={"GraphQL-Preflight": "1"}, trust_env=False)
+        answered = httpx.get(f"{server.url}/graphql", params=asked, headers={"GraphQL-Preflight": "1"}, trust_env=False, timeout=60)
         assert (answered.status_code, answered.json()["errors"][0]["extensions"]["code"]) == (400, "BAD_REQUEST")
         assert CANARY not in answered.text
         assert socket_status(f"{server.websocket_url}/graphql?{name}={CANARY}") == 400
     for path in ("token", "revoke", "introspect"):
-        answered = httpx.post(f"{server.url}/oauth/{path}?token={CANARY}", data={"token": CANARY}, trust_env=False)
+        answered = httpx.post(f"{server.url}/oauth/{path}?token={CANARY}", data={"token": CANARY}, trust_env=False, timeout=60)
         assert (answered.status_code, answered.json()["error"]) == (400, "invalid_request")
     assert CANARY not in server.log()
 

@@ -43,7 +43,7 @@ def trusting(toy, tmp_path):
 
 
 async def post(url: str, **body: object) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         return await client.post("/graphql", json=body)
 
 
@@ -190,7 +190,7 @@ async def test_a_trusted_subscription_still_goes_on_behind_its_last_event(toy, t
     path.write_text(json.dumps({"told": "subscription { told { cursor } }"}))
     headers = {"accept": "text/event-stream", "last-event-id": "2"}
     with toy.serving(Settings(rate_limits=False, trusted_documents=path, trusted_documents_only=True)) as running:
-        async with httpx.AsyncClient(base_url=running.url) as client:
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
             response = await client.post("/graphql", json={"documentId": "told"}, headers=headers)
 
     assert response.text == ':\n\nevent: next\nid: 3\ndata: {"data":{"told":{"cursor":"3"}}}\n\nevent: complete\ndata:\n\n'

@@ -9,7 +9,7 @@ import pytest
 
 from realtime import log, retention
 from realtime.cursor import parse
-from tests.connected import a_device, a_product
+from tests.connected import a_device, a_product, until
 from tests.house import HouseTester
 from tests.transport.following import Follower, Followers, followers
 from tests.transport.test_streams import PRODUCT, publish
@@ -78,12 +78,18 @@ class Model:
             assert not [each for each in wanted if each > at], "the end is missing"
 
     async def settle(self) -> None:
+        """Until all have heard the end and are in a stream, and a moment more for what comes twice."""
         for follower in self.begun:
             follower.sink.drain()
-        last: list[int] = []
-        while (now := [len(follower.messages) for follower in self.begun]) != last:
-            last = now
-            await asyncio.sleep(0.15)
+        await until(lambda: all(follower.is_shared and self.is_at_the_end(follower) for follower in self.begun))
+        await asyncio.sleep(0.1)
+
+    def is_at_the_end(self, follower: Follower) -> bool:
+        begun, prefix = self.begun[follower]
+        places = {cursor: position for position, (_, cursor) in self.published.items()}
+        told = (parse(each["gap"]["to"]).position if each["gap"] else places[each["cursor"]] for each in follower.messages)
+        wanted = (position for position, (name, _) in self.published.items() if name.startswith(prefix))
+        return max(told, default=begun) >= max(wanted, default=0)
 
 
 @pytest.mark.parametrize("seed", range(5))

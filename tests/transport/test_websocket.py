@@ -234,7 +234,6 @@ async def test_a_pings_payload_comes_back_in_the_pong(open_peer):
         ({"query": "query($n: Int!) { number(value: $n) }"}, "BAD_USER_INPUT"),
         ({"query": "{ items(first: 101) { name } }"}, "BAD_REQUEST"),
         ({"query": "{" + " ".join(f"a{n}: hello" for n in range(101)) + "}"}, "QUERY_TOO_COMPLEX"),
-        ({"query": "{ nap(seconds: 30) }"}, "TIMEOUT"),
         ({"query": "subscription { hidden }"}, "NOT_FOUND"),
     ],
 )
@@ -248,6 +247,14 @@ async def test_an_error_ends_its_operation_and_the_socket_lives_on(open_peer, pa
     assert (wrong["type"], wrong["id"]) == ("error", "wrong")
     assert wrong["payload"][0]["extensions"]["code"] == code
     assert right["payload"]["data"] == {"hello": "Hello, world!"}
+
+
+async def test_an_operation_past_its_deadline_is_stopped(open_peer, hasty):
+    async with open_peer(url=hasty.ws) as peer:
+        await peer.subscribe("{ nap(seconds: 30) }")
+        late = await peer.hear()
+
+    assert (late["type"], late["payload"][0]["extensions"]["code"]) == ("error", "TIMEOUT")
 
 
 async def test_a_stream_that_breaks_is_masked_and_ends(open_peer):

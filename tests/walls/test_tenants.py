@@ -288,7 +288,7 @@ async def test_no_stream_begins_behind_the_wall_or_tells_what_is_there(postgres_
 async def _first(tester: HouseTester, attacker: Attacker, name: str, arguments: Mapping[str, Any], named: Any) -> str:
     text = f"subscription {{ {name}{written(arguments)} {{ __typename }} }}"
     results = await tester.schema.subscribe(text, context_value=await tester.context(attacker.token))
-    result = await asyncio.wait_for(anext(results), 5)
+    result = await asyncio.wait_for(anext(results), 60)
     await results.aclose()
     return _without(json.dumps([[error.message, getattr(error.original_error, "code", None)] for error in result.errors or ()]), named)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -183,7 +182,6 @@ program = st.lists(
 )  # fmt: skip
 
 
-@pytest.mark.timeout(300)
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=program)
 async def test_what_a_tenant_sees_follows_from_its_own_acts(postgres_tester: HouseTester, program: list[Any]) -> None:
