@@ -31,9 +31,9 @@ LOG_PRAGMAS: Final = {
 class Here(Reader):
     """The event loop's own connection, which also writes what is over in a moment.
 
-    A commit writes to the log and does not wait for the disk, so one of a few rows takes a tenth of what the ways to another thread and
-    back cost. Two things do wait for the disk and are left to that thread: the first commit of a log that begins anew, and everything
-    while the disk stalls. So is whatever finds somebody else writing.
+    A commit writes to the log and does not wait for the disk, so one of a few rows costs less than the ways to another thread and back.
+    Two things do wait for the disk and are left to that thread: the first commit of a log that begins anew, and everything while the disk
+    stalls. So is whatever finds somebody else writing.
     """
 
     def __init__(self, path: str, pragmas: Mapping[str, Any]) -> None:
@@ -88,16 +88,15 @@ class Carrier:
         async with aiosqlite.connect(self._path, isolation_level=None) as connection:
             while True:
                 try:
-                    if await _carry(connection) > LOG_PAGES:
+                    if await self._carry(connection) > LOG_PAGES:
                         async with self._turn:
-                            await _carry(connection)
-                            self._here.log_begins_anew = True
+                            await self._carry(connection)
                 except sqlite3.Error as error:
                     logger.warning("What is committed stays in the write-ahead log for now: %s", error)
                 await asyncio.sleep(CARRY_EVERY_S)
 
-
-async def _carry(connection: aiosqlite.Connection) -> int:
-    """How many pages the log has."""
-    [(_, pages, _)] = await connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
-    return int(pages)
+    async def _carry(self, connection: aiosqlite.Connection) -> int:
+        """How many pages the log has."""
+        [(_, pages, carried)] = await connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+        self._here.log_begins_anew = pages == carried
+        return int(pages)
