@@ -38,7 +38,7 @@ class Here(Reader):
 
     def __init__(self, path: str, pragmas: Mapping[str, Any]) -> None:
         super().__init__(path)
-        for name, value in {**pragmas, "query_only": "OFF", "busy_timeout": 0}.items():
+        for name, value in (*pragmas.items(), ("query_only", "OFF"), ("busy_timeout", 0)):
             self.connection.execute(f"PRAGMA {name} = {value}").fetchall()
         self.log_begins_anew = False
         self._stalled_until = 0.0
@@ -84,16 +84,20 @@ class Carrier:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        await asyncio.sleep(CARRY_EVERY_S)  # a command that is over sooner needs none: who closes the database carries all over
-        async with aiosqlite.connect(self._path, isolation_level=None) as connection:
-            while True:
-                try:
-                    if await self._carry(connection) > LOG_PAGES:
-                        async with self._turn:
-                            await self._carry(connection)
-                except sqlite3.Error as error:
-                    logger.warning("What is committed stays in the write-ahead log for now: %s", error)
-                await asyncio.sleep(CARRY_EVERY_S)
+        while True:
+            await asyncio.sleep(CARRY_EVERY_S)  # a command that is over sooner needs none: who closes the database carries all over
+            try:
+                async with aiosqlite.connect(self._path, isolation_level=None) as connection:
+                    await self._keep_short(connection)
+            except sqlite3.Error as error:
+                logger.warning("What is committed stays in the write-ahead log for now: %s", error)
+
+    async def _keep_short(self, connection: aiosqlite.Connection) -> None:
+        while True:
+            if await self._carry(connection) > LOG_PAGES:
+                async with self._turn:
+                    await self._carry(connection)
+            await asyncio.sleep(CARRY_EVERY_S)
 
     async def _carry(self, connection: aiosqlite.Connection) -> int:
         """How many pages the log has."""

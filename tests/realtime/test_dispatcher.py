@@ -390,19 +390,23 @@ async def test_what_is_taken_while_a_page_is_on_its_way_comes_once(db: Settings,
 
 
 async def test_of_another_life_of_the_database_nothing_is_taken(db: Settings) -> None:
+    """Were the new life's first entry handed on without a word, nothing would be left to tell it by."""
     async with running() as dispatcher:
         reader = await dispatcher.subscribe(PRODUCT)
         (before,) = await append("before")
         assert await take(reader, 1) == [before]
+        assert dispatcher._take([before._replace(position=before.position + 1, epoch="another")]) is False
+        assert dispatcher.position == before.position
 
         await log.begin_new_epoch()
         (after,) = await append("after")
-        assert dispatcher.position == before.position
         async with asyncio.timeout(5):
             gap = await reader.next()
 
         assert isinstance(gap, Gap)
-        assert (gap.reason, gap.to) == (GapReason.RESTORED, after.cursor)
+        assert (gap.reason, gap.to.epoch) == (GapReason.RESTORED, after.epoch)
+        if gap.to != after.cursor:  # it looked before there was anything new
+            assert await take(reader, 1) == [after]
 
 
 async def test_two_processes_that_commit_at_once_hand_on_the_same_log(postgres_db: Settings) -> None:
