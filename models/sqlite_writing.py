@@ -31,14 +31,14 @@ LOG_PRAGMAS: Final = {
 class Here(Reader):
     """The event loop's own connection, which also writes what is over in a moment.
 
-    A commit writes to the log and does not wait for the disk, so one of a few rows takes a tenth of what the ways to another thread and
-    back cost. Two things do wait for the disk and are left to that thread: the first commit of a log that begins anew, and everything
-    while the disk stalls. So is whatever finds somebody else writing.
+    A commit writes to the log and does not wait for the disk, so one of a few rows costs less than the ways to another thread and back.
+    Two things do wait for the disk and are left to that thread: the first commit of a log that begins anew, and everything while the disk
+    stalls. So is whatever finds somebody else writing.
     """
 
     def __init__(self, path: str, pragmas: Mapping[str, Any]) -> None:
         super().__init__(path)
-        for name, value in {**pragmas, "query_only": "OFF", "busy_timeout": 0}.items():
+        for name, value in (*pragmas.items(), ("query_only", "OFF"), ("busy_timeout", 0)):
             self.connection.execute(f"PRAGMA {name} = {value}").fetchall()
         self.log_begins_anew = False
         self._stalled_until = 0.0
@@ -84,20 +84,23 @@ class Carrier:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        await asyncio.sleep(CARRY_EVERY_S)  # a command that is over sooner needs none: who closes the database carries all over
-        async with aiosqlite.connect(self._path, isolation_level=None) as connection:
-            while True:
-                try:
-                    if await _carry(connection) > LOG_PAGES:
-                        async with self._turn:
-                            await _carry(connection)
-                            self._here.log_begins_anew = True
-                except sqlite3.Error as error:
-                    logger.warning("What is committed stays in the write-ahead log for now: %s", error)
-                await asyncio.sleep(CARRY_EVERY_S)
+        while True:
+            await asyncio.sleep(CARRY_EVERY_S)  # a command that is over sooner needs none: who closes the database carries all over
+            try:
+                async with aiosqlite.connect(self._path, isolation_level=None) as connection:
+                    await self._keep_short(connection)
+            except sqlite3.Error as error:
+                logger.warning("What is committed stays in the write-ahead log for now: %s", error)
 
+    async def _keep_short(self, connection: aiosqlite.Connection) -> None:
+        while True:
+            if await self._carry(connection) > LOG_PAGES:
+                async with self._turn:
+                    await self._carry(connection)
+            await asyncio.sleep(CARRY_EVERY_S)
 
-async def _carry(connection: aiosqlite.Connection) -> int:
-    """How many pages the log has."""
-    [(_, pages, _)] = await connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
-    return int(pages)
+    async def _carry(self, connection: aiosqlite.Connection) -> int:
+        """How many pages the log has."""
+        [(_, pages, carried)] = await connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+        self._here.log_begins_anew = pages == carried
+        return int(pages)

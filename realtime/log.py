@@ -98,9 +98,9 @@ async def append(*entries: NewEntry) -> list[Entry]:
         return []
     is_new = pays_to_copy(len(entries)) and all(entry.event_key is None for entry in entries)
     written = await (copy if is_new else write)(entries)
-    appended = [each.entry for each in written]
-    after_commit(lambda: wakeup.appended(appended))
-    return appended
+    if fresh := [each.entry for each in written if each.fresh]:
+        after_commit(lambda: wakeup.appended(fresh))
+    return [each.entry for each in written]
 
 
 async def write(entries: Sequence[NewEntry]) -> list[Written]:

@@ -76,6 +76,7 @@ def drops_one_event_in_ten_thousand() -> None:
         kept = [each for each in entries if each.kind != EntryKind.EVENT or next(counted) % 10_000 != 300]
         if kept:
             spread(self, kept)
+        self._end = entries[-1].cursor  # or it would be read again
 
     Dispatcher._spread = dropping  # type: ignore[method-assign]
 

@@ -167,10 +167,10 @@ async def test_what_was_not_committed_is_not_acknowledged(db: Settings, monkeypa
         with monkeypatch.context() as patched:
             patched.setattr(tallies, "count", fail)  # after the insert, before the commit
             with pytest.raises(NotStored):
-                await flusher.publish(said(1))
+                await flusher.publish(said(1, name="error"))
         assert await stored() == []
 
-        await flusher.publish(said(1))
+        await flusher.publish(said(1, name="error"))
 
     assert await stored() == ["1"]
 

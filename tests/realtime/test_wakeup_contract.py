@@ -106,6 +106,28 @@ async def test_this_process_hears_at_once_and_only_once(bed: Bed) -> None:
     assert heard == [""]
 
 
+async def test_what_is_appended_wakes_everybody_but_those_here_who_took_it(bed: Bed) -> None:
+    here: list[str | None] = []
+    there: list[str | None] = []
+    taken: list[object] = []
+    bed.here.listen(LOG, here.append)
+    bed.there.listen(LOG, there.append)
+    stop = bed.here.take(lambda entries: taken.append(entries) is None)
+
+    bed.here.appended(["one"])
+    if bed.proxy is not None:  # there is another process
+        await until(lambda: there == [""])
+    assert (taken, here) == ([["one"]], [])
+
+    leave_it = bed.here.take(lambda entries: False)
+    bed.here.appended(["two"])
+    assert (taken, here) == ([["one"], ["two"]], [""])
+    leave_it()
+    stop()
+    bed.here.appended(["three"])
+    assert (taken, here) == ([["one"], ["two"]], ["", ""])
+
+
 async def test_who_has_stopped_listening_hears_nothing(bed: Bed) -> None:
     heard: list[str | None] = []
     stop = bed.here.listen(LOG, heard.append)
