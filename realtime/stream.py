@@ -106,15 +106,15 @@ class Stream:
         self._end()
 
     def break_off(self, gap: Gap) -> None:
-        """Everybody is told of the gap, unless all that is missing had been handed on here before it was purged."""
-        if gap.reason is GapReason.RESTORED or self.position < gap.to.position:
-            self._send_away(self.followers(), gap)
+        """Everybody goes, and is told of the gap who misses something by it."""
+        self._send_away(self.followers(), gap)
 
     def _send_away(self, followers: Collection[Follower], gap: Gap | None = None, error: Exception | None = None) -> None:
         for follower in followers:
             place = self.leave(follower)
             if place is not None:
-                follower.recall(place if gap is None else gap, error)
+                misses = gap is not None and (gap.reason is GapReason.RESTORED or place < gap.to.position)
+                follower.recall(gap if gap is not None and misses else place, error)
 
     def _end(self) -> None:
         self.is_in_step = False
@@ -191,7 +191,7 @@ class Stream:
                             return
                         await reader.woken.wait()
                     elif isinstance(found, Gap):
-                        self._send_away(self.followers(), found)
+                        self.break_off(found)
                     else:
                         await self._hand_on_aside(found)
         except Exception:

@@ -32,7 +32,7 @@ Told = TypeVar("Told", bound=Message)
 
 log_of_failures = logging.getLogger(__name__)
 
-FRESH_S = 0.1  # of all who ask what a viewer may for their streams, at the same look
+FRESH_S = 0.1  # what was found out of a viewer so shortly before a look serves for it too
 NO_DEVICE = "0" * 24  # stands for the device of an event that was published through the API
 
 

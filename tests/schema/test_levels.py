@@ -1,6 +1,7 @@
 """When a document is compiled, and how its plans hand over to graphql-core."""
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,13 +10,16 @@ import strawberry
 from graphql import OperationDefinitionNode, execute, parse
 from graphql.execution.values import get_variable_values
 
-from realtime.cursor import Cursor
+from realtime.cursor import Cursor, Gap, GapReason
 from realtime.log import Entry
 from resolvers.live import EventMessage
 from schema import levels
 from schema.build import build_schema
 from schema.fields import argument, asked, described, resolved_by
+from schema.leaves import Surprise
 from schema.levels import PLANS_MAX, Plans
+from schema.messages import AtOnce
+from transport.gate import json_bytes
 
 AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=UTC)
 ENTRY = Entry(7, 1000, "event", "light", AT, None, "1", None, 60, None, None, 5, "0" * 16)
@@ -129,6 +133,60 @@ async def test_a_message_of_a_subscription_is_its_own_root() -> None:
     assert answer == expected.data  # type: ignore[union-attr]
     assert answer["all"]["event"]["name"] == "light"
     assert first is None, "graphql-core's: a plan is worth its making from the second one on"
+
+
+MESSAGES = [
+    EventMessage(ENTRY.cursor, ENTRY),
+    EventMessage(ENTRY.cursor, ENTRY._replace(device_id="a" * 24, data=None, device_time=AT, firmware_version=3, name='quo"ted \\ ünï')),
+    EventMessage(ENTRY.cursor, None, Gap(GapReason.RETENTION, ENTRY.cursor, Cursor(ENTRY.epoch, 9, 0))),
+]
+EVERYTHING = """subscription ($n: Int! $yes: Boolean = true) { all: events(productId: $n) { ...message kind: __typename
+  gap { from to reason __typename } event @include(if: $yes) { id cursor device_id: deviceId deviceId name data publishedAt deviceTime ttl
+  firmwareVersion __typename } event @skip(if: $yes) { ttl } } } fragment message on EventMessage { cursor event { name when: publishedAt } }"""
+
+
+@pytest.mark.parametrize("yes", [True, False])
+async def test_what_stands_in_a_message_is_written_at_once_as_graphql_core_would(yes: bool) -> None:
+    write, expected = await at_once(EVERYTHING, {"n": 1000, "yes": yes})
+    assert write is not None
+
+    for message in MESSAGES:
+        assert json_bytes(write(message)) == json_bytes(expected(message))
+
+
+async def test_a_message_that_shows_more_than_stands_in_it_is_not_written_at_once() -> None:
+    for more in ("event { device { name } }", "event { ... on Node { id } device { deviceId } }"):
+        write, _ = await at_once(f"subscription {{ events(productId: 1000) {{ cursor {more} }} }}", {})
+        assert write is None
+
+
+async def test_a_null_where_there_may_be_none_is_not_written_at_once() -> None:
+    write, _ = await at_once(EVERYTHING, {"n": 1000})
+    assert write is not None
+
+    for wrong in (EventMessage(None, ENTRY), EventMessage(ENTRY.cursor, ENTRY._replace(ttl=None)), EventMessage(ENTRY.cursor, MESSAGES[0])):  # type: ignore[arg-type]
+        with pytest.raises((Surprise, AttributeError)):
+            write(wrong)
+
+
+async def at_once(text: str, given: dict[str, Any]) -> tuple[AtOnce | None, Callable[[object], Any]]:
+    """What writes the document's messages, and graphql-core's data of one."""
+    schema, document = build_schema(), parse(text)
+    operation = document.definitions[0]
+    assert isinstance(operation, OperationDefinitionNode)
+    variables = get_variable_values(schema._schema, operation.variable_definitions or (), given)
+    assert not isinstance(variables, list)
+    plans = Plans(schema, document)
+    assert plans.at_once(operation, variables) is None, "it is not made yet"
+    for _ in range(2):
+        await plans.message(operation, variables, None, MESSAGES[0])
+
+    def expected(message: object) -> Any:
+        result = execute(schema._schema, document, root_value=message, variable_values=given)
+        assert result.errors is None  # type: ignore[union-attr]  # nothing in it waits
+        return result.data  # type: ignore[union-attr]  # as above
+
+    return plans.at_once(operation, variables), expected
 
 
 async def test_a_long_document_is_compiled_without_holding_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ class Served:
         await until(lambda: self.in_streams() == count and len(self.fanout) == 1)
 
     def in_streams(self) -> int:
-        return sum(len(stream._followers()) for stream in self.fanout._streams.values())
+        return sum(len(stream.followers()) for stream in self.fanout._streams.values())
 
     def stalled(self) -> socket.socket:
         """A subscriber that never reads; blocking, for a thread."""
