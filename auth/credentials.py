@@ -87,7 +87,7 @@ async def _with_grants(viewer: Viewer) -> Viewer:
     if viewer.customer is not None:
         return replace(viewer, granted=await granted("customer", [viewer.customer.id]))
     held = [seat.id for seat in viewer.members.values() if RANK[Role(seat.role)] < RANK[Role.ADMIN]]
-    return replace(viewer, granted=await granted("member", held))
+    return replace(viewer, granted=await granted("member", held)) if held else viewer
 
 
 @cache
