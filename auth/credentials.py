@@ -89,6 +89,8 @@ async def _with_grants(viewer: Viewer) -> Viewer:
     if viewer.customer is not None:
         return replace(viewer, granted=await granted("customer", [viewer.customer.id]))
     held = [seat.id for seat in viewer.members.values() if RANK[Role(seat.role)] < RANK[Role.ADMIN]]
+    if not held:
+        return viewer
     walls = await granted("member", held)
     ranks = {product: RANK[role] for product, role in viewer.product_roles.items()}
     return replace(viewer, granted={each: walls[each] for each in walls if ranks.get(each, 0) < RANK[Role.ADMIN]})

@@ -34,6 +34,9 @@ class Kind(Enum):
     CLIENT_SECRET = "fls"  # an app's, at the token endpoint
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+
+
 @dataclass(frozen=True, slots=True)
 class Minted:
     """A new token. `text` is shown once and never stored; `hash` is stored; `shown_prefix` names it in lists for ever."""
@@ -66,7 +69,7 @@ def kind_of(text: str) -> Kind | None:
     shape = _SHAPE.fullmatch(text)
     if not shape or not hmac.compare_digest(_check_digits(text[:-CHECK_LENGTH]), text[-CHECK_LENGTH:]):
         return None
-    return next((kind for kind in Kind if kind.value == shape[1]), None)
+    return _KINDS.get(shape[1])
 
 
 def well_formed(text: str) -> bool:

@@ -159,7 +159,7 @@ class DeviceList:
         by = f"{column}{sign}, " if column else ""
         shape = shape_wanted(Device)
         sql = (
-            f"SELECT {shape.of('d')}, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"
+            f"SELECT {shape.selected('d')}, {column or 'NULL'} AS place FROM {_TABLES} WHERE {where.text}"
             f" ORDER BY {by}{owner}.device_id{sign} LIMIT {int(count)}"
         )
         found = await tuples(sql, where.values)

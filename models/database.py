@@ -124,7 +124,8 @@ def _postgres(settings: Settings, migrating: bool) -> dict[str, Any]:
         "max_size": 1 if migrating else settings.database_pool_size,
         "timeout": settings.database_connect_timeout_s,
         "command_timeout": None if migrating else settings.database_command_timeout_s,
-        "server_settings": {"application_name": "flotilla migrate" if migrating else "flotilla", "timezone": "UTC"} | limits,
+        "server_settings": {"application_name": "flotilla migrate" if migrating else "flotilla", "timezone": "UTC", "datestyle": "ISO"}
+        | limits,
     }
     credentials = {"dsn": settings.database_url, "pool": pool, "acquire_timeout_s": settings.database_acquire_timeout_s}
     return {"engine": "models.asyncpg_engine", "credentials": credentials}

@@ -256,9 +256,9 @@ async def blocked_until(update: Update, context: Context) -> datetime | None:
 
 async def _must_read_firmware_of(devices: Rows, context: Context) -> None:
     """A developer's own kit is in no product: there is nothing to read."""
-    products = await context.loaders.products.load_all([device.product_id for device in devices])
-    for product in {product.id: product for product in products if product is not None}.values():
-        _must_read(product, context)
+    for product in await context.loaders.products.load_all(list(dict.fromkeys(device.product_id for device in devices))):
+        if product is not None:
+            _must_read(product, context)
 
 
 def _must_read(product: Product, context: Context) -> None:

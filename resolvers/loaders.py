@@ -8,6 +8,7 @@ from tortoise.models import Model
 
 from auth.viewer import Viewer
 from fleet import consenting, entrusting, fact_finding, grouping, offering, releasing, rollouts, summarizing
+from fleet.counting import Kind
 from fleet.following import fresh_devices
 from fleet.releasing import Released, Running
 from fleet.summarizing import Usage
@@ -15,7 +16,7 @@ from models.account import User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, Presence
 from models.firmware import Firmware
-from models.organization import Organization
+from models.organization import Organization, ProductRole
 from models.product import Product
 from models.whole_rows import by_key
 from resolvers.gathering import Gathered
@@ -36,6 +37,8 @@ class ByKey(Generic[Row]):
 
     async def load_all(self, keys: Sequence[object]) -> list[Row | None]:
         """For each key its row, in the same order."""
+        if None not in keys:
+            return await self._rows.load_all(keys)
         named = iter(await self._rows.load_all([key for key in keys if key is not None]))
         return [None if key is None else next(named) for key in keys]
 
@@ -58,13 +61,13 @@ class Loaders:
     firmwares = _made(lambda: ByKey(Firmware))
     customers = _made(lambda: ByKey(Customer))
     groups = _made(lambda: ByKey(DeviceGroup))
-    groups_inside = _made(lambda: Gathered(grouping.groups_inside, list))
-    groups_of = _made(lambda: Gathered(grouping.groups_of, list))
+    groups_inside = _made(lambda: Gathered[int, list[DeviceGroup]](grouping.groups_inside, list))
+    groups_of = _made(lambda: Gathered[str, list[DeviceGroup]](grouping.groups_of, list))
     presences = _made(lambda: ByKey(Presence))
     group_releases = _made(lambda: Gathered(grouping.released_firmware_ids, _nothing))
-    consents = _made(lambda: Gathered(consenting.consents_of, list))
-    product_roles = _made(lambda: Gathered(entrusting.roles_of, list))
-    kinds = _made(lambda: Gathered(summarizing.kinds_of, list))
+    consents = _made(lambda: Gathered[int, list[consenting.Consent]](consenting.consents_of, list))
+    product_roles = _made(lambda: Gathered[int, list[ProductRole]](entrusting.roles_of, list))
+    kinds = _made(lambda: Gathered[tuple[int, frozenset[int] | None], list[Kind]](summarizing.kinds_of, list))
     last_activity = _made(lambda: Gathered(summarizing.last_activity, _nothing))
     customer_usage = _made(lambda: Gathered(summarizing.usage_of, Usage))
     devices = _made(lambda: ByKey(Device))
@@ -74,8 +77,8 @@ class Loaders:
     versions = _made(lambda: Gathered(fact_finding.versions, _nothing))
     running = _made(lambda: Gathered(releasing.running, Running))
     released = _made(lambda: Gathered(releasing.released, Released))
-    rollout_stages = _made(lambda: Gathered(rollouts.stages, list))
-    rollout_counts = _made(lambda: Gathered(rollouts.counts, dict))
+    rollout_stages = _made(lambda: Gathered[int, list[RolloutStage]](rollouts.stages, list))
+    rollout_counts = _made(lambda: Gathered[int, dict[int, Counts]](rollouts.counts, dict))
 
     def __init__(self) -> None:
         self._in_scope: Gathered[str, Device | None] | None = None

@@ -38,9 +38,8 @@ from resolvers.gathering import ForAll, side_by_side
 from schema.leaves import leaf
 from schema.messages import AtOnce, at_once
 from schema.reading import READING, Asked, Attribute, Computed, Reading
+from schema.remembering import Remembered
 from schema.shaping import Part, Run, Values, by_class, each_of, leaves, never_null, only, or_null
-
-ARGUMENTS_MAX = 100  # of one field in one plan, remembered
 
 
 class Unsupported(Exception):
@@ -224,52 +223,42 @@ class _Compiler:
         door = asked.door
         if isinstance(door, ForAll):
             return lambda rows, run: door.for_all(rows, run.context)
-        given = self._arguments(field, details[0].node)
+        named = self._arguments(field, asked, details[0].node)
 
         async def each(rows: Values, run: Run) -> Values:
-            arguments = given(run)
+            arguments = named(run)
             return [asked.answer(row, run.context, arguments) for row in rows]
 
         async def awaited(rows: Values, run: Run) -> Values:
-            arguments = given(run)
+            arguments = named(run)
             return await side_by_side([asked.answer(row, run.context, arguments) for row in rows])
 
         return awaited if iscoroutinefunction(door) else each
 
-    def _arguments(self, field: GraphQLField, node: FieldNode) -> Callable[[Run], Mapping[str, Any]]:
-        """The field's arguments as graphql-core and Strawberry read them: once for a run, or for equal values of the variables in them."""
-        declared, place = field.extensions["strawberry-definition"], object()
-        converter = self._strawberry.schema_converter
-        names = _variables_of(field, node)
-        known: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    def _arguments(self, field: GraphQLField, asked: Asked, node: FieldNode) -> Callable[[Run], Mapping[str, Any]]:
+        """The field's arguments as graphql-core and Strawberry read them, remembered for equal values of the variables in them."""
+        declared, converter = field.extensions["strawberry-definition"], self._strawberry.schema_converter
+        names = _variables_of(node, field)
+        known: Remembered[Mapping[str, Any]] = Remembered()
 
         def read(run: Run) -> Mapping[str, Any]:
             values = get_argument_values(field, node, run.variables)
-            return convert_arguments(values, declared.arguments, converter.scalar_registry, converter.config)
-
-        def once(run: Run) -> Mapping[str, Any]:
-            if place not in run.arguments:
-                run.arguments[place] = read(run)
-            return run.arguments[place]
+            return asked.named(convert_arguments(values, declared.arguments, converter.scalar_registry, converter.config))
 
         def remembered(run: Run) -> Mapping[str, Any]:
-            key = tuple(run.variables.coerced.get(name, Undefined) for name in names or ())
-            if key not in known:
-                if len(known) >= ARGUMENTS_MAX:
-                    known.clear()
-                known[key] = read(run)
-            return known[key]
+            return known.of([run.variables.coerced.get(name, Undefined) for name in names or ()], lambda: read(run))
 
-        if not field.args:
-            return lambda run: {}
-        return once if names is None else remembered
+        return read if names is None else remembered
 
 
-def _variables_of(field: GraphQLField, node: FieldNode) -> list[str] | None:
-    """Those that the arguments' values are; None where an argument takes more than one single value."""
-    if not all(isinstance(get_nullable_type(each.type), GraphQLScalarType | GraphQLEnumType) for each in field.args.values()):
-        return None
-    return [each.value.name.value for each in node.arguments or () if isinstance(each.value, VariableNode)]
+def _variables_of(node: FieldNode, field: GraphQLField) -> list[str] | None:
+    """Those that arguments' values are; None where an argument is written out, or has a default, that is more than one single value."""
+    given = {argument.name.value: argument.value for argument in node.arguments or ()}
+    for name, argument in field.args.items():
+        is_constant = not isinstance(given[name], VariableNode) if name in given else argument.default_value is not Undefined
+        if is_constant and not isinstance(get_nullable_type(argument.type), GraphQLScalarType | GraphQLEnumType):
+            return None
+    return [value.name.value for value in given.values() if isinstance(value, VariableNode)]
 
 
 def _classes(kind: GraphQLObjectType) -> tuple[type, ...]:
@@ -298,7 +287,7 @@ class _Writer:
     def leaf(self, key: str, reading: Attribute | Computed, kind: GraphQLScalarType | GraphQLEnumType, *, is_null_allowed: bool) -> None:
         read = f"row.{reading.name}" if isinstance(reading, Attribute) else f"{self._named(reading.of)}(row)"
         found = leaf(kind, is_null_allowed=is_null_allowed)
-        named = {"shape": self._named(found.shape), "known": self._named(found.known)}
+        named = {"shape": self._named(found.shape), "known": self._named(found.known), "coerce": self._named(found.coerce)}
         self._entries.append(f"{key!r}: {found.code.format(read=read, **named)}")
 
     def column(self, key: str, part: Part) -> None:

@@ -113,7 +113,7 @@ def asked(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
     reading = Asked(door, tuple(arguments))
 
     async def read(root: Any, info: Info, **given: Any) -> Any:
-        found = reading.answer(root, info.context, given)
+        found = reading.answer(root, info.context, reading.named(given))
         return await found if isawaitable(found) else found
 
     read.__signature__ = _signature(arguments)  # type: ignore[attr-defined]  # inspect's own protocol

@@ -13,11 +13,12 @@ class Surprise(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """`shape` writes any value; `code` does the same as an expression of Python, with {read}, {shape} and {known} still to be named."""
+    """`shape` writes any value; `code` does the same as an expression of Python, with {read} and the names of the rest still to be put."""
 
     shape: Callable[[Any], Any]
     code: str = "{shape}({read})"
     known: Mapping[Any, str] = field(default_factory=dict)
+    coerce: Callable[[Any], Any] = str
 
 
 # What JSON holds as it is. Strings and whole numbers are told by their very type: a bool is an int, and an enum may be a str.
@@ -26,6 +27,7 @@ _CODE = {
     "ID": _TEXT,
     "String": _TEXT,
     "Int": "(value if type(value := {read}) is int and -2147483648 <= value <= 2147483647 else {shape}(value))",
+    "DateTime": "({coerce}(value) if (value := {read}) is not None else {shape}(value))",  # which is a text, whatever it is told
     "Boolean": "(value if (value := {read}) is True or value is False else {shape}(value))",
 }
 
@@ -37,7 +39,7 @@ def leaf(kind: GraphQLScalarType | GraphQLEnumType, *, is_null_allowed: bool) ->
         return Leaf(shape, "({known}.get(value := {read}) or {shape}(value))", known)
     if kind.coerce_output_value is str:
         return Leaf(shape, _TEXT)
-    return Leaf(shape, _CODE.get(kind.name, "{shape}({read})"))
+    return Leaf(shape, _CODE.get(kind.name, "{shape}({read})"), coerce=kind.coerce_output_value)
 
 
 def _shape(coerce: Callable[[Any], Any], is_null_allowed: bool) -> Callable[[Any], Any]:

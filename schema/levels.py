@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import Any
 
 import strawberry
-from graphql import DirectiveNode, DocumentNode, OperationDefinitionNode, VariableNode, Visitor, visit
+from graphql import DirectiveNode, DocumentNode, GraphQLError, OperationDefinitionNode, Undefined, VariableNode, Visitor, visit
 from graphql.execution.values import VariableValues, get_variable_values
 
 from schema.compiling import Plan, Unsupported, compile_operation
 from schema.messages import AtOnce
+from schema.remembering import Remembered
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +28,20 @@ class Plans:
         self._schema = schema
         self._document = document
         self._seen = 0
+        self._values: Remembered[VariableValues | list[GraphQLError]] = Remembered()
         self._plans: dict[tuple[object, ...], Plan | None] = {}
 
     async def answer(self, operation: OperationDefinitionNode, given: Mapping[str, Any] | None, context: Any) -> dict[str, Any] | None:
         """The `data` of a query; None where graphql-core has to answer, from the beginning."""
         if not self._is_known():
             return None
-        variables = get_variable_values(self._schema._schema, operation.variable_definitions or (), dict(given or {}))
+        variables = self._variables(operation, given or {})
         return None if isinstance(variables, list) else await self._answered(operation, variables, context, None)
+
+    def _variables(self, operation: OperationDefinitionNode, given: Mapping[str, Any]) -> VariableValues | list[GraphQLError]:
+        definitions = operation.variable_definitions or ()
+        values = [operation.name and operation.name.value, *(given.get(each.variable.name.value, Undefined) for each in definitions)]
+        return self._values.of(values, lambda: get_variable_values(self._schema._schema, definitions, dict(given)))
 
     async def message(
         self, operation: OperationDefinitionNode, variables: VariableValues, context: Any, message: object

@@ -33,8 +33,11 @@ class Asked:
     door: Callable[..., Any]
     arguments: tuple[str, ...] = ()
 
-    def answer(self, row: Any, context: Any, given: Mapping[str, Any]) -> Any:
-        named = {name: None if given.get(name, UNSET) is UNSET else given[name] for name in self.arguments}
+    def named(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The door's arguments, of what the client sent."""
+        return {name: None if given.get(name, UNSET) is UNSET else given[name] for name in self.arguments}
+
+    def answer(self, row: Any, context: Any, named: Mapping[str, Any]) -> Any:
         return self.door(context, **named) if row is None else self.door(row, context, **named)
 
 

@@ -1,7 +1,7 @@
 """Shapes the values found at one place of a document into what is sent: all of one kind at once."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from graphql import GraphQLEnumType, GraphQLScalarType
@@ -14,11 +14,10 @@ Values: TypeAlias = list[Any]
 
 @dataclass(slots=True)
 class Run:
-    """One operation under way. `arguments` of a field are read once, however many objects it is answered for."""
+    """One operation under way."""
 
     context: Any
     variables: VariableValues
-    arguments: dict[object, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class GraphQLDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             response = await self._answer(Request(scope, receive))
-            metrics.REQUESTS.labels(response.status_code).inc()
+            metrics.requests(response.status_code).inc()
             await response(scope, receive, send)
         elif await self._may_open(WebSocket(scope, receive, send)):
             await Conversation(self, scope, receive, send).run()
@@ -152,13 +152,13 @@ class GraphQLDoor:
     async def _run(self, request: Request, asked: Asked, context: OperationContext, accepted: Accepted) -> Response:
         asked, prepared = await self.prepare(asked, context, _host(request))
         _check_kind(prepared, request.method, accepted)
-        metrics.OPERATIONS.labels("http", prepared.operation.operation.value).inc()
+        metrics.operations("http", prepared.operation.operation.value).inc()
         headers = prepared.left.headers() if prepared.left else {}
         if prepared.is_subscription:
             return await self._streamed(request, asked, prepared, context, headers)
         started = time.perf_counter()
         payload = self.masking.payload(await self._executed(request, asked, context))
-        metrics.SECONDS.labels(prepared.operation.operation.value).observe(time.perf_counter() - started)
+        metrics.seconds(prepared.operation.operation.value).observe(time.perf_counter() - started)
         is_refused = "data" not in payload and accepted.single == gate.GRAPHQL_RESPONSE
         return _shown(payload, 400 if is_refused else 200, accepted.single, headers)
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 PREFLIGHT_S = 600  # how long a browser remembers what it was told
 ASKED_HEADERS = ("authorization", "content-type", "last-event-id", "graphql-preflight", "apollo-require-preflight", "x-requested-with")
@@ -34,11 +33,16 @@ def readable_from(origins: Iterable[str], routes: Iterable[BaseRoute]) -> list[B
 
 
 class _Readable(CORSMiddleware):
-    """Starlette's, which for a caller that is no page of another origin has nothing to weigh."""
+    """Starlette's, past which a caller goes that is no page: there is nothing to weigh, and only caches are told that there may be."""
 
-    async def send(self, message: Message, send: Send, request_headers: Headers) -> None:
-        if message["type"] == "http.response.start" and "origin" not in request_headers:
-            message["headers"] = [*message.get("headers", ()), (b"vary", b"Origin")]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or any(name == b"origin" for name, _ in scope["headers"]):
+            await super().__call__(scope, receive, send)
+            return
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"vary", b"Origin")]
             await send(message)
-        else:
-            await super().send(message, send, request_headers)
+
+        await self.app(scope, receive, told)

@@ -337,7 +337,7 @@ class Conversation:
             context = await door.context_for(self.connection, self._authorization)
             asked, prepared = await door.prepare(operation.asked, context, self._host)
             subscribed = await door.documents.subscribe(asked, prepared, context) if prepared.is_subscription else None
-        metrics.OPERATIONS.labels("socket", prepared.operation.operation.value).inc()
+        metrics.operations("socket", prepared.operation.operation.value).inc()
         if subscribed is not None:
             await self._follow(operation, asked, prepared, subscribed)
             return

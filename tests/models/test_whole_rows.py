@@ -77,6 +77,18 @@ async def test_rows_are_alike_on_both_databases_and_can_be_saved(tester: HouseTe
     ]
 
 
+@pytest.mark.parametrize("fraction", [0, 1, 120_000, 500_000, 999_999])
+async def test_a_time_comes_back_to_the_microsecond_in_utc(tester: HouseTester, fraction: int) -> None:
+    await a_bit_of_everything(tester)
+    moment = datetime(2026, 2, 28, 23, 59, 59, fraction, UTC)
+    await Device.filter(device_id=f"{1:024x}").update(claimed_at=moment)
+
+    (device,) = await fetch(Device, "claimed_at = $1 ORDER BY claimed_at", [moment])
+
+    assert device.claimed_at == moment
+    assert device.claimed_at.tzinfo is UTC
+
+
 async def test_one_statement_tells_who_is_behind_a_token(tester: HouseTester) -> None:
     owner = await a_bit_of_everything(tester)
 

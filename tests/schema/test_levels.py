@@ -206,3 +206,14 @@ async def test_a_long_document_is_compiled_without_holding_up_the_others(monkeyp
     assert answer is not None
     assert len(answer["thing"]) == levels.THREAD_TOKENS // 3
     assert threads != [threading.main_thread()]
+
+
+async def test_a_variable_equal_to_an_earlier_one_is_still_read_by_its_own_type() -> None:
+    """1 and true are one and the same to a dictionary."""
+    toy = Toy(name="a", note=None, number=3)
+    plans, operation = toy.plans("query ($size: Int) { thing(size: $size) { name } }")
+    await plans.answer(operation, {"size": 1}, None)
+
+    answers = [await plans.answer(operation, {"size": size}, None) for size in (1, True, 1)]
+
+    assert answers == [{"thing": {"name": "a"}}, None, {"thing": {"name": "a"}}]
