@@ -176,6 +176,7 @@ def test_a_role_in_single_products_adds_them_to_what_is_there_or_takes_them_out(
 
     assert (somewhere.organization_ids, somewhere.reach) == ((), ((), (), (LAMP,)))
     assert (elsewhere.organization_ids, elsewhere.reach) == ((HERE,), ((HERE,), (LAMP,), ()))
+    assert person(Role.VIEWER, in_lamp=Role.OWNER).reach == ((HERE,), (), ())
     assert [somewhere.belongs_to(HERE, product) for product in (None, LAMP, OTHER_PRODUCT)] == [True, True, False]
     assert [elsewhere.belongs_to(HERE, product) for product in (None, LAMP, OTHER_PRODUCT)] == [True, False, True]
 
