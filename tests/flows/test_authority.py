@@ -160,12 +160,8 @@ async def causes(house: House) -> dict[str, Cause]:
             forgetful, EVENTS, lambda: do("changePassword", second, current=PASSWORD, new="another horse for the tests"), "4401", "UNAUTHENTICATED"
         ),
         "member removed": Cause(away, EVENTS, lambda: do("removeMember", memberId=seats["away"]), "4401", "NOT_FOUND"),
-        "product role taken": Cause(
-            lifted, EVENTS, lambda: do("removeProductRole", productId=1094, memberId=seats["lifted"]), "NOT_FOUND", "NOT_FOUND"
-        ),
-        "product hidden": Cause(
-            hidden, EVENTS, lambda: do("setProductRole", productId=1094, memberId=seats["hidden"], role="NONE"), "NOT_FOUND", "NOT_FOUND"
-        ),
+        "product role taken": Cause(lifted, EVENTS, lambda: do("removeProductRole", productId=1094, memberId=seats["lifted"]), "NOT_FOUND", "NOT_FOUND"),
+        "product hidden": Cause(hidden, EVENTS, lambda: do("setProductRole", productId=1094, memberId=seats["hidden"], role="NONE"), "NOT_FOUND", "NOT_FOUND"),
         "organization inactive": Cause(
             broke, EVENTS.replace("1094", "2000"), broke_pays_no_more, "ORGANIZATION_INACTIVE", "ORGANIZATION_INACTIVE"
         ),

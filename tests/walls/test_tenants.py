@@ -51,18 +51,8 @@ OF_A_PRODUCT = ("device", "group", "external", "Customer", "Device", "DeviceEven
 OF_THE_PRODUCT = (*OF_A_PRODUCT, "product", "slug", "Product", "Firmware", "Rollout", "OAuthClient")
 OF_THE_TEAM = (*OF_THE_PRODUCT, "ApiUser", "AuditEntry", "Invitation", "Member", "SigningKey", "User")
 OF_CUSTOMERS = (
-    "device",
-    "organization",
-    "group",
-    "external",
-    "Customer",
-    "Device",
-    "DeviceEvent",
-    "DeviceGroup",
-    "Firmware",
-    "Import",
-    "Member",
-    "User",
+    *("device", "organization", "group", "external", "Customer", "Device", "DeviceEvent", "DeviceGroup", "Firmware", "Import"),
+    *("Member", "User"),
 )
 
 
