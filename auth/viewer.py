@@ -171,10 +171,12 @@ class Viewer:
     @property
     def reach(self) -> Reach:
         """The products that are there for this viewer."""
+        teams, bound = self.organization_ids, self.bound_product_id
+        if bound is not None:
+            return Reach(teams, (), (bound,))
         hidden = tuple(id for id, role in self.product_roles.items() if role is Role.NONE)
-        bound = self.bound_product_id
-        products = (bound,) if bound else tuple(id for id, role in self.product_roles.items() if role is not Role.NONE)
-        return Reach(self.organization_ids, hidden, products)
+        has_all = len(teams) == len(self.members)  # then what else they have a role in is among theirs, and need not be named
+        return Reach(teams, hidden, () if has_all else tuple(id for id in self.product_roles if id not in hidden))
 
     def walls_in(self, product_id: int | None) -> Granted | None:
         """What holds somebody of the team inside groups of this product; None: nothing does. Source: details, "Groups as walls"."""

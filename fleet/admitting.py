@@ -59,10 +59,10 @@ async def _moved(found: list[Device], state: DeviceState, action: str, entries: 
         for product, members in groupby(sorted(found, key=_by_product), key=lambda device: device.product):
             changed = await _set_state(product, [device.device_id for device in members], state)
             if changed:
-                team = product.organization.id
+                team, which = product.organization.id, {"product_id": product.id, "product_number": product.number}
                 await record(by, action, f"product:{product.number}", organization_id=team, deviceIds=[*changed])
             if changed and state == DeviceState.ACTIVE:
-                news += (await keying.end_strangers_keys(changed, product_number=product.number, organization_id=team, by=by, now=now))[1]
+                news += (await keying.end_strangers_keys(changed, **which, organization_id=team, by=by, now=now))[1]
             news += [entry for device_id in changed for entry in entries(product.number, device_id, now)]
         await log.append(*news)
     for device in found:

@@ -7,6 +7,7 @@ from billing.access import require_active
 from errors import Forbidden, InvalidInput, NotFound
 from fleet.auditing import record
 from fleet.founding import lock
+from fleet.scope import IDS_MAX, products
 from models.organization import Member, Organization, ProductRole, Role
 from models.product import Product
 from models.sql import execute
@@ -49,6 +50,21 @@ async def remove_role(product: Product, member: Member, *, by: Viewer) -> Member
             await ProductRole.filter(member_id=member.id, product_id=product.id).delete()
             await _record(by, "product_role.removed", product, member, before=before, after=None)
     return member
+
+
+async def offered(viewer: Viewer, roles: Sequence[tuple[int, Role]], *, field: str) -> list[tuple[Product, Role]]:
+    """The products of these productIds with the roles in them, organizations at hand; `field` is the input's list that names them.
+
+    Raises InvalidInput for more than 250, NotFound for a product that is not there for the viewer.
+    """
+    if len(roles) > IDS_MAX:
+        raise InvalidInput(f"Name at most {IDS_MAX} products in one call.", path=(field,))
+    numbers = [number for number, _ in roles]
+    found = {row.number: row for row in await products(viewer).filter(number__in=numbers)} if numbers else {}
+    for place, number in enumerate(numbers):
+        if number not in found:
+            raise NotFound(f"There is no product {number} for you.", path=(field, str(place), "productId"))
+    return [(found[number], role) for number, role in roles]
 
 
 async def take_up(member: Member, offered: Mapping[int, Role]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from auth.belonging import of_the_team
 from auth.viewer import Viewer
 from firmware_formats.platforms import same_platform
 from fleet import keying
@@ -142,7 +143,7 @@ async def _others(ids: list[str], terms: Terms) -> list[dict[str, Any]]:
         " d.desired_firmware_version, d.update_failures, d.name, d.notes, d.owner_id, d.user_owner_id, d.platform,"
         " d.public_key, d.secret, d.key_team_id, d.key_person_id,"
         " c.product_id AS customer_of,"
-        " EXISTS (SELECT 1 FROM member m WHERE m.user_id = d.user_owner_id AND m.organization_id = $4) AS user_is_member"
+        f" {of_the_team(person='d.user_owner_id', organization='$4', product='$2')} AS user_is_member"
         " FROM device d LEFT JOIN customer c ON c.id = d.owner_id"
         " WHERE d.device_id = ANY($1) AND (d.product_id IS NULL OR d.product_id <> $2 OR d.state <> 'ACTIVE')"
         " AND (d.import_id IS NULL OR d.import_id <> $3) ORDER BY d.device_id FOR UPDATE OF d",
@@ -153,6 +154,7 @@ async def _others(ids: list[str], terms: Terms) -> list[dict[str, Any]]:
 async def _end_keys(others: list[dict[str, Any]], terms: Terms) -> tuple[list[str], list[NewEntry]]:
     return await keying.end_strangers_keys(
         [row["id"] for row in others],
+        product_id=terms.product_id,
         product_number=terms.number,
         organization_id=terms.organization_id,
         by=Viewer.house("import"),

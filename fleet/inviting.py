@@ -20,8 +20,6 @@ from models.product import Product
 from models.transaction import transaction
 from settings import Settings
 
-PRODUCT_ROLES_MAX = 100  # of one invitation
-
 
 async def invite(
     organization: Organization,
@@ -149,8 +147,8 @@ async def remove(member: Member, *, by: Viewer) -> Organization:
 
 def _check(product_roles: Sequence[tuple[Product, Role]], of_team: Role, organization: Organization, by: Viewer) -> None:
     products = [product.id for product, _ in product_roles]
-    if len(products) > PRODUCT_ROLES_MAX or len(set(products)) < len(products):
-        raise InvalidInput(f"Name at most {PRODUCT_ROLES_MAX} products, each once.", path=("productRoles",))
+    if len(set(products)) < len(products):
+        raise InvalidInput("Name each product once.", path=("productRoles",))
     for place, (product, role) in enumerate(product_roles):
         if product.organization.id != organization.id:
             raise NotFound("The organization has no such product.", path=("productRoles", str(place), "productId"))

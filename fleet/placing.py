@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from auth.belonging import of_the_team
 from auth.viewer import Viewer
 from firmware_formats.platforms import PARTICLE_ID, Platform
 from fleet.auditing import record
 from fleet.telling import NO_PRODUCT, status
 from models.device import Device, DeviceState
 from models.log import DeviceChange
-from models.organization import Member
 from models.product import Product
+from models.sql import rows
 from realtime.log import NewEntry
 
 _ACTION = {
@@ -124,13 +125,16 @@ async def _state_before(product: Product, device: Arriving, vouched_by: int | No
     return DeviceState.QUARANTINED
 
 
+_OF_THE_TEAM = f"SELECT 1 WHERE {of_the_team(person='$1', organization='$2', product='$3')}"
+
+
 async def _is_approvable(product: Product, device: Arriving, vouched_by: int | None) -> bool:
     """Owned by a member of the team, with a key of theirs, or by nobody and made by the team: only they have the provisioning key."""
     owner_id, team_id = device.user_owner_id, product.organization_id  # type: ignore[attr-defined]  # a Tortoise column
     if owner_id is None:
         return vouched_by == product.number
     is_theirs = device.key_person_id == owner_id or device.key_team_id == team_id
-    return is_theirs and await Member.filter(user_id=owner_id, organization_id=team_id).exists()
+    return is_theirs and bool(await rows(_OF_THE_TEAM, [owner_id, team_id, product.id]))
 
 
 async def _move(

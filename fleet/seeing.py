@@ -57,7 +57,11 @@ def sight(viewer: Viewer, product_id: int | None) -> Sight:
 
 
 def products_seen(viewer: Viewer, *, organization: str = "product__organization_id", product: str = "product_id") -> Q:
-    """What is of products that are there for the viewer, in a table that has their ids under these names."""
+    """What is of products that are there for the viewer, in a table that has their ids under these names.
+
+    Raises Unauthenticated for nobody: to them it is said that a token is missing, whether the thing exists or not.
+    """
+    viewer.must_be_somebody()
     reach = viewer.reach
     seen = _one_of(organization, reach.organization_ids)
     if reach.hidden:

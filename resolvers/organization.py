@@ -35,7 +35,8 @@ async def invite_member(
     context: Context, *, organization: str, email: str, role: Role | None = None, product_roles: list[Any] | None = None
 ) -> Answer:
     team = await scope.organization(context.viewer, organization)
-    roles = [(await scope.product(context.viewer, each.product_id), each.role) for each in product_roles or ()]
+    wanted = [(each.product_id, each.role) for each in product_roles or ()]
+    roles = await entrusting.offered(context.viewer, wanted, field="productRoles")
     invitation = await inviting.invite(team, email, role=role, product_roles=roles, house=context.house, by=context.viewer)
     return {"invitation": invitation}
 

@@ -163,7 +163,7 @@ class InviteMemberInput(Input):
     email: str = described("Exactly the address of the person's account.")
     role: Role | None = optional("What they will be; absent: ADMIN, full access.")
     product_roles: list[ProductRoleInput] | None = optional(
-        "Products in which they will have another role; with the role NONE they see these alone. At most 100."
+        "Products in which they will have another role; with the role NONE they see these alone. At most 250."
     )
 
 

@@ -110,6 +110,12 @@ def test_a_role_in_one_product_is_none_in_another(action: str) -> None:
     assert told == {(of_team, of_product): told_by_the_words(action, of_team, None) for of_team, of_product in EVERY_PAIR}
 
 
+@pytest.mark.parametrize("action", sorted(OF_TEAM))
+def test_no_role_in_a_product_counts_for_the_organization_itself(action: str) -> None:
+    assert person(Role.NONE, in_lamp=Role.OWNER).may(action, HERE, LAMP) is (action in ADDS[Role.NONE])
+    assert person(Role.OWNER, in_lamp=Role.VIEWER).may(action, HERE, LAMP)
+
+
 def test_the_words_are_about_every_act_and_the_table_knows_which_are_about_the_organization() -> None:
     assert sorted(MAY) == sorted(action for added in ADDS.values() for action in added)
     assert {action for action, rule in MAY.items() if rule.team} == OF_TEAM
@@ -176,6 +182,7 @@ def test_a_role_in_single_products_adds_them_to_what_is_there_or_takes_them_out(
 
     assert (somewhere.organization_ids, somewhere.reach) == ((), ((), (), (LAMP,)))
     assert (elsewhere.organization_ids, elsewhere.reach) == ((HERE,), ((HERE,), (LAMP,), ()))
+    assert person(Role.VIEWER, in_lamp=Role.OWNER).reach == ((HERE,), (), ())
     assert [somewhere.belongs_to(HERE, product) for product in (None, LAMP, OTHER_PRODUCT)] == [True, True, False]
     assert [elsewhere.belongs_to(HERE, product) for product in (None, LAMP, OTHER_PRODUCT)] == [True, False, True]
 

@@ -329,4 +329,8 @@ async def test_an_invitation_promises_no_roles_that_its_sender_could_not_give(te
     assert await refused(team, invited(team, (LAMP, "OWNER"), by=adam)) == ("FORBIDDEN", ["input", "productRoles", "0", "role"])
     assert await refused(team, invited(team, (LAMP, "VIEWER"), (LAMP, "SUPPORT"))) == ("INVALID_INPUT", ["input", "productRoles"])
     assert await refused(team, invited(team, (LAMP, "VIEWER"), role="ADMIN")) == ("INVALID_INPUT", ["input", "productRoles", "0", "role"])
-    assert await refused(team, invited(team, (LAMP, "VIEWER"), (2000, "VIEWER"))) == ("NOT_FOUND", None)
+    assert await refused(team, invited(team, (LAMP, "VIEWER"), (2000, "VIEWER"))) == (
+        "NOT_FOUND",
+        ["input", "productRoles", "1", "productId"],
+    )
+    assert await refused(team, invited(team, *[(LAMP, "VIEWER")] * 251)) == ("INVALID_INPUT", ["input", "productRoles"])

@@ -13,7 +13,7 @@ from fleet.connecting import Connected, Refused, Report
 from models.account import User
 from models.device import Device
 from models.operations import AuditEntry
-from models.organization import Member
+from models.organization import Member, ProductRole
 from models.product import Product
 from public_keys import public_half, to_base64url
 from simulator.flash import Flash
@@ -179,6 +179,22 @@ async def test_a_kit_claimed_by_an_outsider_is_still_no_device_to_import(tester:
     assert (await imported(tester, ann))["rows"]["nodes"] == [{"verdict": "CLAIMED_BY_OUTSIDER"}]
 
     assert await key() == EVES
+
+
+async def test_whoever_is_in_the_team_for_another_product_is_a_stranger_to_this_one(tester: HouseTester) -> None:
+    ann, _, _ = await teams(tester)
+    bob = await tester.member(ann, "bob", "NONE")
+    await ProductRole.create(member=await Member.get(user__email="bob@example.com"), product=await a_product(tester, 1095), role="OWNER")
+    await registered(tester, bob, EVES)
+    await Product.all().update(auto_approve=True)
+
+    assert (await imported(tester, ann))["rows"]["nodes"] == [{"verdict": "CLAIMED_BY_OUTSIDER"}]
+    await says_hello(tester, proved_by=EVES)
+    assert (await Device.get(device_id=ID)).state == "QUARANTINED"
+    await approved(tester, ann)
+
+    assert await key() is None
+    assert await registered(tester, bob, EVES) == ["NOT_FOUND"]
 
 
 async def test_a_members_kit_with_the_key_of_a_stranger_waits_for_a_person(tester: HouseTester) -> None:

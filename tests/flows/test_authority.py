@@ -131,9 +131,10 @@ async def causes(house: House) -> dict[str, Cause]:
     program, program_id = await house.program()
     changed, deleted = await house.machine("changed"), await house.machine("deleted")
     machines = {row["name"]: row["id"] for row in (await tester.ask(API_USERS, house.owner))["organization"]["apiUsers"]}
-    away, leaver, walled, forgetful = [
-        await tester.member(house.owner, name, "DEVELOPER") for name in ("away", "leaver", "walled", "forgetful")
+    away, leaver, walled, forgetful, hidden = [
+        await tester.member(house.owner, name, "DEVELOPER") for name in ("away", "leaver", "walled", "forgetful", "hidden")
     ]  # fmt: skip
+    lifted = await tester.member(house.owner, "lifted", "NONE")
     second = (await tester.do("logIn", "token", email="forgetful@example.com", password=PASSWORD))["token"]
     broke = await tester.owner("bob", "Broke")
     await a_product(tester, 2000, organization="broke")
@@ -141,8 +142,10 @@ async def causes(house: House) -> dict[str, Cause]:
     revoked = await house.customer("revoked", "granted")
     ids = {name: global_id("DeviceGroup", group.id) for name, group in house.groups.items()}
     seats = {
-        name: global_id("Member", (await Member.get(user__email_key=f"{name}@example.com")).id) for name in ("away", "walled", "leaver")
+        name: global_id("Member", (await Member.get(user__email_key=f"{name}@example.com")).id)
+        for name in ("away", "walled", "hidden", "lifted")
     }
+    await do("setProductRole", productId=1094, memberId=seats["lifted"], role="VIEWER")
     kim = global_id("Customer", (await Customer.get(username="revoked")).id)
 
     async def broke_pays_no_more() -> None:
@@ -157,6 +160,8 @@ async def causes(house: House) -> dict[str, Cause]:
             forgetful, EVENTS, lambda: do("changePassword", second, current=PASSWORD, new="another horse for the tests"), "4401", "UNAUTHENTICATED"
         ),
         "member removed": Cause(away, EVENTS, lambda: do("removeMember", memberId=seats["away"]), "4401", "NOT_FOUND"),
+        "product role taken": Cause(lifted, EVENTS, lambda: do("removeProductRole", productId=1094, memberId=seats["lifted"]), "NOT_FOUND", "NOT_FOUND"),
+        "product hidden": Cause(hidden, EVENTS, lambda: do("setProductRole", productId=1094, memberId=seats["hidden"], role="NONE"), "NOT_FOUND", "NOT_FOUND"),
         "organization inactive": Cause(
             broke, EVENTS.replace("1094", "2000"), broke_pays_no_more, "ORGANIZATION_INACTIVE", "ORGANIZATION_INACTIVE"
         ),

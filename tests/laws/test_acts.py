@@ -17,10 +17,11 @@ def without_product(root: Path) -> list[str]:
 
 def _asking(root: Path) -> Iterator[tuple[Module, ast.Call]]:
     for module in in_rooms(root):
-        for node in ast.walk(module.tree):
-            asks = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ASKED
-            if asks and not _is_about_the_team(node) and not _names_a_product(node):
-                yield module, node
+        calls = (node for node in ast.walk(module.tree) if isinstance(node, ast.Call))
+        for call in calls:
+            asks = isinstance(call.func, ast.Attribute) and call.func.attr in ASKED
+            if asks and not _is_about_the_team(call) and not _names_a_product(call):
+                yield module, call
 
 
 def _act(call: ast.Call) -> str | None:

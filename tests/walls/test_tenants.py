@@ -1,7 +1,7 @@
 """The wall between tenants, tried by programs written from the schema: nothing is shown, nothing changed, no existence told.
 
-Four try it: the owner of another organization, a customer of another product, a customer of the same product, and a member who is held
-inside a group of the same product. What each of them is told of a thing behind the wall is what is told of a thing that is not there.
+They try it: the owner of another organization, a customer of another product, a customer of the same product, a member who is held
+inside a group of the same product, one who is of another product alone, and one who is shut out of the product. What each of them is told of a thing behind the wall is what is told of a thing that is not there.
 """
 
 import asyncio
@@ -48,19 +48,11 @@ IN_VERDICTS = "importDevices.deviceIds"  # which is tried below: an import takes
 ENDS = ("delete", "remove", "revoke", "undo")  # what others need has to be ended last
 BATCH = 60  # selections in one query
 OF_A_PRODUCT = ("device", "group", "external", "Customer", "Device", "DeviceEvent", "DeviceGroup", "Import", "Update")
+OF_THE_PRODUCT = (*OF_A_PRODUCT, "product", "slug", "Product", "Firmware", "Rollout", "OAuthClient")
+OF_THE_TEAM = (*OF_THE_PRODUCT, "ApiUser", "AuditEntry", "Invitation", "Member", "SigningKey", "User")
 OF_CUSTOMERS = (
-    "device",
-    "organization",
-    "group",
-    "external",
-    "Customer",
-    "Device",
-    "DeviceEvent",
-    "DeviceGroup",
-    "Firmware",
-    "Import",
-    "Member",
-    "User",
+    *("device", "organization", "group", "external", "Customer", "Device", "DeviceEvent", "DeviceGroup", "Firmware", "Import"),
+    *("Member", "User"),
 )
 
 
@@ -81,6 +73,8 @@ async def attackers(postgres_tester: HouseTester) -> list[Attacker]:
     lee = await Customer.get(username="alpha-lee")
     group = await DeviceGroup.get(path="alpha-beside")
     own = {"device": "a" * 23 + "0", "group": group.path, "DeviceGroup": global_id("DeviceGroup", group.id)}
+    fan = {"product": 2002, "slug": "alpha-fan", "device": "a" * 22 + "22", "Device": global_id("Device", "a" * 22 + "22")}
+    of_fan = World("alpha", alpha.owner, {**alpha.names, **fan}, alpha.tokens)
     beside = World("alpha", alpha.owner, {**alpha.names, **own, "Customer": global_id("Customer", lee.id)}, alpha.tokens)
     return [
         Attacker("another owner", alpha.owner, alpha, bravo),
@@ -88,6 +82,8 @@ async def attackers(postgres_tester: HouseTester) -> list[Attacker]:
         Attacker("another customer", alpha.tokens["lee"], beside, bravo),
         Attacker("a customer of the product", alpha.tokens["lee"], beside, alpha.only(*OF_CUSTOMERS)),
         Attacker("a member held elsewhere", alpha.tokens["held"], beside, alpha.only(*OF_A_PRODUCT)),
+        Attacker("a member of another product alone", alpha.tokens["lifted"], of_fan, alpha.only(*OF_THE_TEAM)),
+        Attacker("a member shut out of the product", alpha.tokens["shut-out"], of_fan, alpha.only(*OF_THE_PRODUCT)),
     ]
 
 
@@ -177,6 +173,23 @@ async def test_nothing_that_can_be_reached_from_ones_own_holds_a_word_of_another
 
     assert "\n".join(faults) == ""
     assert answered > 1000  # there was much to read
+
+
+async def test_nothing_that_can_be_reached_from_one_product_tells_of_another(
+    postgres_tester: HouseTester, attackers: list[Attacker]
+) -> None:
+    of_lamp = ("alpha-lamp", "alpha lamp", '"productId": 2001', "a" * 24, "alpha-beside", "alpha-kim", "alpha-lee", "alpha-app")
+    of_others = ("alpha-owner", "alpha-held", "alpha-guest", "alpha-shut-out")
+    faults, answered = [], 0
+    for attacker, words in ((attackers[-2], of_lamp + of_others), (attackers[-1], of_lamp)):
+        trial = Trial(postgres_tester, attacker)
+        for text in _from_own_roots(attacker.own.only("product", "slug", "device", "organization", "group")):
+            data = json.dumps(await trial.shown(text))
+            answered += data.count("alpha-fan")
+            faults += [f"{attacker.name}: {word} by {text[:200]}" for word in words if word in data]
+
+    assert "\n".join(faults) == ""
+    assert answered > 20
 
 
 def _from_own_roots(own: World) -> Iterator[str]:

@@ -17,7 +17,7 @@ from models.firmware import Firmware, GroupRelease, ProductRelease, Update
 from models.global_ids import global_id
 from models.oauth import OAuthClient, OAuthConsent
 from models.operations import AuditEntry
-from models.organization import Invitation, Member, Organization, SigningKey
+from models.organization import Invitation, Member, Organization, ProductRole, SigningKey
 from models.product import Product
 from realtime.log import NewEntry
 from tests.connected import a_product, order
@@ -71,6 +71,7 @@ async def furnish(tester: HouseTester, word: str, number: int, digit: str) -> Wo
     group, beside = await _devices(product, world, digit)
     await _customers(product, world, digit)
     await _team(tester, beside, world)
+    await _entrusted(tester, product, world, digit)
     await _firmware(tester, product, group, world)
     await _events(tester, product, world, digit)
     world.names["AuditEntry"] = await _of(AuditEntry, organization__slug=word)
@@ -120,6 +121,18 @@ async def _team(tester: HouseTester, beside: DeviceGroup, world: World) -> None:
         "Member": global_id("Member", seat.id),
         "User": global_id("User", seat.user_id),  # type: ignore[attr-defined]  # a Tortoise column
     }
+
+
+async def _entrusted(tester: HouseTester, product: Product, world: World, digit: str) -> None:
+    """A second product, one who is in that alone, and one who is in that and not in the first."""
+    word = world.word
+    beside = await a_product(tester, product.number + 1, organization=word)
+    await Product.filter(id=beside.id).update(slug=f"{word}-fan", name=f"{word} fan", description=word)
+    await Device.create(device_id=digit * 22 + "22", product=beside, created_at=datetime.now(UTC), name=word)
+    for who, role, entrusted, own in (("lifted", "NONE", beside, "DEVELOPER"), ("shut-out", "DEVELOPER", product, "NONE")):
+        world.tokens[who] = await tester.member(world.owner, f"{word}-{who}", role, word)
+        seat = await Member.get(user__email_key=f"{word}-{who}@example.com")
+        await ProductRole.create(member=seat, product=entrusted, role=own)
 
 
 async def _firmware(tester: HouseTester, product: Product, group: DeviceGroup, world: World) -> None:
