@@ -14,6 +14,7 @@ from models.rollout import Rollout, RolloutDevice
 from tests.firmware_house import device
 from tests.house import HouseTester
 from tests.rollout_house import Campaign
+from tests.stored import whatever_a_refusal_must_leave_alone
 
 
 def codes(payload: dict[str, Any]) -> list[tuple[str, str | None]]:
@@ -170,6 +171,52 @@ async def test_a_halted_one_without_that_policy_leaves_who_runs_the_version_wher
         ("ROLLOUT", (campaign.product.id, 2)), ("PRODUCT_RELEASE", (campaign.product.id, 1))
     ]  # fmt: skip
     assert "ROLLOUT: yes, the rollout of version 2 was halted, and it runs that version." in found[good].because
+
+
+async def test_one_that_forces_reaches_devices_that_put_updates_off_and_takes_them_back_too(tester: HouseTester) -> None:
+    campaign = await Campaign.begin(tester, 2)
+    await campaign.start(maxInFlight=2, rollBackOnHalt=True)
+    await campaign.look()
+    assert [await campaign.asks(device_id, updates_enabled=False) for device_id in await campaign.told()] == [None, None]
+    await campaign.steer("abortRollout")
+
+    await campaign.start(maxInFlight=2, rollBackOnHalt=True, forceUpdates=True)
+    await campaign.look()
+    offers = [await campaign.asks(row.device_id, updates_enabled=False) for row in campaign.fleet]
+    assert [(offer.version, offer.forced) for offer in offers if offer is not None] == [(2, True)] * 2
+    good, bad = (row.device_id for row in campaign.fleet)
+    await campaign.comes_back(good, 2)
+    await campaign.comes_back(bad, 1)
+    await campaign.look()
+    assert await campaign.state() == "HALTED"
+
+    back = await campaign.asks(good, updates_enabled=False)
+    assert back is not None
+    assert (back.version, back.forced) == (1, True)
+
+
+async def test_what_it_forced_stays_forced_as_a_release(tester: HouseTester) -> None:
+    campaign = await Campaign.begin(tester, 1)
+    await campaign.start(forceUpdates=True)
+    await campaign.rounds()
+
+    assert await campaign.state() == "FINISHED"
+    assert await ProductRelease.all().values_list("firmware__version", "forces") == [(2, True)]
+
+
+async def test_one_with_a_plan_that_no_longer_holds_is_not_started(tester: HouseTester) -> None:
+    campaign = await Campaign.begin(tester, 2)
+    query = "query ($p: Int!) { planRelease(productId: $p, version: 2) { token } }"
+    token = (await tester.ask(query, campaign.owner, p=campaign.product_id))["planRelease"]["token"]
+    await device(campaign.product_id, 7, version=1)
+    before = await whatever_a_refusal_must_leave_alone()
+
+    refused = await campaign.start(planToken=token)
+
+    assert codes(refused) == [("PLAN_STALE", "planToken")]
+    assert await whatever_a_refusal_must_leave_alone() == before
+    token = (await tester.ask(query, campaign.owner, p=campaign.product_id))["planRelease"]["token"]
+    assert (await campaign.start(planToken=token))["rollout"]["state"] == "RUNNING"
 
 
 async def test_it_is_paused_and_resumed_and_aborted_by_people(tester: HouseTester) -> None:
