@@ -141,12 +141,16 @@ async def _waiting(course: Course, now: datetime, *, most: int) -> list[str]:
 
 
 async def _anybody_left(course: Course, now: datetime) -> bool:
-    """Whether somebody online was not offered it yet; those that put updates off are not waited for."""
+    """Whether somebody online was not offered it yet; those that put updates off are not waited for, unless the rollout forces them."""
     values = Values()
     put = values.put
-    defers = f"""EXISTS (SELECT 1 FROM device_update AS put_off WHERE put_off.device_id = device.device_id
+    conditions = [_untried(course, now, "tried.state <> 'LEFT'", put)]
+    if not course.rollout.forces:
+        conditions.append(
+            f"""NOT EXISTS (SELECT 1 FROM device_update AS put_off WHERE put_off.device_id = device.device_id
                  AND put_off.state = 'PENDING' AND put_off.attempt = 0 AND put_off.firmware_id = {put(course.firmware.id)})"""
-    return bool(await _online(course, [_untried(course, now, "tried.state <> 'LEFT'", put), f"NOT {defers}"], values, 1))
+        )
+    return bool(await _online(course, conditions, values, 1))
 
 
 def _untried(course: Course, now: datetime, tried: str, put: Put) -> str:
@@ -197,7 +201,7 @@ async def _finish(course: Course, now: datetime) -> None:
     table, key, value = ("product_release", "product_id", product.id) if group_id is None else ("group_release", "group_id", group_id)
     newer = await rows(f"SELECT 1 AS newer FROM {table} WHERE {key} = $1 AND released_at > $2", [value, rollout.started_at])
     before = await releasing.released_version(product, group_id)
-    in_force = not newer and await releasing.put_in_force(course.firmware, product, group_id, now)
+    in_force = not newer and await releasing.put_in_force(course.firmware, product, group_id, now, forces=rollout.forces)
     sequence = await releasing.next_sequence(product) if in_force else product.release_sequence
     await _end(course, RolloutState.FINISHED, "rollout.finished", now, released=in_force, before=before, sequence=sequence)
 

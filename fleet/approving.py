@@ -54,11 +54,12 @@ async def refuse_alone(product: Product, group_id: int | None) -> None:
 async def must_be_few(product: Product, version: int, locked: Mapping[str, int | None], *, glass: Glass | None, by: Viewer) -> str | None:
     """Refuse to lock these devices, locked to what they are now, to the version, unless the demands leave room for so many.
 
-    With the product's row held. The answer is why an owner broke the glass for it, and has been told to every owner and admin; None
-    where nobody had to. Raises Forbidden (reason APPROVAL_REQUIRED); InvalidInput for a glass that need not be broken.
+    With the firmware's row held: whoever else locks devices to it waits, and what is counted stays so. The answer is why an owner broke
+    the glass for it, and has been told to every owner and admin; None where nobody had to.
+    Raises Forbidden (reason APPROVAL_REQUIRED), InvalidInput for a glass that need not be broken.
     """
     added = [device_id for device_id, before in locked.items() if before != version]
-    if not added or not await rows(_TOO_MANY, [product.id, version, added]):
+    if not added or not await is_demanded(product, None) or not await rows(_TOO_MANY, [product.id, version, added]):
         if glass is not None:
             raise InvalidInput("This lock needs nobody else: leave breakGlass away.", path=("breakGlass",))
         return None

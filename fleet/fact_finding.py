@@ -43,6 +43,7 @@ _FACTS = f"""
            product.allow_generic_firmware, firmware.version AS released, product_release.released_at,
            product_release.immediate, product_release.forces, presence.last_handshake_at, presence.online,
            rollout.id AS rollout_id, rollout.state AS rollout_state, rollout.rolls_back, rolled.version AS rollout_version,
+           rollout.forces AS rollout_forces,
            CASE WHEN {REACHED} THEN 1 ELSE 0 END AS reached, tried.id AS tried_id, tried.former_version
       FROM device
       LEFT JOIN product ON product.id = device.product_id
@@ -127,6 +128,8 @@ def _forced(row: dict[str, Any], group_releases: Sequence[dict[str, Any]]) -> fr
     forced = {("GROUP_RELEASE", each["version"]) for each in group_releases if each["forces"]}
     if row["forces"]:
         forced.add(("PRODUCT_RELEASE", row["released"]))
+    if row["rollout_forces"]:
+        forced |= {("ROLLOUT", row["rollout_version"]), ("ROLLOUT", row["former_version"])}
     if row["lock_forces"]:
         forced.add(("LOCKED", row["desired_firmware_version"]))
     return frozenset(forced)

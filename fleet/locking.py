@@ -14,7 +14,6 @@ from fleet.approving import Glass
 from fleet.auditing import Json, record
 from fleet.damage import refuse_damaged
 from fleet.deciding import FirmwareRule, decide
-from fleet.defining import lock
 from fleet.fact_finding import facts_of
 from fleet.grouping import devices_in
 from fleet.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs
@@ -84,8 +83,6 @@ async def lock_and_flash(
     ids, now = await _named(device_ids, group), datetime.now(UTC)
     seen = await sight(by, product.id).visible(ids)
     async with transaction():
-        if is_watched := await approving.is_demanded(product, None):
-            await lock(product)  # who else locks devices waits: what is counted stays so
         firmware = await hold_firmware(product, version)
         chosen = await _choose(product, ids, seen)
         await _refuse_unready(chosen, version, how.when)
@@ -93,7 +90,7 @@ async def lock_and_flash(
             return chosen
         keys = [device.device_id for device in chosen.devices]
         before = {device.device_id: device.desired_firmware_version for device in chosen.devices}
-        because = await approving.must_be_few(product, version, before if is_watched else {}, glass=how.glass, by=by)
+        because = await approving.must_be_few(product, version, before, glass=how.glass, by=by)
         await execute(_SET_LOCK, [keys, version, how.when is FlashWhen.ON_RESET, how.forces])
         heard_of = await cancel_open(keys, now, except_firmware_id=firmware.id)
         if how.when is FlashWhen.NOW:

@@ -10,7 +10,7 @@ from auth.spelling import require_text
 from auth.viewer import Viewer
 from billing.access import require_active
 from errors import AlreadyExists, FirmwareNotProven, Forbidden, InvalidInput, NotFound
-from fleet import advancing, alarming, approving, releasing, scope, staging
+from fleet import advancing, alarming, approving, planning, releasing, scope, staging
 from fleet.damage import require_sound
 from fleet.defining import lock
 from fleet.house import House
@@ -45,7 +45,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a rollout is to go. Seconds."""
+    """How a rollout is to go: seconds; `forces` past devices that put updates off; with a plan only if that still holds."""
 
     stages: Sequence[Stage]
     max_in_flight: int
@@ -53,6 +53,8 @@ class Terms:
     jitter_s: int = 0
     window: Window | None = None
     rolls_back: bool = False
+    forces: bool = False
+    plan_token: str | None = None
 
 
 async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms: Terms, house: House, by: Viewer) -> Rollout:
@@ -61,7 +63,7 @@ async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms:
     That somebody has to is said by the terms, or demanded by the product or a group; every owner and admin is told that it waits.
 
     Raises FirmwareNotProven until an active device of the product runs it, AlreadyExists while another rollout of the product is open,
-    InvalidInput for terms that cannot be.
+    PlanStale if a plan is given and no longer holds, InvalidInput for terms that cannot be.
     Source: reliability, rule 10 of "OTA safety rules"; features, B8, C5 and C12.
     """
     product: Product = firmware.product
@@ -77,6 +79,8 @@ async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms:
         if not await releasing.is_proven(firmware, product):
             raise FirmwareNotProven(releasing.NOT_PROVEN.format(firmware.version), path=("version",))
         await require_sound(firmware, field="version")
+        if terms.plan_token is not None:
+            await planning.must_be_fresh(terms.plan_token, firmware, group=group, house=house, by=by)
         await releasing.never_delete(firmware, now)
         group_id, group_path = (group.id, group.path) if group is not None else (None, None)
         waits = terms.needs_approval or await approving.is_demanded(product, group_id)
@@ -90,7 +94,7 @@ async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms:
         await staging.audit(
             course, "rollout.started", by=by, group=group_path, needsApproval=waits,
             stages=[[staging.size_of(stage), stage.max_failure_percent, stage.healthy_for_s] for stage in course.stages],
-            maxInFlight=terms.max_in_flight, jitter=terms.jitter_s, rollsBack=terms.rolls_back,
+            maxInFlight=terms.max_in_flight, jitter=terms.jitter_s, rollsBack=terms.rolls_back, forces=terms.forces,
             window=terms.window.to_store() if terms.window is not None else None,
             before=before, downgrade=before is not None and before > firmware.version,
         )  # fmt: skip
@@ -243,6 +247,7 @@ async def _begin(
         jitter_s=terms.jitter_s,
         window=terms.window.to_store() if terms.window is not None else None,
         rolls_back=terms.rolls_back,
+        forces=terms.forces,
         created_at=now,
         created_by=by.actor,
         author_id=by.user.id if by.user is not None else None,

@@ -1461,6 +1461,7 @@ class Migration(migrations.Migration):
                 ("max_in_flight", fields.IntField()),
                 ("jitter_s", fields.IntField(default=0)),
                 ("window", fields.JSONField(null=True)),
+                ("forces", fields.BooleanField(default=False)),
                 ("rolls_back", fields.BooleanField(default=False)),
                 ("halted_because", fields.TextField(null=True, unique=False)),
                 ("halted_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),

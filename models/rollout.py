@@ -48,6 +48,7 @@ class Rollout(Model):
     max_in_flight = fields.IntField()
     jitter_s = fields.IntField(default=0)
     window = fields.JSONField(null=True)  # from, to, timeZone, days: fleet/windows.py
+    forces = fields.BooleanField(default=False)  # it counts although a device puts updates off; so does the way back
     rolls_back = fields.BooleanField(default=False)  # a halt takes the devices it touched back to what they ran
     halted_because = fields.TextField(null=True)
     halted_at = fields.DatetimeField(null=True)

@@ -55,10 +55,14 @@ def _terms(
     jitter_seconds: int | None = None,
     window: Any | None = None,
     roll_back_on_halt: bool | None = None,
+    force_updates: bool | None = None,
+    plan_token: str | None = None,
 ) -> Terms:
     asked = [Stage(stage.percent, stage.devices, stage.max_failure_percent, stage.healthy_for_seconds) for stage in stages]
     opens = Window.of(window.from_, window.to, window.time_zone, window.days or None) if window is not None else None
-    return Terms(asked, max_in_flight, bool(needs_approval), jitter_seconds or 0, opens, bool(roll_back_on_halt))
+    return Terms(
+        asked, max_in_flight, bool(needs_approval), jitter_seconds or 0, opens, bool(roll_back_on_halt), bool(force_updates), plan_token
+    )
 
 
 # ── reading ──
@@ -102,6 +106,10 @@ async def approved_by(rollout: Rollout, context: Context) -> User | None:
 
 def jitter_seconds(rollout: Rollout, context: Context) -> int:
     return rollout.jitter_s
+
+
+def force_updates(rollout: Rollout, context: Context) -> bool:
+    return bool(rollout.forces)
 
 
 def roll_back_on_halt(rollout: Rollout, context: Context) -> bool:

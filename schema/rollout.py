@@ -81,8 +81,10 @@ class Rollout(Node):
     jitter_seconds: int = resolved_by(doors.jitter_seconds, "Over how long the devices of a stage are spread from its begin.")
     window: RolloutWindow | None = resolved_by(doors.window, "When it offers; null: at any time.")
     roll_back_on_halt: bool = resolved_by(doors.roll_back_on_halt, "Whether a halt takes its devices back to what they ran before.")
+    force_updates: bool = resolved_by(doors.force_updates, "Whether it reaches devices that put updates off; its way back, too.")
     halted_because: str | None = described("Why it was halted, or ended by itself; null if neither happened.")
     created_at: DateTime = described("When it was asked for.")
+    created_by: str = described('By whom, as the audit names them: "user:ann@example.com", "api-user:ci".')
     approved_by: User | None = resolved_by(doors.approved_by, "Who approved it; null if nobody did, or had to, or the account is gone.")
     glass_broken_because: str | None = described("Why an owner approved their own rollout; null if nobody did.")
 
@@ -115,10 +117,14 @@ class StartRolloutInput(KeyedInput):
     group: str | None = optional("Only to this group and those inside it, as a path; absent: to the whole product.")
     stages: list[RolloutStageInput] = described("1 to 20 stages.")
     max_in_flight: int = described("How many devices may be under way at a time: 1 to 10,000.")
-    needs_approval: bool | None = optional("Whether somebody else has to approve it before it begins; the product may demand it anyway.")
+    needs_approval: bool | None = optional(
+        "Whether somebody else has to approve it before it begins; the product or a group may demand it anyway."
+    )
     jitter_seconds: int | None = optional("Spread the devices of each stage over this time from its begin, up to 86,400.")
     window: RolloutWindowInput | None = optional("When to offer; absent: at any time.")
     roll_back_on_halt: bool | None = optional("Whether a halt takes its devices back to what they ran before.")
+    force_updates: bool | None = optional("Also devices that put updates off; else theirs are pending until they take updates again.")
+    plan_token: str | None = optional("The token of a planRelease of this version there: refused with PLAN_STALE unless that still holds.")
 
 
 @strawberry.type(description="The rollout.")
