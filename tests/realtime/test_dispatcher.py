@@ -19,7 +19,7 @@ from realtime.dispatcher import Dispatcher, Filter, Reader
 from realtime.log import Entry
 from realtime.wakeup import Wakeup
 from settings import Settings
-from tests.realtime.samples import NOON, PRODUCT, an_event, device_id, until
+from tests.realtime.samples import NOON, PRODUCT, an_event, append_elsewhere, device_id, until
 
 
 @asynccontextmanager
@@ -31,14 +31,6 @@ async def running(ring: int = 20_000) -> AsyncIterator[Dispatcher]:
 async def append(*names: str, **fields: object) -> list[Entry]:
     async with transaction():
         return await log.append(*(an_event(name, **fields) for name in names))
-
-
-async def append_elsewhere(*names: str, **fields: object) -> list[Entry]:
-    """As another process does: the wake-up comes here, the entries do not."""
-    async with transaction():
-        written = await log.write([an_event(name, **fields) for name in names])
-    wakeup.notify(wakeup.LOG)
-    return [each.entry for each in written]
 
 
 async def take(reader: Reader, count: int, seconds: float = 5) -> list[Entry]:

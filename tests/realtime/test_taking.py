@@ -15,8 +15,8 @@ from realtime.flusher import Flusher
 from realtime.log import Entry
 from realtime.wakeup import Wakeup
 from settings import Settings
-from tests.realtime.samples import PRODUCT, an_event, device_id
-from tests.realtime.test_dispatcher import append, append_elsewhere, names, nothing_comes, running, take
+from tests.realtime.samples import PRODUCT, an_event, append_elsewhere, device_id
+from tests.realtime.test_dispatcher import append, names, nothing_comes, running, take
 
 
 async def test_what_was_committed_here_comes_without_being_read_again(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
