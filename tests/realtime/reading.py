@@ -53,14 +53,6 @@ async def append(*names: str, **fields: object) -> list[Entry]:
         return await log.append(*(an_event(name, **fields) for name in names))
 
 
-async def append_elsewhere(*names: str, **fields: object) -> list[Entry]:
-    """As another process does: the wake-up comes here, the entries do not."""
-    async with transaction():
-        written = await log.write([an_event(name, **fields) for name in names])
-    wakeup.notify(wakeup.LOG)
-    return [each.entry for each in written]
-
-
 async def take(reader: Reader, count: int) -> list[Entry]:
     """Exactly `count` entries; fails on a gap."""
     taken: list[Entry] = []

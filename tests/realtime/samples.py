@@ -10,7 +10,9 @@ from models.device import Device
 from models.log import EntryKind
 from models.organization import Organization
 from models.product import Product
-from realtime.log import NewEntry
+from models.transaction import transaction
+from realtime import log, wakeup
+from realtime.log import Entry, NewEntry
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PRODUCT = 1094
@@ -19,6 +21,14 @@ PRODUCT = 1094
 def an_event(name: str = "temperature", **changes: Any) -> NewEntry:
     fields = {"product_number": PRODUCT, "kind": EntryKind.EVENT, "name": name, "published_at": NOON}
     return NewEntry(**(fields | changes))
+
+
+async def append_elsewhere(*names: str, **fields: object) -> list[Entry]:
+    """As another process does: the wake-up comes here, the entries do not."""
+    async with transaction():
+        written = await log.write([an_event(name, **fields) for name in names])
+    wakeup.notify(wakeup.LOG)
+    return [each.entry for each in written]
 
 
 def device_id(number: int) -> str:

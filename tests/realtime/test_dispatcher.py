@@ -15,8 +15,8 @@ from realtime.dispatcher import Dispatcher, Filter, Reader
 from realtime.log import Entry
 from realtime.wakeup import Wakeup
 from settings import Settings
-from tests.realtime.reading import PATIENCE_S, append, append_elsewhere, names, nothing_comes, running, slow_one, take
-from tests.realtime.samples import NOON, PRODUCT, an_event, device_id, until
+from tests.realtime.reading import PATIENCE_S, append, names, nothing_comes, running, slow_one, take
+from tests.realtime.samples import NOON, PRODUCT, an_event, append_elsewhere, device_id, until
 
 
 async def test_a_reader_without_a_position_begins_now(db: Settings) -> None:
