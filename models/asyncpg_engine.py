@@ -109,21 +109,6 @@ class Client(_Statements):
         if self._pool is not None and self.lending is not None:
             await self.lending.give_up(connection)
 
-    async def read(self, query: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
-        return await self._translate_exceptions(Client._read_alone, query, values)  # type: ignore[return-value]  # typed as Exception
-
-    async def _read_alone(self, query: str, values: Sequence[Any]) -> Any:
-        """As _Borrowed lends, without what it wraps around: a page reads five times."""
-        connection = await self.borrow()
-        try:
-            found = await connection.fetch(query, *values)
-        except BaseException:
-            await self.give_up(connection)
-            raise
-        if not self.take_back(connection):
-            await self.give_up(connection)
-        return found
-
     def acquire_connection(self) -> _Borrowed:
         return _Borrowed(self, self._pool_init_lock)
 
