@@ -191,7 +191,7 @@ async def _mail(invitation: Invitation, organization: Organization, house: House
         invitation.email,
         organization=organization.name,
         inviter=user.name,
-        role=invitation.role,
+        role=invitation.role if invitation.role != Role.NONE else "a member for single products",
         invitation_id=global_id("Invitation", invitation.id),
         expires_at=invitation.expires_at,
         public_url=house.settings.public_url,

@@ -313,6 +313,7 @@ async def test_an_invitation_brings_its_roles_in_products(team: Team) -> None:
 
     roles = [{"product": {"productId": LAMP}, "role": "SUPPORT"}, {"product": {"productId": FAN}, "role": "VIEWER"}]
     assert payload["invitation"] == {"id": payload["invitation"]["id"], "role": "NONE", "productRoles": roles}
+    assert "\nas a member for single products.\n" in (await team.tester.letters())[-1].text
     (open_one,) = (await team.tester.ask("{ viewer { invitations { role productRoles { role } } } }", connie))["viewer"]["invitations"]
     assert open_one == {"role": "NONE", "productRoles": []}  # not before they belong to it
     accepted = await team.tester.do("acceptInvitation", MEMBER, connie, id=payload["invitation"]["id"])

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from auth.credentials import issue
 from auth.scopes import Holder, scopes_of
 from auth.tokens import Kind
-from models.account import ApiUser, Token
+from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, GroupGrant, GroupMembership, Presence
 from models.firmware import Firmware, GroupRelease, ProductRelease, Update
@@ -125,13 +125,15 @@ async def _team(tester: HouseTester, beside: DeviceGroup, world: World) -> None:
 
 async def _entrusted(tester: HouseTester, product: Product, world: World, digit: str) -> None:
     """A second product, one who is in that alone, and one who is in that and not in the first."""
-    word = world.word
+    word, now, team = world.word, datetime.now(UTC), await Organization.get(slug=world.word)
     beside = await a_product(tester, product.number + 1, organization=word)
     await Product.filter(id=beside.id).update(slug=f"{word}-fan", name=f"{word} fan", description=word)
-    await Device.create(device_id=digit * 22 + "22", product=beside, created_at=datetime.now(UTC), name=word)
+    await Device.create(device_id=digit * 22 + "22", product=beside, created_at=now, name=word)
     for who, role, entrusted, own in (("lifted", "NONE", beside, "DEVELOPER"), ("shut-out", "DEVELOPER", product, "NONE")):
-        world.tokens[who] = await tester.member(world.owner, f"{word}-{who}", role, word)
-        seat = await Member.get(user__email_key=f"{word}-{who}@example.com")
+        address = f"{word}-{who}@example.com"
+        person = await User.create(email=address, email_key=address, name=f"{word}-{who}", password_hash="", created_at=now)
+        world.tokens[who] = (await issue(Kind.SESSION, owner=person, now=now))[0].text
+        seat = await Member.create(organization=team, user=person, role=role, joined_at=now)
         await ProductRole.create(member=seat, product=entrusted, role=own)
 
 
