@@ -67,7 +67,7 @@ class Show:
             await asyncio.to_thread(server.start)
 
     async def _offered_beyond(self, rollout: str, before: int) -> int:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):  # a halted one offers no more, and takes a minute or two to end its way back
             while (now := len(await self.tried(rollout))) <= before + 1 and await self._is_open(rollout):
                 await asyncio.sleep(0.1)
         return now
