@@ -11,6 +11,7 @@ from fleet import consenting, entrusting, fact_finding, grouping, offering, rele
 from fleet.counting import Kind
 from fleet.following import fresh_devices
 from fleet.releasing import Released, Running
+from fleet.rollouts import Counts
 from fleet.summarizing import Usage
 from models.account import User
 from models.customer import Customer
@@ -18,6 +19,7 @@ from models.device import Device, DeviceGroup, Presence
 from models.firmware import Firmware
 from models.organization import Organization, ProductRole
 from models.product import Product
+from models.rollout import RolloutStage
 from models.whole_rows import by_key
 from resolvers.gathering import Gathered
 
