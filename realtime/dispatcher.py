@@ -134,9 +134,8 @@ class Dispatcher:
             if page.purged_through > self.position:
                 self._lose_through(page.purged_through)
             unseen = page.entries[bisect_right(page.entries, self.position, key=_position) :]  # some may have been taken meanwhile
-            if unseen and unseen[0].epoch != self._end.epoch:
-                await self._look_at_the_ground()  # before they hide that it is another
-                continue
+            if unseen and unseen[0].epoch != self._end.epoch:  # which must be told before they hide it, and without taking them along
+                self._begin_again(Gap(GapReason.RESTORED, self._end, await log.head(through=self.position)))
             if unseen:
                 self._spread(unseen)
             if not page.is_cut:

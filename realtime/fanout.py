@@ -29,8 +29,9 @@ REST_MIN_S = 0.0005  # a shorter rest costs more than what would come in it
 class Fanout:
     """The streams of a process; a context manager.
 
-    After a round of writes the streams of a topic rest, and what comes meanwhile is written in one go: for `rest` times as long as the
-    round took, and at most for `tick_s`. So few followers hardly wait, and however many there are, each write has more to write.
+    What comes during a round of writes waits for more, to be written with it in one go: for `rest` times as long as the round took, and
+    at most for `tick_s`. So few followers hardly wait, however many there are each write has more to write, and what comes alone is
+    written at once.
     """
 
     def __init__(self, dispatcher: Dispatcher, *, tick_s: float = TICK_S, rest: float = 1.0) -> None:
@@ -134,7 +135,8 @@ class Reading:
                     self._break_off(found)
                 else:
                     await self._hand_on(found)
-                await self.rest(self._clock() - begun)
+                if self._reader.woken.is_set():
+                    await self.rest(self._clock() - begun)
         except Exception:
             logger.exception("The reading of a topic failed; all who follow it go on alone.")
         finally:

@@ -255,9 +255,14 @@ def one_page(entries: list[Entry]) -> list[Entry]:
     return entries[:PAGE]
 
 
-async def head(product_number: int | None = None) -> Cursor:
-    """The end of the log, or of one product's part of it: everything committed so far is at it or before it."""
+async def head(product_number: int | None = None, *, through: int | None = None) -> Cursor:
+    """The end of the log, or of one product's part of it: everything committed so far is at it or before it.
+
+    With `through` what comes behind that position is left out.
+    """
     where = Where("product_number = {}", product_number) if product_number is not None else Where("1 = 1")
+    if through is not None:
+        where.add("position <= {}", through)
     found = await rows(
         f"SELECT position, tag, (SELECT epoch FROM log_state) AS epoch FROM log_entry WHERE {where} ORDER BY position DESC LIMIT 1",
         where.values,

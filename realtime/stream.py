@@ -193,7 +193,10 @@ class Stream:
                     elif isinstance(found, Gap):
                         self.break_off(found)
                     else:
+                        begun = self._clock()
                         await self._hand_on_aside(found)
+                        if reader.woken.is_set():
+                            await self._topic.rest(self._clock() - begun)
         except Exception:
             logger.exception("A stream failed; its followers go on alone.")
         self.disband()
@@ -203,13 +206,11 @@ class Stream:
         return self.position >= self._topic.position
 
     async def _hand_on_aside(self, entries: Sequence[Entry]) -> None:
-        begun = self._clock()
         for start in range(0, len(entries), PIECE):
             piece = entries[start : start + PIECE]
             if self._clock() - self.checked_at >= STALE_S:
                 await look([self])
             self._write(await self._prepared(piece), piece[-1].position)
-        await self._topic.rest(self._clock() - begun)
 
     async def _prepared(self, entries: Sequence[Entry]) -> list[Item]:
         while (follower := self._any()) is not None:

@@ -287,8 +287,7 @@ class _Writer:
     def leaf(self, key: str, reading: Attribute | Computed, kind: GraphQLScalarType | GraphQLEnumType, *, is_null_allowed: bool) -> None:
         read = f"row.{reading.name}" if isinstance(reading, Attribute) else f"{self._named(reading.of)}(row)"
         found = leaf(kind, is_null_allowed=is_null_allowed)
-        named = {"shape": self._named(found.shape), "known": self._named(found.known), "coerce": self._named(found.coerce)}
-        self._entries.append(f"{key!r}: {found.code.format(read=read, **named)}")
+        self._entries.append(f"{key!r}: {found.expression(read, self._named)}")
 
     def column(self, key: str, part: Part) -> None:
         self._entries.append(f"{key!r}: column{len(self._columns)}")

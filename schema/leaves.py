@@ -20,6 +20,10 @@ class Leaf:
     known: Mapping[Any, str] = field(default_factory=dict)
     coerce: Callable[[Any], Any] = str
 
+    def expression(self, read: str, named: Callable[[object], str]) -> str:
+        """`code` for the value that `read` reads; `named` puts a name for a thing into the text around it."""
+        return self.code.format(read=read, shape=named(self.shape), known=named(self.known), coerce=named(self.coerce))
+
 
 # What JSON holds as it is. Strings and whole numbers are told by their very type: a bool is an int, and an enum may be a str.
 _TEXT = "(value if type(value := {read}) is str else {shape}(value))"

@@ -58,8 +58,7 @@ class _Expression:
         """What is sent for the value that `read` reads."""
         inner, is_null_allowed = (kind.of_type, False) if isinstance(kind, GraphQLNonNull) else (kind, True)
         if isinstance(inner, GraphQLScalarType | GraphQLEnumType):
-            found = leaf(inner, is_null_allowed=is_null_allowed)
-            return found.code.format(read=read, shape=self._named(found.shape), known=self._named(found.known))
+            return leaf(inner, is_null_allowed=is_null_allowed).expression(read, self._named)
         if not isinstance(inner, GraphQLObjectType):
             raise _More
         row = f"row{self._rows}"

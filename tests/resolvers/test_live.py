@@ -184,7 +184,11 @@ async def test_a_cursor_of_before_a_restore_gets_a_gap_and_the_place_to_come_bac
         await fleet.publish("b")
 
         assert gap["gap"]["reason"] == "RESTORED"
-        assert names([await stream.next()]) == ["b"]
+        following = await stream.next()
+        if following["gap"]:  # the process itself has found out only now, and tells everybody
+            assert following["gap"]["reason"] == "RESTORED"
+            following = await stream.next()
+        assert names([following]) == ["b"]
     async with subscribed(fleet.tester, EVENTS, fleet.token, productId=1094, after=gap["cursor"]) as stream:
         assert names([await stream.next()]) == ["b"]
 

@@ -13,11 +13,12 @@ from models.customer import Customer
 from models.device import Device, DeviceGroup, GroupMembership
 from models.organization import Member
 from realtime import log
+from realtime.fanout import Reading
 from realtime.log import Entry, NewEntry
 from resolvers.live import LiveStream
 from tests.connected import ID, a_device, a_product, order, until
 from tests.house import HouseTester
-from tests.transport.following import Follower, followers
+from tests.transport.following import Follower, Followers, followers
 from transport.wire import TextLane
 
 PRODUCT = 1094
@@ -260,18 +261,61 @@ async def test_a_snapshot_is_each_followers_own(tester: HouseTester, token: str)
         assert [each["change"] for each in late.messages] == ["SNAPSHOT", "UNLOCKED"]
 
 
-async def test_what_comes_within_a_tick_is_written_in_one_go(tester: HouseTester, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    writes: list[int] = []
-    write = TextLane.write
-    monkeypatch.setattr(TextLane, "write", lambda self, followed, items: [writes.append(len(items)), write(self, followed, items)])
-    async with followers(tester, tick_s=2) as all_of_them:
-        one = await all_of_them.follow(token=token, productId=PRODUCT)
-        await until(lambda: one.is_shared)
-        for name in ("at once", "b", "c", "d"):
-            await publish(tester, name)
-        await until(lambda: len(one.messages) == 4)
+async def _in_step(all_of_them: Followers, tester: HouseTester, token: str) -> Follower:
+    """A follower whose messages are written at once: graphql-core has answered the first, and the second has been compiled."""
+    one = await all_of_them.follow(token=token, productId=PRODUCT)
+    await until(lambda: one.is_shared)
+    for count, name in enumerate(("first", "second"), 1):
+        await publish(tester, name)
+        await until(lambda count=count: len(one.messages) == count)
+        await until(lambda: one.subscription._stream and one.subscription._stream.is_in_step)
+    return one
 
-        assert writes == [1, 3]
+
+async def test_what_comes_during_a_round_waits_for_company_and_is_written_in_one_go(
+    tester: HouseTester, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    write, hand_on = TextLane.write, Reading._hand_on
+    is_over, has_rested = asyncio.Event(), asyncio.Event()
+
+    async def long_round(self: Reading, entries: Any) -> None:
+        await hand_on(self, entries)
+        await is_over.wait()
+
+    async def long_rest(self: Reading, worked_s: float) -> None:
+        await has_rested.wait()
+
+    async with followers(tester) as all_of_them:
+        one = await _in_step(all_of_them, tester, token)
+        monkeypatch.setattr(TextLane, "write", lambda self, followed, items: [writes.append(len(items)), write(self, followed, items)])
+        monkeypatch.setattr(Reading, "_hand_on", long_round)
+        monkeypatch.setattr(Reading, "rest", long_rest)
+        await publish(tester, "alone")
+        await until(lambda: names(one)[-1] == "alone")
+        await publish(tester, "meanwhile")
+        is_over.set()
+        await publish(tester, "company")
+        has_rested.set()
+        await until(lambda: len(one.messages) == 5)
+
+        assert writes == [1, 2]
+
+
+async def test_what_comes_alone_waits_for_nobody(tester: HouseTester, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+
+    async def rest(self: Reading, worked_s: float) -> None:
+        rests.append(worked_s)
+
+    async with followers(tester) as all_of_them:
+        one = await _in_step(all_of_them, tester, token)
+        monkeypatch.setattr(Reading, "rest", rest)
+        for count in (3, 4, 5):
+            await publish(tester, str(count))
+            await until(lambda count=count: len(one.messages) == count)
+
+        assert rests == []
 
 
 # ── what goes wrong inside ──
