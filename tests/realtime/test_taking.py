@@ -77,7 +77,7 @@ async def test_what_is_taken_while_a_page_is_on_its_way_comes_once(db: Settings,
         return await read_after(position, **only)
 
     async with running() as dispatcher:
-        reader = await dispatcher.subscribe(PRODUCT)
+        reader, behind = await dispatcher.subscribe(PRODUCT), await dispatcher.subscribe(PRODUCT)
         monkeypatch.setattr(log, "read_after", slow)
         wakeup.notify(wakeup.LOG)
         await asked.wait()
@@ -87,6 +87,7 @@ async def test_what_is_taken_while_a_page_is_on_its_way_comes_once(db: Settings,
         goes_on.set()
 
         assert names(await take(reader, 1)) == ["c"]
+        assert names(await take(behind, 3)) == ["a", "b", "c"]
         assert await nothing_comes(reader)
 
 
