@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from tortoise.models import Model
 
 from auth.viewer import Viewer
 from models.operations import AuditEntry
@@ -25,3 +27,9 @@ async def record(by: Viewer, action: str, subject: str, *, organization_id: int 
         detail=detail,
         address=by.address,
     )
+
+
+def differing(row: Model, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the row holds otherwise than is wanted of it, and what it is to hold instead: `before` and `after` of an entry."""
+    before = {name: getattr(row, name) for name, value in wanted.items() if getattr(row, name) != value}
+    return before, {name: wanted[name] for name in before}

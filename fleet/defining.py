@@ -10,7 +10,7 @@ from billing.access import require_active
 from errors import InvalidInput
 from firmware_formats.platforms import Platform
 from fleet import approving
-from fleet.auditing import Json, record
+from fleet.auditing import Json, differing, record
 from fleet.house import House
 from models.organization import Organization
 from models.product import Product
@@ -76,11 +76,10 @@ async def update_product(
     }
     async with transaction():
         await lock(product)
-        changes = {key: value for key, value in wanted.items() if value is not None and value != getattr(product, key)}
+        before, changes = differing(product, {key: value for key, value in wanted.items() if value is not None})
         await approving.demand(product, changes, house=house, by=by)
         if changes:
-            before = {key: getattr(product, key) for key in changes}
-            product.update_from_dict(dict(changes))
+            product.update_from_dict(changes)
             await product.save(update_fields=list(changes))
             await record(by, "product.updated", subject(product), organization_id=organization.id, before=before, after=changes)
     return product

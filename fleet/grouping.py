@@ -11,7 +11,7 @@ from auth.viewer import INSIDE_GROUPS, Viewer
 from billing.access import require_active
 from errors import AlreadyExists, Forbidden, InvalidInput, NotFound
 from fleet import approving
-from fleet.auditing import Json, record
+from fleet.auditing import Json, differing, record
 from fleet.defining import lock
 from fleet.house import House
 from fleet.refusing import Rejected, require_few
@@ -87,11 +87,10 @@ async def update_group(
     async with transaction():
         await lock(product)
         await _held(group)
-        changes = {key: value for key, value in wanted.items() if value is not None and value != getattr(group, key)}
+        before, changes = differing(group, {key: value for key, value in wanted.items() if value is not None})
         await approving.demand(group, changes, house=house, by=by)
         if changes:
-            before = {key: getattr(group, key) for key in changes}
-            group.update_from_dict(dict(changes))
+            group.update_from_dict(changes)
             await group.save(update_fields=list(changes))
             await record(
                 by, "group.updated", _subject(group), organization_id=organization.id, path=group.path, before=before, after=changes

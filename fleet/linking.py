@@ -13,7 +13,7 @@ from auth.tokens import Kind, Minted, mint
 from auth.viewer import Viewer
 from billing.access import require_active
 from errors import InvalidInput, NotFound
-from fleet.auditing import record
+from fleet.auditing import differing, record
 from fleet.customer_accounts import must_sign_in_by
 from models.account import ApiUser
 from models.oauth import OAuthClient
@@ -88,8 +88,7 @@ async def update_oauth_client(
         held = await OAuthClient.filter(id=client.id).select_for_update().first()
         if held is None:
             raise NotFound("This client is gone already.", path=("clientId",))
-        before = {key: getattr(held, key) for key, value in wanted.items() if getattr(held, key) != value}
-        after = {key: wanted[key] for key in before}
+        before, after = differing(held, wanted)
         if before:
             await OAuthClient.filter(id=client.id).update(**after)
             await record(by, "oauth_client.updated", subject(client.client_id), organization_id=organization.id, before=before, after=after)

@@ -10,7 +10,7 @@ from auth.viewer import Viewer
 from billing.access import require_active
 from errors import AlreadyExists, InvalidInput, NotFound
 from fleet import keying, scope
-from fleet.auditing import record
+from fleet.auditing import differing, record
 from fleet.house import House
 from fleet.telling import KEY_CHANGED, NO_PRODUCT, order
 from models.device import Device, DeviceState
@@ -60,11 +60,9 @@ async def register_device(
 async def update_device(device: Device, changes: Mapping[str, Any], *, by: Viewer) -> Device:
     """Change name, notes or the development mark: None empties a text, what is absent stays. Source: vocabulary, section 3."""
     must_write(device, "device.update", by)
-    wanted = _checked(changes)
-    before = {name: getattr(device, name) for name, value in wanted.items() if getattr(device, name) != value}
+    before, after = differing(device, _checked(changes))
     if not before:
         return device
-    after = {name: wanted[name] for name in before}
     async with transaction():
         if not await Device.filter(device_id=device.device_id, product_id=_product_id(device)).update(**after):
             raise NotFound("The device has left meanwhile.", path=("deviceId",))

@@ -14,7 +14,7 @@ class OperationContext(Protocol):
 
     @property
     def viewer_key(self) -> str | None:
-        """Names whoever asks, for close_viewer; None for anybody who has not logged in."""
+        """Names whoever asks: all connections of one token have the same; None for anybody who has not logged in."""
 
     @property
     def seats(self) -> frozenset[int]:

@@ -59,12 +59,6 @@ class Sockets:
     def of_viewer(self, key: str) -> list[OpenSocket]:
         return [socket for socket in self._open if socket.viewer_key == key]
 
-    async def close_viewer(self, key: str, code: int = NOT_ALLOWED, reason: str = "Not allowed any more") -> int:
-        """Close every socket of that viewer and say how many there were."""
-        leaving = self.of_viewer(key)
-        await asyncio.gather(*(socket.leave(code, reason) for socket in leaving))
-        return len(leaving)
-
     async def drain(self, seconds: float) -> None:
         """Let nobody in any more and send everybody away with 1012, spread over `seconds`, so that they don't come back as one storm."""
         self.is_draining = True

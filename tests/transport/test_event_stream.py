@@ -226,10 +226,10 @@ async def test_streams_count_as_sockets_do(toy, limits):
     assert [error["extensions"]["code"] for error in second.json()["errors"]] == ["RATE_LIMITED"]
 
 
-async def test_a_viewer_who_is_sent_away_or_whose_token_expires_hears_no_more(server):
+async def test_a_viewer_who_is_sent_away_or_whose_token_expires_hears_no_more(server, toy):
     async with listening(server.url, "subscription { count(to: 1000, pause: 20) }", authorization="Bearer gone") as chunks:
         await anext(chunks)
-        closing = asyncio.run_coroutine_threadsafe(server.door.sockets.close_viewer("viewer:gone"), server.loop)
+        closing = asyncio.run_coroutine_threadsafe(toy.send_away(server.door, "viewer:gone"), server.loop)
         assert await asyncio.wrap_future(closing) == 1
         assert [chunk async for chunk in chunks] == []
     async with listening(server.url, "subscription { count(to: 1000, pause: 20) }", authorization="Bearer brief") as chunks:

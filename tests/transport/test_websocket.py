@@ -327,9 +327,9 @@ async def test_nobody_who_says_nothing_stays_longer_than_10_s(open_peer):
         assert 9.5 < time.monotonic() - started < 40
 
 
-async def test_a_viewers_sockets_are_closed_and_no_one_elses(open_peer, server):
+async def test_a_viewers_sockets_are_closed_and_no_one_elses(open_peer, server, toy):
     async with open_peer(payload={"authorization": "Bearer ann"}) as ann, open_peer(payload={"authorization": "Bearer bob"}) as bob:
-        closing = server.door.sockets.close_viewer("viewer:ann", 4401)
+        closing = toy.send_away(server.door, "viewer:ann", 4401)
         count = asyncio.run_coroutine_threadsafe(closing, server.loop)
 
         assert (await ann.end())[0] == 4401

@@ -19,6 +19,7 @@ from settings import Settings
 from transport import explorer, health
 from transport.http import GraphQLDoor
 from transport.server import Server, config, listen, run
+from transport.sockets import NOT_ALLOWED
 
 running: set[str] = set()  # names of operations under way, to see them cancelled
 
@@ -186,6 +187,13 @@ schema = strawberry.Schema(Query, Mutation, Subscription, config=StrawberryConfi
 
 def door(settings: Settings) -> GraphQLDoor:
     return GraphQLDoor(schema, context_for, settings)
+
+
+async def send_away(graphql: GraphQLDoor, viewer_key: str, code: int = NOT_ALLOWED) -> int:
+    """Close that viewer's connections, as the watch does, and say how many there were."""
+    leaving = graphql.sockets.of_viewer(viewer_key)
+    await asyncio.gather(*(socket.leave(code, "Not allowed any more") for socket in leaving))
+    return len(leaving)
 
 
 def app(settings: Settings) -> tuple[Starlette, GraphQLDoor]:
