@@ -6,6 +6,7 @@ import httpx
 
 from billing.cards import arrived
 from billing.sandbox.app import Sandbox
+from billing.sandbox.charging import CARDS
 from billing.sandbox.wire import Fault
 from billing.seats import send_seats
 from billing.till import Till
@@ -53,8 +54,10 @@ class SandboxDesk:
             status = (await browser.post(path, data={"card": payment_method})).status_code
         if status == 402:
             raise CardDeclined("The card was declined: use another one, or ask your bank.", reason="card_declined")
-        if status == 400:
+        if status == 400 and payment_method not in CARDS:
             raise InvalidInput("This is no test card's name: take pm_card_visa, for instance.", path=("paymentMethod",))
+        if status == 400:
+            raise InvalidInput("This setup's page is over, used or expired: make another with createCardSetup.", path=("setupId",))
 
     async def settled(self) -> None:
         """Wait until what was told so far has been delivered once."""

@@ -216,7 +216,9 @@ async def create_checkout_session(call: Call) -> Answer:
         objects.setup_intent(given.get("setup_intent_data", {}), customer.id, at=moment.at), customer=customer.id, clock=customer.clock
     )
     body = objects.checkout_session(given, customer.id, intent.id, at=moment.at, page_url=moment.rules.page_url)
-    return await store.add(body, customer=customer.id, clock=customer.clock, due_at=body["expires_at"])
+    # Whoever asks counts from the wall's clock: on one that is ahead, the page is open as long from now.
+    due_at = body["expires_at"] + (moment.at - call.wall if given.get("expires_at") else 0)
+    return await store.add(body, customer=customer.id, clock=customer.clock, due_at=due_at)
 
 
 @endpoint("get", "/v1/checkout/sessions/{}")

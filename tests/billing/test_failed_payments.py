@@ -103,6 +103,23 @@ async def locked(payer: Payer) -> str:
     return owner
 
 
+async def test_a_card_page_says_whether_the_name_or_the_page_is_at_fault(payer: Payer) -> None:
+    ann = await payer.found()
+    used = await payer.setup(ann, "pm_card_mastercard")
+    fresh = (await payer.do("createCardSetup", "setup { id }", ann, flow="HOSTED", organization="acme"))["setup"]["id"]
+
+    refused = [
+        (await payer.do("completeSandboxCardSetup", "setup { id }", ann, setupId=setup, paymentMethod=card))["errors"]
+        for setup, card in ((used, "pm_card_visa"), (fresh, "4242"))
+    ]
+
+    assert [(error[0]["code"], error[0]["path"]) for error in refused] == [
+        ("INVALID_INPUT", ["input", "setupId"]),
+        ("INVALID_INPUT", ["input", "paymentMethod"]),
+    ]
+    assert await payer.setup(ann, "pm_card_visa")  # and neither stands in the way of the next
+
+
 async def test_coming_back_from_a_lock_charges_at_once_for_a_period_from_today(payer: Payer) -> None:
     owner = await locked(payer)
     setup = await payer.setup(owner, "pm_card_visa")

@@ -7,7 +7,8 @@ import stripe
 
 from billing.sandbox.app import Sandbox
 from models.sandbox_billing import SandboxObject
-from tests.billing.sandbox.account import Account, Payer
+from tests.billing.sandbox.account import DAY, Account, Payer
+from tests.billing.sandbox.conftest import Wall
 from tests.billing.sandbox.test_requests import browser
 
 NUMBER = "4242 4242 4242 4242"
@@ -69,6 +70,21 @@ async def test_a_page_nobody_used_expires_after_a_day(sandbox: Sandbox, account:
 
     assert "expired" in page.text
     assert (await account.told(payer))[-1] == "checkout.session.expired"
+
+
+async def test_a_page_for_a_customer_moved_ahead_stays_open_as_long_as_was_asked(sandbox: Sandbox, account: Account, wall: Wall) -> None:
+    customer = (await account.v1.customers.create_async({"email": "ann@example.com"}))["id"]
+    await sandbox.advance(customer, wall.at + 46 * DAY)
+    asked = {"mode": "setup", "customer": customer, "currency": "usd", "expires_at": wall.at + DAY - 60}
+    made = await account.v1.checkout.sessions.create_async(asked)
+
+    shown = []
+    for moment in (wall.at, wall.at + DAY - 61, wall.at + DAY - 60):
+        wall.at = moment
+        await sandbox.run_due()
+        shown.append((await account.v1.checkout.sessions.retrieve_async(made["id"]))["status"])
+
+    assert shown == ["open", "open", "expired"]
 
 
 async def test_a_card_whose_bank_asks_at_setup_waits_for_its_owner(sandbox: Sandbox, account: Account) -> None:
