@@ -20,11 +20,13 @@ from auth.sealing import Sealer
 from auth.signed_urls import UrlSigner
 from auth.throttle import Throttle
 from blobs import open_blobs
-from fleet import counting, downloading, paying
-from fleet.connecting import tell
-from fleet.consenting import Consents
+from fleet.billing import paying
+from fleet.billing.tills import open_till, sandbox_of
+from fleet.customers.consenting import Consents
+from fleet.devices import counting
+from fleet.devices.connecting import tell
+from fleet.firmware import downloading
 from fleet.house import House
-from fleet.tills import open_till, sandbox_of
 from gateway.live import LiveFleet
 from gateway.orders import Seat
 from gateway.server import LEAVING_S, Gateway

@@ -10,10 +10,16 @@ from typing import Any, Self
 
 from auth.ledger import forget_paid
 from billing.outbox import END, RECONCILE, SEATS, TRIAL
-from fleet import advancing, consenting, counting, damage, importing, paying, repeating, undoing, updating, uploading
+from fleet import repeating
+from fleet.billing import paying
+from fleet.customers import consenting
+from fleet.devices import counting
+from fleet.firmware import damage, updating, uploading
+from fleet.firmware.offering import CONSIDER_AGAIN
 from fleet.house import House
+from fleet.imports import importing, undoing
 from fleet.jobs import IMPORT, MAIL, letter_of
-from fleet.offering import CONSIDER_AGAIN
+from fleet.rollouts import advancing
 from mailer import MailRefused
 from realtime import commands, jobs, named, retention
 from realtime.wakeup import JOBS

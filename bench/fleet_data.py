@@ -10,7 +10,7 @@ import asyncpg
 
 from auth.credentials import issue
 from auth.tokens import Kind
-from fleet import counting
+from fleet.devices import counting
 from fleet.house import House
 from models.account import User
 from models.database import sqlite_path

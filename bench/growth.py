@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.results import Measured, write
-from fleet import counting
+from fleet.devices import counting
 from models.account import User
 from models.firmware import Firmware
 from models.organization import Member

@@ -30,8 +30,8 @@ import asyncpg
 from auth.viewer import Viewer
 from bench import cpu
 from bench.results import Measured, paired, write
-from fleet.importing import Options, import_lines, run_import
-from fleet.undoing import run_undo
+from fleet.imports.importing import Options, import_lines, run_import
+from fleet.imports.undoing import run_undo
 from models.account import User
 from models.database import sqlite_path
 from models.device import Device

@@ -12,8 +12,9 @@ from tortoise.models import Model
 from auth.viewer import Viewer
 from billing.cards import Setup
 from errors import CallerError, NotFound
-from fleet import bills, scope
-from fleet.bills import Bill
+from fleet import scope
+from fleet.billing import bills
+from fleet.billing.bills import Bill
 from fleet.refusing import Rejected, RejectedCustomer
 
 CHUNK_BYTES = 1 << 20

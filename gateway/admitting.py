@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fleet.connecting import Credentials, Refused, Report
+from fleet.devices.connecting import Credentials, Refused, Report
 from gateway import proofs
 from gateway.protocol import Hello
 from public_keys import is_public_key

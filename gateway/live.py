@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from fleet import connecting, updating
-from fleet.connecting import Connected, Credentials, Refused, Report
+from fleet.devices import connecting
+from fleet.devices.connecting import Connected, Credentials, Refused, Report
+from fleet.firmware import updating
 from fleet.house import House
 from fleet.telling import NO_PRODUCT
 from gateway import protocol

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from fleet.connecting import REPLACED, Standing
+from fleet.devices.connecting import REPLACED, Standing
 from gateway.connection import Connection
 from gateway.protocol import Closing
 from models.log import DeviceChange, EntryKind

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
-from fleet.event_names import is_event_name, is_reserved
+from fleet.events.names import is_event_name, is_reserved
 from gateway import protocol
 from gateway.effects import (
     Answer,

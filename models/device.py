@@ -43,7 +43,7 @@ class Device(Model):
     public_key = fields.CharField(43, null=True)  # Ed25519, base64url without padding
     secret = fields.TextField(null=True)  # sealed (auth/sealing.py); for devices without Ed25519
     key_team_id = fields.IntField(null=True)  # the organization that vouched for the key: its team, or its product's provisioning key
-    key_person_id = fields.IntField(null=True)  # or the user who gave their own kit the key: fleet/keying.py
+    key_person_id = fields.IntField(null=True)  # or the user who gave their own kit the key: fleet/devices/keying.py
 
     reported_product_id = fields.IntField(null=True)
     firmware_version = fields.IntField(null=True)  # as reported at the last hello
@@ -112,7 +112,7 @@ class DeviceTally(Model):
     """A part of the number of a product's devices of one kind: the sum of all parts of a kind is the number.
 
     Triggers write the parts in the transaction that changes a device or its presence (migration 0002), so that nothing forgets to,
-    and each as a row of its own, so that nobody waits for anybody. fleet/counting.py reads them and folds many into one.
+    and each as a row of its own, so that nobody waits for anybody. fleet/devices/counting.py reads them and folds many into one.
     """
 
     id = fields.BigIntField(primary_key=True)
@@ -170,7 +170,7 @@ class GroupAbove(Model):
 class GroupTally(Model):
     """A part of the number of devices in a group and all inside it, each counted once: the sum of a group's parts is the number.
 
-    Kept by triggers (migration 0003), read and folded by fleet/counting.py like DeviceTally.
+    Kept by triggers (migration 0003), read and folded by fleet/devices/counting.py like DeviceTally.
     """
 
     id = fields.BigIntField(primary_key=True)

@@ -55,7 +55,7 @@ class ImportPiece(Model):
     first_line = fields.IntField()
     lines = fields.IntField()
     rejected = fields.IntField()
-    verdicts = fields.BinaryField()  # fleet/import_pieces.py knows the packing
+    verdicts = fields.BinaryField()  # fleet/imports/pieces.py knows the packing
 
     class Meta:
         table = "import_piece"

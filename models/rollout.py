@@ -44,10 +44,10 @@ class Rollout(Model):
     to_group = fields.BooleanField(default=False)  # with a group that is gone it is for nobody, and never for the whole product
     state = fields.CharField(20)
     stage = fields.IntField(default=0)  # the one under way, from 0
-    reach = fields.CharField(8, default="")  # devices whose place (fleet/shares.py) is below it are reached
+    reach = fields.CharField(8, default="")  # devices whose place (fleet/rollouts/shares.py) is below it are reached
     max_in_flight = fields.IntField()
     jitter_s = fields.IntField(default=0)
-    window = fields.JSONField(null=True)  # from, to, timeZone, days: fleet/windows.py
+    window = fields.JSONField(null=True)  # from, to, timeZone, days: fleet/rollouts/windows.py
     forces = fields.BooleanField(default=False)  # it counts although a device puts updates off; so does the way back
     rolls_back = fields.BooleanField(default=False)  # a halt takes the devices it touched back to what they ran
     halted_because = fields.TextField(null=True)

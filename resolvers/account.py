@@ -5,7 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from auth.viewer import Viewer
-from fleet import customer_signing_in, issuing, scope, signing_in
+from fleet import scope
+from fleet.customers import signing_in as customer_signing_in
+from fleet.team import issuing, signing_in
 from models.account import ApiUser, Token, User
 from models.global_ids import number_of
 from models.organization import Invitation, Organization

@@ -10,8 +10,9 @@ from typing import Any
 from billing.card_numbers import refuse_card_numbers
 from billing.cards import Setup
 from errors import ActionRequired
-from fleet import bills, paying, scope
-from fleet.bills import Bill, Preview
+from fleet import scope
+from fleet.billing import bills, paying
+from fleet.billing.bills import Bill, Preview
 from models.billing import BillingPlan, CardSetupFlow, Invoice
 from models.global_ids import number_of
 from models.organization import Organization

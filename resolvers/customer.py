@@ -6,20 +6,9 @@ from typing import Any
 
 from auth.viewer import Viewer
 from errors import CallerError, InvalidInput, NotFound
-from fleet import (
-    activating,
-    claim_codes,
-    claiming,
-    consenting,
-    customer_importing,
-    customer_passwords,
-    customer_signing_in,
-    customer_tokens,
-    enrolling,
-    returning,
-    scope,
-    summarizing,
-)
+from fleet import scope
+from fleet.customers import activating, consenting, enrolling, importing, passwords, signing_in, tokens
+from fleet.devices import claim_codes, claiming, returning, summarizing
 from models.customer import ActivationState, Customer
 from models.device import Device
 from models.global_ids import number_of
@@ -33,38 +22,38 @@ Answer = Mapping[str, Any]
 
 async def sign_up_customer(context: Context, *, product_id: int, username: str, password: str, email: str | None = None) -> Answer:
     product, house = await scope.product_to_enter(product_id), context.house
-    session, token = await customer_signing_in.sign_up(product, username, password, email=email, house=house, by=context.viewer)
+    session, token = await signing_in.sign_up(product, username, password, email=email, house=house, by=context.viewer)
     await context.become(session)
     return {"customer": session.customer, "token": token, "expires_at": session.expires_at}
 
 
 async def log_in_customer(context: Context, *, product_id: int, username: str, password: str) -> Answer:
     product, house = await scope.product_to_enter(product_id), context.house
-    session, token = await customer_signing_in.log_in(product, username, password, house=house, by=context.viewer)
+    session, token = await signing_in.log_in(product, username, password, house=house, by=context.viewer)
     await context.become(session)
     return {"customer": session.customer, "token": token, "expires_at": session.expires_at}
 
 
 async def verify_customer_email(context: Context, *, verification_token: str) -> None:
-    await customer_passwords.verify_email(verification_token, house=context.house, by=context.viewer)
+    await passwords.verify_email(verification_token, house=context.house, by=context.viewer)
 
 
 async def request_customer_password_reset(context: Context, *, product_id: int, username: str) -> None:
     product = await scope.product_to_enter(product_id)
-    await customer_passwords.request_reset(product, username, house=context.house, by=context.viewer)
+    await passwords.request_reset(product, username, house=context.house, by=context.viewer)
 
 
 async def reset_customer_password(context: Context, *, reset_token: str, new: str) -> None:
-    await customer_passwords.reset_password(reset_token, new, house=context.house, by=context.viewer)
+    await passwords.reset_password(reset_token, new, house=context.house, by=context.viewer)
 
 
 async def change_customer_password(context: Context, *, current: str, new: str) -> None:
-    await customer_passwords.change_password(current, new, house=context.house, by=context.viewer)
+    await passwords.change_password(current, new, house=context.house, by=context.viewer)
 
 
 async def request_customer_email_verification(context: Context, *, product_id: int, username: str) -> None:
     product = await scope.product_to_enter(product_id)
-    await customer_passwords.request_verification(product, username, house=context.house, by=context.viewer)
+    await passwords.request_verification(product, username, house=context.house, by=context.viewer)
 
 
 async def create_customer(context: Context, *, product_id: int, username: str, **details: Any) -> Answer:
@@ -88,9 +77,9 @@ async def import_customers(context: Context, *, product_id: int, usernames: list
     if (usernames is None) == (file is None):
         raise InvalidInput("Give the names as `usernames` or as `file`, as exactly one of them.", path=("usernames",))
     if usernames is not None:
-        done = await customer_importing.import_usernames(product, usernames, by=context.viewer)
+        done = await importing.import_usernames(product, usernames, by=context.viewer)
     else:
-        done = await customer_importing.import_file(product, chunks_of(file), by=context.viewer)
+        done = await importing.import_file(product, chunks_of(file), by=context.viewer)
     return {"created": done.created, "rejected": done.rejected, "errors": _errors_if_none(done)}
 
 
@@ -101,7 +90,7 @@ async def reissue_activation_code(context: Context, *, customer_id: str) -> Answ
 
 async def create_customer_token(context: Context, *, customer_id: str, scopes: list[str], expires_at: datetime | None = None) -> Answer:
     customer, settings = await scope.customer(context.viewer, _number(customer_id), field="customerId"), context.house.settings
-    token, text = await customer_tokens.create_customer_token(
+    token, text = await tokens.create_customer_token(
         customer, scopes=scopes, expires_at=expires_at, settings=settings, by=context.viewer
     )  # fmt: skip
     return {"token": text, "expires_at": token.expires_at}
@@ -151,7 +140,7 @@ def _number(customer_id: str) -> int:
     return number_of("Customer", customer_id, path=("customerId",))
 
 
-def _errors_if_none(done: customer_importing.Imported) -> list[CallerError]:
+def _errors_if_none(done: importing.Imported) -> list[CallerError]:
     return [] if done.created else list({each.code: each.refusal for each in done.rejected}.values())
 
 

@@ -5,8 +5,9 @@ from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet import admitting, owning, registering, removing, scope
-from fleet.listing import DeviceList, DeviceOrder
+from fleet import scope
+from fleet.devices import admitting, owning, registering, removing
+from fleet.devices.listing import DeviceList, DeviceOrder
 from fleet.refusing import errors_if_nothing_done
 from models.account import User
 from models.customer import Customer

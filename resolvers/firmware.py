@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from errors import InvalidInput
-from fleet import damage, downloading, locking, releasing, scope, uploading
-from fleet.approving import Glass
-from fleet.fact_finding import Decided
-from fleet.locking import Chosen, FlashWhen
+from fleet import scope
+from fleet.firmware import damage, downloading, locking, releasing, uploading
+from fleet.firmware.approving import Glass
+from fleet.firmware.fact_finding import Decided
+from fleet.firmware.locking import Chosen, FlashWhen
 from fleet.refusing import errors_if_nothing_done
 from models.account import User
 from models.device import Device, DeviceGroup

@@ -7,7 +7,9 @@ from typing import Any
 
 from auth.viewer import Viewer
 from errors import InvalidInput
-from fleet import counting, granting, grouping, scope
+from fleet import scope
+from fleet.devices import counting
+from fleet.products import granting, grouping
 from fleet.refusing import errors_if_nothing_done
 from models.account import ApiUser
 from models.customer import Customer

@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 from errors import BadRequest, InvalidInput
-from fleet import importing, scope, undoing
-from fleet.import_pieces import ImportRow, rows_after
+from fleet import scope
+from fleet.imports import importing, undoing
+from fleet.imports.pieces import ImportRow, rows_after
 from models.global_ids import number_of
 from models.importing import Import
 from models.product import Product

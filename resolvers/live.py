@@ -10,8 +10,10 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from errors import InvalidInput
-from fleet import calling, following, publishing, scope
-from fleet.following import Authority, Followed, Following, Here
+from fleet import scope
+from fleet.devices import calling
+from fleet.events import following, publishing
+from fleet.events.following import Authority, Followed, Following, Here
 from fleet.reaching import require
 from models.device import Device
 from models.log import DeviceChange, EntryKind

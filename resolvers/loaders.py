@@ -7,12 +7,17 @@ from typing import Any, Generic, TypeVar
 from tortoise.models import Model
 
 from auth.viewer import Viewer
-from fleet import consenting, entrusting, fact_finding, grouping, offering, releasing, rollouts, summarizing
-from fleet.counting import Kind
-from fleet.following import fresh_devices
-from fleet.releasing import Released, Running
-from fleet.rollouts import Counts
-from fleet.summarizing import Usage
+from fleet.customers import consenting
+from fleet.devices import summarizing
+from fleet.devices.counting import Kind
+from fleet.devices.summarizing import Usage
+from fleet.events.following import fresh_devices
+from fleet.firmware import fact_finding, offering, releasing
+from fleet.firmware.releasing import Released, Running
+from fleet.products import grouping
+from fleet.rollouts import steering
+from fleet.rollouts.steering import Counts
+from fleet.team import entrusting
 from models.account import User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, Presence
@@ -79,8 +84,8 @@ class Loaders:
     versions = _made(lambda: Gathered(fact_finding.versions, _nothing))
     running = _made(lambda: Gathered(releasing.running, Running))
     released = _made(lambda: Gathered(releasing.released, Released))
-    rollout_stages = _made(lambda: Gathered[int, list[RolloutStage]](rollouts.stages, list))
-    rollout_counts = _made(lambda: Gathered[int, dict[int, Counts]](rollouts.counts, dict))
+    rollout_stages = _made(lambda: Gathered[int, list[RolloutStage]](steering.stages, list))
+    rollout_counts = _made(lambda: Gathered[int, dict[int, Counts]](steering.counts, dict))
 
     def __init__(self) -> None:
         self._in_scope: Gathered[str, Device | None] | None = None

@@ -12,7 +12,9 @@ import resolvers.product
 import resolvers.rollout
 import resolvers.signing
 from errors import BadRequest
-from fleet import bills, following, scope
+from fleet import scope
+from fleet.billing import bills
+from fleet.events import following
 from models.global_ids import number_of, read_global_id
 from resolvers.context import Context
 

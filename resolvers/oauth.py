@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fleet import linking, scope
+from fleet import scope
+from fleet.customers import linking
 from models.account import ApiUser
 from models.oauth import OAuthClient
 from models.product import Product

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from fleet import entrusting, founding, inviting, scope
+from fleet import scope
+from fleet.team import entrusting, founding, inviting
 from models.account import ApiUser, User
 from models.billing import BillingPlan
 from models.global_ids import number_of

@@ -1,8 +1,9 @@
 """Doors of plans: what a release would do, before it does it."""
 
 from errors import BadRequest
-from fleet import planning, scope
-from fleet.planning import ReleasePlan
+from fleet import scope
+from fleet.firmware import planning
+from fleet.firmware.planning import ReleasePlan
 from models.device import Device
 from resolvers.context import Context
 from resolvers.paging import Page, Slice, decode_cursor, encode_cursor, shape

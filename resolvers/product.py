@@ -6,8 +6,10 @@ from typing import Any
 
 from errors import BadRequest
 from firmware_formats.platforms import Platform
-from fleet import configuring, defining, scope, summarizing
-from fleet.counting import Kind
+from fleet import scope
+from fleet.devices import summarizing
+from fleet.devices.counting import Kind
+from fleet.products import configuring, defining
 from fleet.seeing import sight
 from models.device import DeviceState
 from models.global_ids import number_of

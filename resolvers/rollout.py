@@ -4,10 +4,10 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleet import rollouts as steering
-from fleet import scope, shares
-from fleet.rollouts import Counts, Stage, Terms
-from fleet.windows import Weekday, Window
+from fleet import scope
+from fleet.rollouts import shares, steering
+from fleet.rollouts.steering import Counts, Stage, Terms
+from fleet.rollouts.windows import Weekday, Window
 from models.account import User
 from models.device import DeviceGroup
 from models.firmware import Firmware

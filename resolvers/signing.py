@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fleet import scope, trusting
+from fleet import scope
+from fleet.firmware import trusting
 from models.global_ids import number_of
 from models.organization import Organization, SigningKey
 from resolvers.context import Context

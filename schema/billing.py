@@ -3,7 +3,7 @@
 import strawberry
 
 import resolvers.billing as doors
-from fleet.bills import Bill
+from fleet.billing.bills import Bill
 from models import billing as rows
 from models.billing import BillingMode, BillingPlan, CardSetupFlow
 from models.organization import BillingState

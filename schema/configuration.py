@@ -2,7 +2,7 @@
 
 import strawberry
 
-from fleet.questionnaire import ConfigurationSectionName, QuestionEffect
+from fleet.products.questionnaire import ConfigurationSectionName, QuestionEffect
 from models.product import AuthMethod
 from schema.fields import DateTime, described, enumeration
 

@@ -3,7 +3,7 @@
 import strawberry
 
 import resolvers.device as doors
-from fleet.listing import DeviceOrder
+from fleet.devices.listing import DeviceOrder
 from models import device as rows
 from models.device import DeviceState
 from schema.event import DeviceEventFields

@@ -5,8 +5,8 @@ from strawberry.file_uploads import Upload
 
 import resolvers.firmware as doors
 from firmware_formats.platforms import FirmwareFormat
-from fleet.deciding import FirmwareRule
-from fleet.locking import FlashWhen
+from fleet.firmware.deciding import FirmwareRule
+from fleet.firmware.locking import FlashWhen
 from models import firmware as rows
 from models.firmware import UpdateState
 from schema.account import User

@@ -4,7 +4,7 @@ import strawberry
 from strawberry.file_uploads import Upload
 
 import resolvers.importing as doors
-from fleet import import_pieces
+from fleet.imports import pieces
 from models import importing as rows
 from models.importing import ImportState, ImportVerdict
 from schema.fields import (
@@ -49,7 +49,7 @@ enumeration(
 
 @strawberry.type(description="A line of an import and its verdict.")
 class ImportRow:
-    is_type_of = rows_of(import_pieces.ImportRow)
+    is_type_of = rows_of(pieces.ImportRow)
     line: int = described("Its number in the file, blank lines counted, from 1.")
     text: str = described("The line as in the file, cut at 100 characters.")
     device_id: DeviceID | None = described("The device it names; null when it names none.")

@@ -3,7 +3,7 @@
 import strawberry
 
 import resolvers.planning as doors
-from fleet.deciding import FirmwareRule
+from fleet.firmware.deciding import FirmwareRule
 from schema.fields import AFTER, FIRST, Connection, asked, described
 from schema.firmware import Firmware
 from schema.lazies import DeviceRef

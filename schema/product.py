@@ -9,7 +9,7 @@ import resolvers.importing
 import resolvers.oauth
 import resolvers.product as doors
 import resolvers.rollout
-from fleet.listing import DeviceOrder
+from fleet.devices.listing import DeviceOrder
 from models import product as rows
 from schema.configuration import Configuration
 from schema.customer import Customer, CustomerFilter

@@ -3,7 +3,7 @@
 import strawberry
 
 import resolvers.rollout as doors
-from fleet.windows import Weekday
+from fleet.rollouts.windows import Weekday
 from models import rollout as rows
 from models.rollout import RolloutState
 from schema.account import User

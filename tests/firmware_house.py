@@ -6,8 +6,8 @@ from typing import Any
 
 from firmware_formats.building import particle_binary
 from firmware_formats.platforms import PARTICLE_ID, Platform
-from fleet import updating
-from fleet.updating import Offer
+from fleet.firmware import updating
+from fleet.firmware.updating import Offer
 from models.device import Device, Presence
 from models.firmware import Firmware, Update
 from models.global_ids import global_id

@@ -14,7 +14,7 @@ import httpx
 from starlette.applications import Starlette
 
 from auth.oauth import OAuthServer
-from fleet.consenting import Consents
+from fleet.customers.consenting import Consents
 from tests.house import PASSWORD, HouseTester
 from transport.oauth import OAuthEndpoints
 from transport.oauth_deciding import OAuthPages

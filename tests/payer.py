@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fleet import paying
+from fleet.billing import paying
 from models.billing import BillingAccount, BillingEvent
 from models.operations import Job
 from settings import Settings

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fleet import advancing, updating
-from fleet.updating import Offer
+from fleet.firmware import updating
+from fleet.firmware.updating import Offer
+from fleet.rollouts import advancing
 from models.device import Device, Presence
 from models.global_ids import read_global_id
 from models.log import LogEntry

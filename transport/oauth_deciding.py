@@ -11,8 +11,7 @@ from starlette.routing import BaseRoute, Route
 from auth.oauth import Answered, Asked, OAuthServer, Wish
 from auth.viewer import Viewer
 from errors import CallerError, RateLimited
-from fleet import consenting, customer_passwords, customer_signing_in
-from fleet import customer_accounts as accounts
+from fleet.customers import accounts, consenting, passwords, signing_in
 from fleet.house import House
 from models.customer import Customer
 from models.product import Product
@@ -135,7 +134,7 @@ class OAuthPages:
     async def _enter(self, step: _Step, form: Mapping[str, str]) -> Response:
         """Become a customer, or prove to be one; then look at what the app asks."""
         product, name, password = step.wish.client.product, form.get("username", ""), form.get("password", "")
-        enter = customer_signing_in.sign_up_for_app if step.path == SIGN_UP else accounts.prove_account
+        enter = signing_in.sign_up_for_app if step.path == SIGN_UP else accounts.prove_account
         customer = await enter(product, name, password, house=self._house, by=step.by)
         return self._next(step, self._visits.begin(customer))
 
@@ -143,9 +142,9 @@ class OAuthPages:
         """Have a code sent, or spend it; then log in with the new password."""
         product, house = step.wish.client.product, self._house
         if form["step"] == "send":
-            await customer_passwords.request_reset(product, form.get("username", ""), house=house, by=step.by)
+            await passwords.request_reset(product, form.get("username", ""), house=house, by=step.by)
             return await self._page(step, note=SENT)
-        await customer_passwords.reset_password(form.get("code", "").strip(), form.get("password", ""), house=house, by=step.by)
+        await passwords.reset_password(form.get("code", "").strip(), form.get("password", ""), house=house, by=step.by)
         return self._next(step, self._visits.begin())
 
     def _next(self, step: _Step, visit: Visit) -> Response:

@@ -8,7 +8,7 @@ import pytest
 from auth.sealing import Sealer
 from billing.stripe_client import StripeGateway
 from errors import ProviderUnreachable
-from fleet.tills import open_till
+from fleet.billing.tills import open_till
 from models.billing import BillingAccount, BillingPlan
 from settings import Settings, SettingsRefused, from_environment
 from tests.house import HouseTester, open_house

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from billing.reconciling import reconcile
 from billing.signatures import event_of
 from billing.webhook import KINDS, hear
-from fleet import paying
+from fleet.billing import paying
 from models.billing import BillingAccount, BillingEvent, BillingNotice
 from models.operations import Job
 from models.organization import Organization

@@ -16,7 +16,7 @@ import app  # noqa: F401  # all that a server is, before any of it is altered
 import cli
 import transport.server
 import worker
-from fleet import following
+from fleet.events import following
 from gateway import live
 from gateway.live import LiveFleet
 from gateway.server import Gateway

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from auth.viewer import Viewer
-from fleet import counting, grouping, listing, releasing
-from fleet.listing import DeviceList, DeviceOrder, Place
+from fleet.devices import counting, listing
+from fleet.devices.listing import DeviceList, DeviceOrder, Place
+from fleet.firmware import releasing
+from fleet.products import grouping
 from models.database import database
 from models.device import DeviceGroup
 from models.product import Product

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fleet import shares
+from fleet.rollouts import shares
 from models.database import database
 from models.global_ids import read_global_id
 from models.sql import read_time, rows

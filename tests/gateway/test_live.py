@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from fleet import connecting, updating
-from fleet.connecting import Report
+from fleet.devices import connecting
+from fleet.devices.connecting import Report
+from fleet.firmware import updating
+from fleet.firmware.updating import Offer
 from fleet.house import House
-from fleet.updating import Offer
 from gateway import proofs, protocol
 from models.device import Device
 from models.operations import AuditEntry
@@ -224,7 +225,7 @@ async def _is_offline() -> bool:
 
 # ── what to run ──
 class Updates:
-    """Stands for fleet.updating, and writes down what it is asked."""
+    """Stands for fleet.firmware.updating, and writes down what it is asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.looks: list[tuple[bool, bool]] = []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.event_names import is_event_name, is_reserved
+from fleet.events.names import is_event_name, is_reserved
 from gateway import protocol
 from gateway.protocol import Closing, ProtocolError, encode, from_device, from_server
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from auth.viewer import Viewer
-from fleet import publishing
+from fleet.events import publishing
 from models.account import Token
 from models.device import Device, DeviceGroup, GroupMembership
 from models.organization import Member
@@ -266,7 +266,7 @@ async def test_a_member_who_is_removed_sees_the_stream_end_though_nothing_happen
 
 
 async def test_streams_of_one_viewer_share_the_look_at_what_they_may(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fleet import following
+    from fleet.events import following
 
     looks = 0
     authorize = following._authorize

@@ -234,7 +234,7 @@ MUTATIONS: Mapping[str, Rule] = {
     "resetCustomerPassword": Public(),
     "createClaimCode": Team(
         DEVELOPER, "customers:write", reach=HIDDEN
-    ),  # for a customer it names; tests/fleet/test_claim_codes.py: one for themselves
+    ),  # for a customer it names; tests/fleet/devices/test_claim_codes.py: one for themselves
     "claimDevice": Team(DEVELOPER, "customers:write", reach=HIDDEN),
     "importCustomers": Team(DEVELOPER, "customers:write", reach=WHOLE),
     "reissueActivationCode": Team(DEVELOPER, "customers:write", reach=HIDDEN),

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fleet import paying
+from fleet.billing import paying
 from models.billing import BillingAccount
 from tests.scenarios.scenario import Input, mutation, streaming
 from tests.scenarios.stage import ACME, Stage

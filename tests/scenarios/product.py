@@ -1,6 +1,6 @@
 """Scenarios of products and their configuration."""
 
-from fleet.questionnaire import SECTIONS
+from fleet.products.questionnaire import SECTIONS
 from tests.scenarios.scenario import Input, mutation, reading
 from tests.scenarios.stage import ACME, LAMP, Stage
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from authlib.oauth2 import rfc8414, rfc9207
 
-from fleet import consenting
+from fleet.customers import consenting
 from models.account import Token
 from models.customer import Customer
 from models.oauth import OAuthCode, OAuthConsent, OAuthRefreshToken

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fleet.consenting import Consents
+from fleet.customers.consenting import Consents
 from models.account import Token
 from models.oauth import OAuthCode, OAuthConsent
 from models.operations import AuditEntry

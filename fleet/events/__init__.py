@@ -1,0 +1,1 @@
+"""A product's events: publishing, and following its log."""
