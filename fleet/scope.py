@@ -12,7 +12,7 @@ from tortoise.queryset import QuerySet
 from auth.spelling import same_name_key
 from auth.viewer import Viewer
 from errors import Forbidden, InvalidInput, NotFound
-from fleet.refusing import Rejected
+from fleet.refusing import Rejected, require_some
 from fleet.seeing import devices_seen, products_seen, sight
 from models.account import ApiUser, Token, User
 from models.customer import Customer
@@ -30,7 +30,6 @@ from models.whole_rows import at_hand, columns, rows_of_join
 Row = TypeVar("Row", bound=Model)
 Found = TypeVar("Found")
 
-IDS_MAX = 250  # of one call; more than that come in a file
 _DEVICE_ID = re.compile(r"[0-9a-fA-F]{24}\Z")
 
 
@@ -208,8 +207,7 @@ async def devices_by_id(viewer: Viewer, device_ids: Sequence[str]) -> tuple[list
 
     Raises InvalidInput for no ids, or more than 250.
     """
-    if not 1 <= len(device_ids) <= IDS_MAX:
-        raise InvalidInput(f"Name 1 to {IDS_MAX} devices in one call.", path=("deviceIds",))
+    require_some(device_ids)
     wanted = list(dict.fromkeys(map(device_key, device_ids)))
     found = {device.device_id: device for device in await devices(viewer).filter(device_id__in=wanted)}
     missing = [Rejected(each, NotFound("There is no such device for you.")) for each in wanted if each not in found]

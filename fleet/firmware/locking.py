@@ -18,7 +18,7 @@ from fleet.firmware.deciding import FirmwareRule, decide
 from fleet.firmware.fact_finding import facts_of
 from fleet.firmware.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs
 from fleet.products.grouping import devices_in
-from fleet.refusing import Rejected
+from fleet.refusing import Rejected, require_some
 from fleet.seeing import sight
 from fleet.telling import status
 from models.device import Device, DeviceGroup, DeviceState
@@ -32,7 +32,6 @@ from models.whole_rows import fetch
 from realtime import log
 from realtime.log import NewEntry
 
-IDS_MAX = 250  # a call; a group may hold more
 PIECE = 2_500  # entries in one append, of eleven values each: SQLite takes 32,766 in a statement
 
 _SET_LOCK = "UPDATE device SET desired_firmware_version = $2, lock_waits = $3, lock_forces = $4 WHERE device_id = ANY($1)"
@@ -187,8 +186,7 @@ async def _named(device_ids: Sequence[str] | None, group: DeviceGroup | None) ->
         found: list[Any] = await devices_in(group).values_list("device_id", flat=True)
         return sorted(found)
     ids = device_ids or ()
-    if not 1 <= len(ids) <= IDS_MAX:
-        raise InvalidInput(f"Give 1 to {IDS_MAX} device ids in one call.", path=("deviceIds",))
+    require_some(ids)
     return sorted({scope.device_key(each) for each in ids})
 
 

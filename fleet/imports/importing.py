@@ -27,7 +27,7 @@ from models.product import Product
 from models.transaction import retrying, transaction
 from realtime import log
 from realtime.log import NewEntry
-from settings import Settings
+from settings import IDS_MAX, Settings
 
 ANNOUNCED_LINES = 1_000  # an import of more lines tells the log of no single device: a million would drown everything else
 AT_ONCE_GRACE = timedelta(seconds=60)  # a small import runs in its own request; only if that dies does a worker take it up
@@ -47,8 +47,8 @@ class Options:
 
 async def import_ids(product: Product, device_ids: Sequence[str], *, options: Options, house: House, by: Viewer) -> Import:
     """Import a list of at most 250 ids, each as if it were a line. Raises InvalidInput for more."""
-    if len(device_ids) > scope.IDS_MAX:
-        raise InvalidInput(f"A list takes {scope.IDS_MAX} ids; send more of them as a file.", path=("deviceIds",))
+    if len(device_ids) > IDS_MAX:
+        raise InvalidInput(f"A list takes {IDS_MAX} ids; send more of them as a file.", path=("deviceIds",))
     text = "\n".join(" ".join(each.splitlines()) for each in device_ids)
 
     async def once() -> AsyncIterator[bytes]:
