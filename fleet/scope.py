@@ -13,7 +13,7 @@ from auth.spelling import same_name_key
 from auth.viewer import Viewer
 from errors import Forbidden, InvalidInput, NotFound
 from fleet.refusing import Rejected, require_some
-from fleet.seeing import devices_seen, products_seen, sight
+from fleet.seeing import devices_seen, products_seen, products_seen_in_sql, sight
 from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, GroupGrant
@@ -42,12 +42,12 @@ async def organization_by_id(viewer: Viewer, id: int) -> Organization:
 
 
 def organizations(viewer: Viewer) -> QuerySet[Organization]:
-    return Organization.filter(id__in=[*_organization_ids(viewer), *viewer.members])
+    return Organization.filter(id__in=_known_organization_ids(viewer))
 
 
 async def organization_of(viewer: Viewer, user: User) -> Organization | None:
     """The user's organization, if the viewer belongs to it too; of several the oldest."""
-    shared = Member.filter(user_id=user.id, organization_id__in=[*_organization_ids(viewer), *viewer.members])
+    shared = Member.filter(user_id=user.id, organization_id__in=_known_organization_ids(viewer))
     seat = await shared.order_by("organization_id").select_related("organization").first()
     return seat.organization if seat else None
 
@@ -171,12 +171,11 @@ async def _product(viewer: Viewer, column: str, value: int | str, sentence: str)
     """
     if viewer.customer is not None and await Product.filter(id=viewer.customer.product_id, **{column: value}).exists():  # type: ignore[attr-defined]
         raise Forbidden("Only the product's team can do this.")
-    viewer.must_be_somebody()
+    seen, values = products_seen_in_sql(viewer, first=2)
     found = await tuples(
         f"SELECT {columns(Product, 'product')}, {columns(Organization, 'organization')}"
-        " FROM product JOIN organization ON organization.id = product.organization_id"
-        f" WHERE product.{column} = $1 AND (product.organization_id = ANY($2) AND NOT product.id = ANY($3) OR product.id = ANY($4))",
-        [value, *map(list, viewer.reach)],
+        f" FROM product JOIN organization ON organization.id = product.organization_id WHERE product.{column} = $1 AND {seen}",
+        [value, *values],
     )
     if not found:
         raise NotFound(sentence)
@@ -229,9 +228,8 @@ def own_devices(viewer: Viewer) -> QuerySet[Device]:
 
 async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmware:
     """The product's firmware of this version, product and organization at hand."""
-    found = Firmware.filter(_in_products(viewer), product__number=product_number, version=version)
-    query = found.select_related("product__organization")
-    return await _one(query, "The product has no firmware version {}.", str(version))
+    found = Firmware.filter(_in_products(viewer), product__number=product_number, version=version).select_related("product__organization")
+    return await _one(found, "The product has no firmware version {}.", str(version))
 
 
 async def firmware_by_id(viewer: Viewer, id: int) -> Firmware:
@@ -300,17 +298,16 @@ def customers(
     `search` is found anywhere in user name or external id, in any case, taken literally.
     """
     found = Customer.filter(product_id=product.id)
+    owners = Subquery(devices(viewer).filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id"))
     if walls := viewer.walls_in(product.id):
-        owners = devices(viewer).filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id")
         let_in = GroupGrant.filter(group_id__in=list(walls.groups), customer_id__not_isnull=True).values("customer_id")
-        found = found.filter(Q(id__in=Subquery(owners)) | Q(id__in=Subquery(let_in)))
+        found = found.filter(Q(id__in=owners) | Q(id__in=Subquery(let_in)))
     if search:
         found = found.filter(Q(username_key__contains=same_name_key(search)) | Q(external_id__icontains=search))
     if external_id is not None:
         found = found.filter(external_id=external_id)
     if has_device is not None:
-        owners = devices(viewer).filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id")
-        found = found.filter(id__in=Subquery(owners)) if has_device else found.filter(id__not_in=Subquery(owners))
+        found = found.filter(id__in=owners) if has_device else found.filter(id__not_in=owners)
     return found
 
 
@@ -389,6 +386,11 @@ def _organization_ids(viewer: Viewer) -> list[int]:
     """Raises Unauthenticated for nobody: to them it is said that a token is missing, whether the thing exists or not."""
     viewer.must_be_somebody()
     return list(viewer.organization_ids)
+
+
+def _known_organization_ids(viewer: Viewer) -> list[int]:
+    """Also those of which they know the name and no more: a person with the role NONE. Raises Unauthenticated for nobody."""
+    return [*_organization_ids(viewer), *viewer.members]
 
 
 async def _one(query: QuerySet[Row], sentence: str, named: str = "", *, path: tuple[str, ...] = ()) -> Row:
