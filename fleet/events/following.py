@@ -18,7 +18,7 @@ from fleet.devices import owning
 from fleet.devices.placing import number_of
 from fleet.house import House
 from fleet.products.grouping import at_or_below
-from fleet.reaching import require
+from fleet.reaching import must_use
 from fleet.seeing import Sight, sight
 from models.device import Device, DeviceGroup
 from models.log import DeviceChange, EntryKind
@@ -334,7 +334,7 @@ async def _authorize(viewer: Viewer, followed: Followed) -> Authority:
     if followed.product_id is not None and number_of(device.product) != followed.product_id:
         raise NotFound(f"The product has no device {followed.device_id}.", path=("deviceId",))
     if followed.product_id is None:
-        require(fresh, followed.action, device)
+        must_use(device, followed.action, fresh)
     return Authority(fresh, number_of(device.product), sight(fresh, device.product.id if device.product else None), asked_at)
 
 
