@@ -32,8 +32,6 @@ from models.whole_rows import fetch
 from realtime import log
 from realtime.log import NewEntry
 
-PIECE = 2_500  # entries in one append, of eleven values each: SQLite takes 32,766 in a statement
-
 _SET_LOCK = "UPDATE device SET desired_firmware_version = $2, lock_waits = $3, lock_forces = $4 WHERE device_id = ANY($1)"
 
 
@@ -100,7 +98,7 @@ async def lock_and_flash(
         await _record_lock(product, version, how, chosen.devices, before, because, by)
         entries = [status(key, product.number, DeviceChange.LOCKED, now, version=version) for key in keys]
         entries += cancel_orders(product.number, heard_of, now)
-        await _append(entries + (consider_orders(product.number, keys, now) if how.when is FlashWhen.NOW else []))
+        await log.append(*entries, *(consider_orders(product.number, keys, now) if how.when is FlashWhen.NOW else []))
     return chosen
 
 
@@ -139,7 +137,7 @@ async def unlock_devices(product: Product, *, device_ids: Sequence[str] | None, 
             device.desired_firmware_version = None
         await record(by, "device.unlocked", _subject(product, keys), organization_id=organization.id, devices=keys, before=before)
         entries = [status(key, product.number, DeviceChange.UNLOCKED, now) for key in keys]
-        await _append([*entries, *cancel_orders(product.number, heard_of, now), *consider_orders(product.number, keys, now)])
+        await log.append(*entries, *cancel_orders(product.number, heard_of, now), *consider_orders(product.number, keys, now))
     return chosen
 
 
@@ -162,7 +160,7 @@ async def unblock_updates(device_ids: Sequence[str], *, by: Viewer) -> Chosen:
             entries += await _unblock(
                 product, [each for each in chosen.devices if each.update_failures or each.update_blocked_until], now, by
             )
-        await _append(entries)
+        await log.append(*entries)
     return done
 
 
@@ -252,11 +250,6 @@ async def _begin_by_hand(devices: Iterable[Device], firmware: Firmware, now: dat
         " SELECT device_id, $2, 'PENDING', TRUE, 0, 0, 0, $3 FROM device WHERE device_id = ANY($1)",
         [[device_id for device_id in moved if device_id not in has_one], firmware.id, now],
     )
-
-
-async def _append(entries: Sequence[NewEntry]) -> None:
-    for start in range(0, len(entries), PIECE):
-        await log.append(*entries[start : start + PIECE])
 
 
 def _subject(product: Product, device_ids: Collection[str]) -> str:
