@@ -12,9 +12,10 @@ from auth.spelling import require_email, require_text, same_name_key
 from auth.tokens import Kind, Minted, digest, mint, well_formed
 from auth.viewer import Viewer, ViewerKind
 from errors import AlreadyExists, WrongCredentials
-from fleet import jobs, letters
+from fleet import jobs
 from fleet.auditing import record
 from fleet.house import House
+from fleet.team import letters
 from models.account import PasswordReset, Token, User
 from models.transaction import transaction
 
