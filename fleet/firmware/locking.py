@@ -69,7 +69,6 @@ async def lock_and_flash(
     """Fix devices to a version: those online are brought to it now, or each one at its next hello.
 
     One that puts updates off keeps its update pending, unless the lock `forces` it.
-
     NOW refuses devices that are offline, and nothing changes for them. A development device is flashed once, and stays one.
     Raises NotFound for a version the product does not have, BinaryInvalid for one whose file is damaged; InvalidInput unless it is
     told devices or else a group; Forbidden (reason APPROVAL_REQUIRED) for more devices than one person may lock where a second is demanded.
