@@ -8,7 +8,6 @@ from typing import Any
 from fleet.firmware import releasing
 from fleet.firmware.eligibility import Put, Values, may_be_moved
 from fleet.firmware.offering import consider_orders
-from fleet.house import House
 from fleet.rollouts import shares, staging
 from fleet.rollouts.judging import AWAY, Given, may_still_boot
 from fleet.rollouts.staging import ROLLOUTS, Course, size_of
@@ -25,16 +24,16 @@ APPROVAL_WITHIN = timedelta(days=7)
 RETRY_AFTER = timedelta(minutes=10)  # a device that failed is asked again, if its own patience has not ended
 
 
-async def advance_all(house: House, now: datetime) -> int:
+async def advance_all() -> int:
     """Bring every open rollout forward by what has happened since the last look; how many there were. Times are the database's."""
-    moment = await database_time()
+    now = await database_time()
     due = await rows(
         "SELECT id, product_id FROM rollout WHERE state = ANY($1) AND (looked_at IS NULL OR looked_at < $2) ORDER BY id",
-        [[str(state) for state in OPEN_ROLLOUT_STATES], moment - LOOK_EVERY],
+        [[str(state) for state in OPEN_ROLLOUT_STATES], now - LOOK_EVERY],
     )
     for row in due:
         try:
-            await retrying(lambda row=row: advance(row["id"], row["product_id"], moment))  # type: ignore[misc]  # mypy cannot infer a bound lambda
+            await retrying(lambda row=row: advance(row["id"], row["product_id"], now))  # type: ignore[misc]  # mypy cannot infer a bound lambda
         except Exception:  # one rollout that cannot go on does not hold up the others
             logger.exception("Rollout %s could not be brought forward.", row["id"])
     return len(due)
