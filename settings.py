@@ -169,7 +169,7 @@ class Settings:
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings; Raises SettingsRefused with a sentence an operator can act on."""
+    """Read the settings. Raises SettingsRefused with a sentence an operator can act on."""
     config = Config(environ=os.environ if environment is None else environment)
     d = Settings()
     host, port = config("HOST", default=d.host), _number(config, "PORT", d.port)
