@@ -55,7 +55,7 @@ async def costs(settings: Settings) -> dict[str, float]:
     async with open_house(settings) as house:
         tester = HouseTester(house)
         token = await _owner(tester)
-        await counting.fold(house, datetime.now(UTC))  # as the worker does, again and again
+        await counting.fold()  # as the worker does, again and again
 
         async def ask(document: str) -> None:
             found = await tester.schema.execute(document, context_value=await tester.context(token))

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from errors import CallerError, InvalidInput
-
-LIST_MAX = 250  # ids in one call; longer lists are uploads
+from settings import IDS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,15 @@ class RejectedCustomer:
 
 def require_few(device_ids: Sequence[str]) -> None:
     """Raises InvalidInput for a list that is too long for one call."""
-    if len(device_ids) > LIST_MAX:
-        raise InvalidInput(f"At most {LIST_MAX} devices in one call.", path=("deviceIds",))
+    if len(device_ids) > IDS_MAX:
+        raise InvalidInput(f"At most {IDS_MAX} devices in one call.", path=("deviceIds",))
+
+
+def require_some(device_ids: Sequence[str]) -> None:
+    """Raises InvalidInput for an empty list too."""
+    if not device_ids:
+        raise InvalidInput("Name at least one device.", path=("deviceIds",))
+    require_few(device_ids)
 
 
 def errors_if_nothing_done(done: Sequence[object], rejected: Sequence[Rejected]) -> list[CallerError]:

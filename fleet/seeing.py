@@ -72,6 +72,14 @@ def products_seen(viewer: Viewer, *, organization: str = "product__organization_
     return seen | others if reach.organization_ids else others
 
 
+def products_seen_in_sql(viewer: Viewer, *, first: int) -> tuple[str, list[list[int]]]:
+    """The same of the table `product` as a condition in SQL, and its three values, which begin at the place `first`."""
+    viewer.must_be_somebody()
+    teams, hidden, others = (f"ANY(${first + place})" for place in range(3))
+    condition = f"(product.organization_id = {teams} AND NOT product.id = {hidden} OR product.id = {others})"
+    return condition, [list(ids) for ids in viewer.reach]
+
+
 def devices_seen(viewer: Viewer) -> Q:
     """The devices of products the viewer belongs to, a customer's among all there are."""
     if viewer.customer is not None:

@@ -15,7 +15,19 @@ from models import asyncpg_engine
 from models.sqlite_engine import stored_time
 from models.transaction import connection
 
-__all__ = ["copy_in", "database_time", "execute", "execute_many", "is_sqlite", "numbers", "read_time", "rows", "stored_time", "tuples"]
+__all__ = [
+    "Params",
+    "copy_in",
+    "database_time",
+    "execute",
+    "execute_many",
+    "is_sqlite",
+    "numbers",
+    "read_time",
+    "rows",
+    "stored_time",
+    "tuples",
+]
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")
@@ -24,6 +36,15 @@ _QUOTED_OR_OURS = re.compile(
       | \$(?P<value>\d+)""",
     re.IGNORECASE | re.VERBOSE,
 )
+
+
+class Params(list[Any]):
+    """The values of a statement under construction."""
+
+    def put(self, value: Any) -> str:
+        """Its place in the statement: $3."""
+        self.append(value)
+        return f"${len(self)}"
 
 
 async def rows(sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
+from models.device import FLAPPING, is_flapping
 from models.sql import execute, execute_many, is_sqlite, read_time, rows
 from models.transaction import retrying, transaction
 
 GRACE_S = 30.0  # devices of a process that went away in good order, or of SQLite's only one, may take this long to come back
-FLAPPING = 10  # connects within an hour; with more, the device is flapping
 FLAPPING_QUIET_S = 30.0  # between two entries in the log of a flapping device
 PIECE = 500
 
@@ -108,7 +108,7 @@ def _announcing(before: dict[str, Any], *, online: bool, now: datetime, flapping
 
 
 def _is_flapping(row: dict[str, Any], now: datetime) -> bool:
-    return row["connects"] > FLAPPING and now - read_time(row["connects_since"]) < timedelta(hours=1)
+    return is_flapping(row["connects"], read_time(row["connects_since"]), now)
 
 
 async def _held(device_ids: Iterable[str]) -> dict[str, dict[str, Any]]:

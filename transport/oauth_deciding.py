@@ -80,7 +80,7 @@ class OAuthPages:
 
     async def _visitor(self, visit: Visit, product: Product) -> Customer | None:
         """Who has logged in to this product; None once the account is gone or its password another."""
-        customer = await consenting.account(product, visit.customer_id) if visit.customer_id else None
+        customer = await accounts.by_id(product, visit.customer_id) if visit.customer_id else None
         return customer if customer is not None and is_proven(visit, customer) else None
 
     async def _page(self, step: _Step, *, username: str = "", error: str = "", note: str = "", status: int = 200) -> Response:

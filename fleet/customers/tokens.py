@@ -8,8 +8,7 @@ from auth.viewer import Viewer
 from billing.access import require_active_for
 from errors import InvalidInput
 from fleet.auditing import record
-from fleet.customers.accounts import must_sign_in_by, subject, token_for
-from fleet.devices.claiming import hold
+from fleet.customers.accounts import hold, must_sign_in_by, subject, token_for
 from models.account import Token
 from models.customer import Customer
 from models.organization import Organization

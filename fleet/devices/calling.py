@@ -8,7 +8,7 @@ from auth.viewer import Viewer
 from errors import DeviceFailed, DeviceOffline, DeviceTimeout, FunctionUnknown, InvalidInput, RateLimited, VariableUnknown
 from fleet.auditing import record
 from fleet.house import House
-from fleet.reaching import require
+from fleet.reaching import must_use
 from models.device import Device, Presence
 from models.transaction import transaction
 from realtime import tallies
@@ -28,7 +28,7 @@ async def call_function(device: Device, name: str, *, argument: str, timeout_s: 
 
     Raises FunctionUnknown, DeviceOffline, DeviceTimeout (whether it acted is then not known), DeviceFailed, InvalidInput.
     """
-    organization_id = require(by, "device.call", device)
+    organization_id = must_use(device, "device.call", by)
     patience_s = _patience(timeout_s, house)
     if name not in (device.functions or ()):
         raise FunctionUnknown("At its last hello the device named no function so.", path=("name",))
@@ -45,7 +45,7 @@ async def read_variable(device: Device, name: str, *, house: House, by: Viewer) 
 
     Raises VariableUnknown, DeviceOffline, DeviceTimeout, DeviceFailed.
     """
-    require(by, "device.call", device)
+    must_use(device, "device.call", by)
     if name not in (device.variables or {}):
         raise VariableUnknown("At its last hello the device named no variable so.", path=("name",))
     return await _ask(device, await _session(device), "read", house.settings.call_timeout_s, house, name=name)
@@ -56,7 +56,7 @@ async def ping(device: Device, *, house: House, by: Viewer) -> bool:
 
     Raises DeviceTimeout for a session whose device does not answer, or whose server process does not.
     """
-    require(by, "device.call", device)
+    must_use(device, "device.call", by)
     try:
         session = await _session(device)
         await house.commands.ask(

@@ -8,7 +8,7 @@ from auth.viewer import Viewer
 from billing.access import require_active, require_active_for
 from errors import DeviceAlreadyClaimed, DeviceNotClaimable, NotFound
 from fleet.auditing import record
-from fleet.customers.accounts import must_sign_in_by
+from fleet.customers.accounts import hold, must_sign_in_by
 from fleet.customers.activating import is_private_beta, try_code
 from fleet.house import House
 from fleet.scope import device_key
@@ -87,17 +87,6 @@ def must_act_for(customer: Customer, by: Viewer) -> bool:
     by.must("customer.act_for", organization.id, product.id)
     require_active_for(by, organization)
     return True
-
-
-async def hold(customer: Customer) -> Customer:
-    """The customer's row until the commit: whoever deletes it waits, or spends its codes. Held before any device's row.
-
-    Raises NotFound when it was deleted.
-    """
-    held = await Customer.filter(id=customer.id).select_for_update(no_key=True).first()
-    if held is None:
-        raise NotFound("There is no such customer for you.", path=("customerId",))
-    return held
 
 
 async def take(device_id: str, customer: Customer, now: datetime) -> bool:

@@ -51,8 +51,8 @@ async def last_updates(device_ids: Collection[str]) -> dict[str, Update]:
 
 
 async def product_of(device: Device) -> Product | None:
-    number: int | None = device.product_id  # type: ignore[attr-defined]  # a Tortoise column
-    return await Product.filter(id=number).first() if number is not None else None
+    id: int | None = device.product_id  # type: ignore[attr-defined]  # a Tortoise column
+    return await Product.filter(id=id).first() if id is not None else None
 
 
 def runs(device: Device, version: int) -> bool:

@@ -6,15 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.firmware import releasing
-from fleet.firmware.eligibility import Put, Values, may_be_moved
+from fleet.firmware.eligibility import Put, may_be_moved
 from fleet.firmware.offering import consider_orders
-from fleet.house import House
 from fleet.rollouts import shares, staging
 from fleet.rollouts.judging import AWAY, Given, may_still_boot
 from fleet.rollouts.staging import ROLLOUTS, Course, size_of
 from models.firmware import UpdateState
 from models.rollout import OPEN_ROLLOUT_STATES, RolloutDevice, RolloutState, TriedState
-from models.sql import database_time, read_time, rows
+from models.sql import Params, database_time, read_time, rows
 from models.transaction import retrying, transaction
 from realtime import log
 
@@ -25,16 +24,16 @@ APPROVAL_WITHIN = timedelta(days=7)
 RETRY_AFTER = timedelta(minutes=10)  # a device that failed is asked again, if its own patience has not ended
 
 
-async def advance_all(house: House, now: datetime) -> int:
+async def advance_all() -> int:
     """Bring every open rollout forward by what has happened since the last look; how many there were. Times are the database's."""
-    moment = await database_time()
+    now = await database_time()
     due = await rows(
         "SELECT id, product_id FROM rollout WHERE state = ANY($1) AND (looked_at IS NULL OR looked_at < $2) ORDER BY id",
-        [[str(state) for state in OPEN_ROLLOUT_STATES], moment - LOOK_EVERY],
+        [[str(state) for state in OPEN_ROLLOUT_STATES], now - LOOK_EVERY],
     )
     for row in due:
         try:
-            await retrying(lambda row=row: advance(row["id"], row["product_id"], moment))  # type: ignore[misc]  # mypy cannot infer a bound lambda
+            await retrying(lambda row=row: advance(row["id"], row["product_id"], now))  # type: ignore[misc]  # mypy cannot infer a bound lambda
         except Exception:  # one rollout that cannot go on does not hold up the others
             logger.exception("Rollout %s could not be brought forward.", row["id"])
     return len(due)
@@ -86,17 +85,17 @@ async def lay_out(course: Course) -> None:
 
 
 async def _place_behind(course: Course, devices: int) -> str:
-    values = Values()
-    found = await rows(f"SELECT {shares.PLACE} AS place {_concerned(course, values)} ORDER BY 1 LIMIT 1 OFFSET {int(devices)}", values.all)
+    values = Params()
+    found = await rows(f"SELECT {shares.PLACE} AS place {_concerned(course, values)} ORDER BY 1 LIMIT 1 OFFSET {int(devices)}", values)
     return str(found[0]["place"]) if found else shares.ALL
 
 
 async def count_targets(course: Course, *, since: int = 0) -> None:
     """How many devices each stage from this one on holds now: those that may be moved and have to be, and those that were."""
-    values = Values()
+    values = Params()
     below = [f"sum(CASE WHEN {shares.PLACE} < {values.put(stage.reach)} THEN 1 ELSE 0 END)" for stage in course.stages]
     columns = ", ".join(f"COALESCE({each}, 0) AS upto_{number}" for number, each in enumerate(below))
-    [found] = await rows(f"SELECT {columns} {_concerned(course, values)}", values.all)
+    [found] = await rows(f"SELECT {columns} {_concerned(course, values)}", values)
     before = 0
     for stage in course.stages:
         targeted, before = int(found[f"upto_{stage.number}"]) - before, int(found[f"upto_{stage.number}"])
@@ -105,7 +104,7 @@ async def count_targets(course: Course, *, since: int = 0) -> None:
             await stage.save(update_fields=["targeted"])
 
 
-def _concerned(course: Course, values: Values) -> str:
+def _concerned(course: Course, values: Params) -> str:
     return f"""
         FROM rollout JOIN device ON device.product_id = rollout.product_id LEFT JOIN presence ON presence.device_id = device.device_id
        WHERE rollout.id = {values.put(course.rollout.id)} AND {shares.FOR_ITS_GROUP} AND {may_be_moved(course.product, values.put)}
@@ -134,7 +133,7 @@ async def _run(course: Course, now: datetime) -> None:
 
 async def _waiting(course: Course, now: datetime, *, most: int) -> list[str]:
     """Devices that are to look again: online, reached, their turn come; those that failed a while ago too."""
-    values = Values()
+    values = Params()
     put = values.put
     tried = f"tried.state <> 'LEFT' AND NOT (tried.state = 'FAILED' AND tried.settled_at < {put(now - RETRY_AFTER)})"
     conditions = [_untried(course, now, tried, put), f"{shares.TURN} < {put(course.turns(now))}"]
@@ -143,7 +142,7 @@ async def _waiting(course: Course, now: datetime, *, most: int) -> list[str]:
 
 async def _anybody_left(course: Course, now: datetime) -> bool:
     """Whether somebody online was not offered it yet; those that put updates off are not waited for, unless the rollout forces them."""
-    values = Values()
+    values = Params()
     put = values.put
     conditions = [_untried(course, now, "tried.state <> 'LEFT'", put)]
     if not course.rollout.forces:
@@ -162,13 +161,13 @@ def _untried(course: Course, now: datetime, tried: str, put: Put) -> str:
                          WHERE tried.rollout_id = rollout.id AND tried.device_id = device.device_id AND {tried})"""
 
 
-async def _online(course: Course, conditions: Sequence[str], values: Values, most: int) -> list[str]:
+async def _online(course: Course, conditions: Sequence[str], values: Params, most: int) -> list[str]:
     found = await rows(
         f"""SELECT device.device_id FROM rollout JOIN device ON device.product_id = rollout.product_id
               JOIN presence ON presence.device_id = device.device_id AND presence.online
              WHERE rollout.id = {values.put(course.rollout.id)} AND {" AND ".join(conditions)}
              ORDER BY random() LIMIT {int(most)}""",
-        values.all,
+        values,
     )
     return [row["device_id"] for row in found]
 

@@ -19,6 +19,7 @@ from models.product import Product
 from models.rollout import IN_FLIGHT, Rollout, RolloutDevice, RolloutStage, RolloutState, TriedState
 from models.sql import execute, read_time, rows
 from realtime.log import NewEntry
+from realtime.tallies import is_error_in_sql
 
 ROLLOUTS = Viewer.house("rollouts")
 TOLD_ONE_BY_ONE = 500  # devices; more than that are told as the whole product, in turn
@@ -205,8 +206,8 @@ async def _errors(course: Course, found: Sequence[dict[str, Any]], now: datetime
     if not over:
         return None
     events = await rows(
-        """SELECT device_id, published_at FROM log_entry WHERE product_number = $1 AND kind = $2 AND published_at >= $3
-              AND device_id IS NOT NULL AND (lower(name) LIKE 'error%' OR lower(name) LIKE 'exception%')""",
+        f"""SELECT device_id, published_at FROM log_entry WHERE product_number = $1 AND kind = $2 AND published_at >= $3
+              AND device_id IS NOT NULL AND {is_error_in_sql("name")}""",
         [course.product.number, EntryKind.EVENT, min(over)],
     )
     if not events:

@@ -63,7 +63,6 @@ async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms:
     """Bring the version to the product's, or one group's, devices in stages; first to nobody if somebody else has to approve it.
 
     That somebody has to is said by the terms, or demanded by the product or a group; every owner and admin is told that it waits.
-
     Raises FirmwareNotProven until an active device of the product runs it, AlreadyExists while another rollout of the product is open,
     PlanStale if a plan is given and no longer holds, InvalidInput for terms that cannot be.
     Source: reliability, rule 10 of "OTA safety rules"; features, B8, C5 and C12.

@@ -6,12 +6,13 @@ from auth.viewer import RANK, Viewer
 from billing.access import require_active
 from errors import Forbidden, InvalidInput, NotFound
 from fleet.auditing import record
-from fleet.scope import IDS_MAX, products
+from fleet.scope import products
 from fleet.team.founding import lock
 from models.organization import Member, Organization, ProductRole, Role
 from models.product import Product
 from models.sql import execute
 from models.transaction import transaction
+from settings import IDS_MAX
 
 
 async def set_role(product: Product, member: Member, role: Role, *, by: Viewer) -> Member:

@@ -104,7 +104,7 @@ async def test_a_page_of_any_order_reads_about_a_page(fleet: Product, asked: lis
 
 
 async def test_a_count_reads_a_row_for_each_kind(fleet: Product) -> None:
-    await counting.fold(None, START)  # type: ignore[arg-type]  # needs no house
+    await counting.fold()
 
     kinds = await counting.kinds([fleet.id])
 
@@ -116,7 +116,7 @@ async def test_a_count_reads_a_row_for_each_kind(fleet: Product) -> None:
 
 
 async def test_a_group_costs_the_same_however_many_devices_are_in_it(fleet: Product) -> None:
-    await counting.fold(None, START)  # type: ignore[arg-type]  # needs no house
+    await counting.fold()
     every, half = await DeviceGroup.all().order_by("path")
 
     half_of_them = DEVICES // 2 - max(1, DEVICES // 200_000)  # those of the other product left out
