@@ -220,9 +220,9 @@ async def test_at_most_64_publishes_of_a_device_wait_for_their_commit():
         await greet(ws)
         for n in range(200):
             await say(ws, type="publish", id=str(n), name="t")
-        await until(lambda: fleet.events.publishing == 64)
+        await until(lambda: fleet.publishing == 64)
         await asyncio.sleep(0.1)
-        assert fleet.events.publishing == 64
+        assert fleet.publishing == 64
         fleet.durable.set()
 
         assert {(await heard(ws))["id"] for _ in range(200)} == {str(n) for n in range(200)}
