@@ -181,8 +181,12 @@ async def at_or_below(group: DeviceGroup) -> list[int]:
 
 async def page_of_devices(group: DeviceGroup, *, beyond: str, count: int) -> QuerySet[Device]:
     """The first `count` devices of devices_in(group) behind an id, by id: of each group below as many are read, however many it holds."""
-    found = await rows(_PAGE_OF_SQLITE if is_sqlite() else _PAGE, [group.id, beyond, count])
-    return Device.filter(device_id__in=[row["device_id"] for row in found])
+    return Device.filter(device_id__in=await ids_inside(group.id, beyond=beyond, count=count))
+
+
+async def ids_inside(group_id: int, *, beyond: str, count: int) -> list[str]:
+    """The first `count` ids behind `beyond` of devices in the group or in one inside it."""
+    return [row["device_id"] for row in await rows(_PAGE_OF_SQLITE if is_sqlite() else _PAGE, [group_id, beyond, count])]
 
 
 async def groups_of(device_ids: list[str]) -> dict[str, list[DeviceGroup]]:

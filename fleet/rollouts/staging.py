@@ -233,14 +233,18 @@ async def _fell_back_later(course: Course, tried: RolloutDevice, now: datetime) 
 
 # ── halting ──
 async def _halt_if_due(course: Course, now: datetime) -> None:
-    failures = await rows(
-        """SELECT stage, count(*) AS touched, sum(CASE WHEN failures > 0 AND state <> 'SUCCEEDED' THEN 1 ELSE 0 END) AS failed
-             FROM rollout_device WHERE rollout_id = $1 GROUP BY stage ORDER BY stage""",
+    failing = await rows(
+        """SELECT stage, count(*) AS failed FROM rollout_device
+            WHERE rollout_id = $1 AND failures > 0 AND state <> 'SUCCEEDED' GROUP BY stage ORDER BY stage""",
         [course.rollout.id],
     )
-    for row in failures:
+    for row in failing:
         stage, failed = course.stages[row["stage"]], int(row["failed"])
-        targeted = max(stage.targeted, row["touched"])
+        if not passes_threshold(failed, stage.targeted, stage.max_failure_percent):
+            continue
+        # Counted only now: there may be a million of them, and this is asked before every offer.
+        touched = await RolloutDevice.filter(rollout_id=course.rollout.id, stage=stage.number).count()
+        targeted = max(stage.targeted, touched)
         if passes_threshold(failed, targeted, stage.max_failure_percent):
             last = await RolloutDevice.filter(rollout_id=course.rollout.id, error__not_isnull=True).order_by("-settled_at", "-id").first()
             why = f" The last: {last.error}" if last is not None else ""
@@ -255,10 +259,11 @@ async def halt(course: Course, because: str, now: datetime, *, by: Viewer) -> No
     rollout.state, rollout.halted_because, rollout.halted_at, stage.state = RolloutState.HALTED, because, now, RolloutState.HALTED
     await rollout.save(update_fields=["state", "halted_because", "halted_at"])
     await stage.save(update_fields=["state"])
-    touched = await touched_devices(rollout.id)
-    detail: dict[str, Any] = {"because": because, "stage": stage.number + 1, "touched": len(touched), "rollsBack": rollout.rolls_back}
+    touched = await RolloutDevice.filter(rollout_id=rollout.id).count()
+    detail: dict[str, Any] = {"because": because, "stage": stage.number + 1, "touched": touched, "rollsBack": rollout.rolls_back}
     await audit(course, "rollout.halted", by=by, **detail)
-    course.entries += look_again(course.product, touched, now)
+    known = RolloutDevice.filter(rollout_id=rollout.id).order_by("device_id").limit(TOLD_ONE_BY_ONE + 1)
+    course.entries += look_again(course.product, await known.values_list("device_id", flat=True), now)
 
 
 async def halt_for(firmware: Firmware, because: str, now: datetime) -> list[NewEntry]:
@@ -274,11 +279,6 @@ async def halt_for(firmware: Firmware, because: str, now: datetime) -> list[NewE
             await halt(course, because, now, by=ROLLOUTS)
             entries += course.entries
     return entries
-
-
-async def touched_devices(rollout_id: int) -> list[str]:
-    found = await rows("SELECT device_id FROM rollout_device WHERE rollout_id = $1 ORDER BY device_id", [rollout_id])
-    return [row["device_id"] for row in found]
 
 
 def look_again(product: Product, device_ids: Sequence[str], now: datetime) -> list[NewEntry]:

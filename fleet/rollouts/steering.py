@@ -180,10 +180,15 @@ async def follow(rollout_id: int, *, house: House, by: Viewer) -> AsyncGenerator
 
     Raises Unauthenticated, NotFound, Forbidden once the viewer may not read it.
     """
-    before: object = None
+    clock = asyncio.get_running_loop().time
+    before, counted, count_at = None, None, 0.0
     key = ("rollout", by.token.id if by.token else None, rollout_id)
     while (rollout := await Rollout.filter(id=rollout_id).first()) is not None:
-        now = (rollout.state, rollout.stage, await counts([rollout_id]))
+        if clock() >= count_at or rollout.state in ENDED:
+            begun = clock()
+            counted = await counts([rollout_id])
+            count_at = clock() + advancing.REST * (clock() - begun)
+        now = (rollout.state, rollout.stage, counted)
         if now != before:
             before = now
             yield rollout
@@ -277,7 +282,8 @@ async def _turn(rollout: Rollout, before: RolloutState, after: RolloutState, act
     async with transaction():
         course = await _held(rollout, (before,), f"It is not {before.lower()}")
         course.rollout.state = course.stage.state = after
-        await course.rollout.save(update_fields=["state"])
+        course.rollout.walked_to = ""  # whom it would meet may have changed meanwhile
+        await course.rollout.save(update_fields=["state", "walked_to"])
         await course.stage.save(update_fields=["state"])
         await staging.audit(course, action, by=by)
     return course.rollout
