@@ -68,11 +68,12 @@ def devices_of(course: Course, values: Params, piece: Piece | None = None) -> st
     condition = _between(piece, values, "device") if piece is not None else "TRUE"
     members = ""
     if rollout.to_group:
+        group_id: int = rollout.group_id  # type: ignore[attr-defined]  # a Tortoise column
         inside = _between(piece, values, "inside") if piece is not None else "TRUE"
         members = f"""JOIN (SELECT DISTINCT inside.device_id FROM group_above AS way JOIN group_membership AS inside
                               ON inside.group_id = way.group_id
-                             WHERE way.above_id = {put(rollout.group_id)} AND {inside}) AS member
-                        ON member.device_id = device.device_id"""  # type: ignore[attr-defined]  # a Tortoise column
+                             WHERE way.above_id = {put(group_id)} AND {inside}) AS member
+                        ON member.device_id = device.device_id"""
     return f"""
         FROM rollout JOIN device ON device.product_id = rollout.product_id {members}
         LEFT JOIN presence ON presence.device_id = device.device_id
