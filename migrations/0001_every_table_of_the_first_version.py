@@ -1703,7 +1703,7 @@ class Migration(migrations.Migration):
                 "table": "rollout_device",
                 "app": "models",
                 "unique_together": (("rollout", "device"),),
-                "indexes": [Index(fields=["rollout_id", "state"]), Index(fields=["rollout_id", "failures"])],
+                "indexes": [Index(fields=["rollout_id", "failures"])],
             },
             bases=["Model"],
         ),

@@ -105,7 +105,7 @@ class PlannedRelease:
         if is_sqlite():
             [found] = await rows(f"SELECT group_concat(line, ',') AS joined FROM ({judged} ORDER BY line) AS lines", values)
             return hashlib.sha256((found["joined"] or "").encode()).hexdigest()
-        joined = "COALESCE(string_agg(line, ',' ORDER BY line), '')"  # of a million devices 35 MB: they stay there
+        joined = "COALESCE(string_agg(line, ',' ORDER BY line COLLATE \"C\"), '')"  # of a million devices 35 MB: they stay there
         [found] = await rows(f"SELECT encode(sha256(convert_to({joined}, 'UTF8')), 'hex') AS digest FROM ({judged}) AS lines", values)
         return str(found["digest"])
 

@@ -16,7 +16,7 @@ from models.device import Device
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update
 from models.log import EntryKind
 from models.product import Product
-from models.rollout import IN_FLIGHT, Rollout, RolloutDevice, RolloutStage, RolloutState, TriedState
+from models.rollout import IN_FLIGHT, UNDER_WAY, Rollout, RolloutDevice, RolloutStage, RolloutState, TriedState
 from models.sql import execute, read_time, rows
 from realtime.log import NewEntry
 from realtime.tallies import is_error_in_sql
@@ -127,11 +127,11 @@ async def offered(course: Course, device: Device, update: Update, now: datetime)
 
 
 async def in_flight(rollout_id: int) -> int:
-    return await RolloutDevice.filter(rollout_id=rollout_id, state__in=IN_FLIGHT).count()
+    return int((await rows(f"SELECT count(*) AS n FROM rollout_device WHERE rollout_id = $1 AND {UNDER_WAY}", [rollout_id]))[0]["n"])
 
 
 # ── judging those under way ──
-_UNDER_WAY = """
+_UNDER_WAY = f"""
     SELECT tried.id, tried.device_id, tried.state, tried.stage, tried.offered_at, tried.watched_at, tried.watched_epoch,
            update_.state AS update_state, update_.error AS update_error,
            device.product_id, device.state AS device_state, device.development, device.desired_firmware_version,
@@ -140,12 +140,12 @@ _UNDER_WAY = """
       JOIN device ON device.device_id = tried.device_id
       LEFT JOIN device_update AS update_ ON update_.id = tried.update_id
       LEFT JOIN presence ON presence.device_id = tried.device_id
-     WHERE tried.rollout_id = $1 AND tried.state = ANY($2)"""
+     WHERE tried.rollout_id = $1 AND tried.{UNDER_WAY}"""
 
 
 async def settle(course: Course, now: datetime, *, only: Sequence[TriedState] = IN_FLIGHT) -> None:
     """Judge every device under way by what is known of it now, and halt the rollout if too many of a stage have failed."""
-    found = await rows(_UNDER_WAY, [course.rollout.id, [str(state) for state in only]])
+    found = [row for row in await rows(_UNDER_WAY, [course.rollout.id]) if row["state"] in only]
     errors = await _errors(course, found, now)
     for row in found:
         verdict = judge(_seen(course, row, errors), now)

@@ -22,7 +22,7 @@ from models.device import DeviceGroup
 from models.firmware import Firmware
 from models.organization import Organization
 from models.product import Product
-from models.rollout import ENDED, OPEN_ROLLOUT_STATES, Rollout, RolloutStage, RolloutState
+from models.rollout import ENDED, OPEN_ROLLOUT_STATES, UNDER_WAY, Rollout, RolloutStage, RolloutState
 from models.sql import rows
 from models.transaction import transaction
 from realtime import log
@@ -237,7 +237,7 @@ _COUNTS = """
 
 
 # ── how it goes ──
-_UNDER_WAY = "SELECT device_id FROM rollout_device WHERE rollout_id = $1 AND state IN ('OFFERED', 'WATCHED') ORDER BY device_id"
+_UNDER_WAY = f"SELECT device_id FROM rollout_device WHERE rollout_id = $1 AND {UNDER_WAY} ORDER BY device_id"
 
 
 async def _begin(

@@ -112,8 +112,9 @@ async def _anybody_left(course: Course, piece: Piece, now: datetime) -> bool:
     conditions = [_untried(course, now, "tried.state <> 'LEFT'", put)]
     if not course.rollout.forces:
         conditions.append(
+            # With the plus it is looked up by the device: of this firmware there may be a million.
             f"""NOT EXISTS (SELECT 1 FROM device_update AS put_off WHERE put_off.device_id = device.device_id
-                 AND put_off.state = 'PENDING' AND put_off.attempt = 0 AND put_off.firmware_id = {put(course.firmware.id)})"""
+                 AND put_off.state = 'PENDING' AND put_off.attempt = 0 AND +put_off.firmware_id = {put(course.firmware.id)})"""
         )
     return bool(await _online(course, piece, conditions, values, 1))
 
