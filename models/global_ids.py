@@ -13,21 +13,25 @@ def global_id(kind: str, key: object) -> str:
     return base64.urlsafe_b64encode(f"{kind}:{key}".encode()).decode().rstrip("=")
 
 
-def read_global_id(text: str) -> tuple[str, str]:
+def read_global_id(text: str, *, path: tuple[str, ...] = ("id",)) -> tuple[str, str]:
     """Kind and key. Raises NotFound for what is no id: what nobody gave out names nothing."""
     try:
         kind, separator, key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(":")
     except (binascii.Error, ValueError):
-        raise NotFound("There is no object with this id.", path=("id",)) from None
+        raise _nothing(path) from None
     if not separator:
-        raise NotFound("There is no object with this id.", path=("id",))
+        raise _nothing(path)
     return kind, key
 
 
 def number_of(kind: str, text: str, *, path: tuple[str, ...] = ("id",)) -> int:
     """The key of a global id that must be of this kind. Raises NotFound for another kind's or a damaged one."""
-    found, key = read_global_id(text)
+    found, key = read_global_id(text, path=path)
     number = int(key) if found == kind and key.isascii() and key.isdigit() and len(key) <= 18 else -1
     if not 0 <= number < 2 ** (63 if kind in WIDE else 31):
-        raise NotFound("There is no object with this id.", path=path)
+        raise _nothing(path)
     return number
+
+
+def _nothing(path: tuple[str, ...]) -> NotFound:
+    return NotFound("There is no object with this id.", path=path)

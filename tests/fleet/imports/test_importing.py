@@ -63,7 +63,7 @@ async def test_what_is_no_file_is_refused_and_imports_nothing(tester: HouseTeste
     customers = await tester.do("importCustomers", "created { id }", owner, productId=1000, file="ada@example.com")
 
     for payload in (devices, customers):
-        assert [(error["code"], error["path"]) for error in payload["errors"]] == [("INVALID_INPUT", ["file"])]
+        assert [(error["code"], error["path"]) for error in payload["errors"]] == [("INVALID_INPUT", ["input", "file"])]
     assert (await Device.all().count(), await Customer.all().count(), await Import.all().count()) == (0, 0, 0)
     assert await tester.audited() == before
 
