@@ -60,7 +60,7 @@ async def test_what_is_no_file_is_refused_and_imports_nothing(tester: HouseTeste
     before = await tester.audited()
 
     devices = await tester.do("importDevices", IMPORT, owner, productId=1000, file=ids(1)[0])
-    customers = await tester.do("importCustomers", "created { id }", owner, productId=1000, file="ada@example.com")
+    customers = await tester.do("importCustomers", "created { activationCode }", owner, productId=1000, file="ada@example.com")
 
     for payload in (devices, customers):
         assert [(error["code"], error["path"]) for error in payload["errors"]] == [("INVALID_INPUT", ["input", "file"])]
