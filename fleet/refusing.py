@@ -7,37 +7,36 @@ from errors import CallerError, InvalidInput
 from settings import IDS_MAX
 
 
+class _Refusal:
+    """What every refusal shows of its error."""
+
+    __slots__ = ()
+    refusal: CallerError
+
+    @property
+    def code(self) -> str:
+        return self.refusal.code
+
+    @property
+    def message(self) -> str:
+        return self.refusal.message
+
+
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(_Refusal):
     """One device of a bulk call that was left as it was, and why."""
 
     device_id: str
     refusal: CallerError
 
-    @property
-    def code(self) -> str:
-        return self.refusal.code
-
-    @property
-    def message(self) -> str:
-        return self.refusal.message
-
 
 @dataclass(frozen=True, slots=True)
-class RejectedCustomer:
+class RejectedCustomer(_Refusal):
     """A line that made no customer, counted from 1, and why."""
 
     line: int
     username: str
     refusal: CallerError
-
-    @property
-    def code(self) -> str:
-        return self.refusal.code
-
-    @property
-    def message(self) -> str:
-        return self.refusal.message
 
 
 def require_few(device_ids: Sequence[str]) -> None:

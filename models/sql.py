@@ -12,22 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from models import asyncpg_engine
-from models.sqlite_engine import stored_time
 from models.transaction import connection
-
-__all__ = [
-    "Params",
-    "copy_in",
-    "database_time",
-    "execute",
-    "execute_many",
-    "is_sqlite",
-    "numbers",
-    "read_time",
-    "rows",
-    "stored_time",
-    "tuples",
-]
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")

@@ -33,7 +33,7 @@ async def create_customer_token(
     granted, now = parse_scopes(scopes, holder=Holder.CUSTOMER), datetime.now(UTC)
     ends = expires_at or now + timedelta(seconds=settings.customer_token_ttl_s)
     if not now < ends <= now + timedelta(seconds=settings.customer_token_max_ttl_s):
-        raise InvalidInput("expiresAt lies between now and 90 days from now.", path=("expiresAt",))
+        raise InvalidInput(f"expiresAt lies within the next {settings.customer_token_max_ttl_s // 86400} days.", path=("expiresAt",))
     async with transaction():
         await hold(customer)
         token, text = await token_for(customer, AuthMethod.TWO_LEGGED, scopes=granted, expires_at=ends, now=now)

@@ -31,7 +31,7 @@ async def call_function(device: Device, name: str, *, argument: str, timeout_s: 
     organization_id = must_use(device, "device.call", by)
     patience_s = _patience(timeout_s, house)
     if name not in (device.functions or ()):
-        raise FunctionUnknown("At its last hello the device named no function so.", path=("name",))
+        raise FunctionUnknown("The device has no function of this name: its `functions` are those of its last hello.", path=("name",))
     if len(argument.encode()) > ARGUMENT_MAX_BYTES or "\0" in argument:
         raise InvalidInput(f"An argument has at most {ARGUMENT_MAX_BYTES} bytes and no NUL characters.", path=("argument",))
     session = await _session(device)
@@ -47,7 +47,7 @@ async def read_variable(device: Device, name: str, *, house: House, by: Viewer) 
     """
     must_use(device, "device.call", by)
     if name not in (device.variables or {}):
-        raise VariableUnknown("At its last hello the device named no variable so.", path=("name",))
+        raise VariableUnknown("The device has no variable of this name: its `variables` are those of its last hello.", path=("name",))
     return await _ask(device, await _session(device), "read", house.settings.call_timeout_s, house, name=name)
 
 

@@ -124,5 +124,5 @@ async def _refuse(device_id: str, product: Product, elsewhere: NotFound) -> None
     if found is None or found.product_id != product.id:  # type: ignore[attr-defined]  # a Tortoise column
         raise elsewhere
     if found.state != DeviceState.ACTIVE:
-        raise DeviceNotClaimable(f"The device is {found.state}: approve it first.", path=("deviceId",))
-    raise DeviceAlreadyClaimed("Somebody owns this device: unclaim it first.", path=("deviceId",))
+        raise DeviceNotClaimable(f"The device is {found.state}: the product's team has to approve it first.", path=("deviceId",))
+    raise DeviceAlreadyClaimed("Somebody owns this device: they, or the product's team, have to unclaim it first.", path=("deviceId",))

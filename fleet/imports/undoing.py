@@ -36,7 +36,7 @@ async def undo_import(row: Import, *, house: House, by: Viewer) -> Import:
     by.must("device.import", organization.id, product.id)
     require_active(organization)
     if row.dry_run:
-        raise InvalidInput("A dry run has changed nothing.", path=("importId",))
+        raise InvalidInput("A dry run has changed nothing: there is nothing to undo.", path=("importId",))
     if row.state == ImportState.RUNNING:
         raise InvalidInput("The import is still running; undo it when it has finished.", path=("importId",))
     if row.state == ImportState.UNDONE:

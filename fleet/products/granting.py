@@ -112,7 +112,7 @@ async def _hold(group: DeviceGroup, to: Grantee, kind: _Kind) -> None:
         own = await ProductRole.filter(member_id=held.id, product_id=group.product.id).first()
         role = Role((own or held).role)
         if RANK[role] >= RANK[Role.ADMIN]:
-            raise InvalidInput(f"An {role} sees everything: give them a smaller role first.", path=(kind.field,))
+            raise InvalidInput(f"An {role} sees everything: give them a weaker role first.", path=(kind.field,))
 
 
 async def _name(to: Grantee) -> str:

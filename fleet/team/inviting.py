@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from auth import throttle
 from auth.spelling import require_email, same_name_key
 from auth.viewer import Viewer
-from billing.access import require_active, seats_changed
+from billing.access import require_active
+from billing.seats import seats_changed
 from errors import AlreadyInOrganization, AlreadyInvited, InvalidInput, LastOwner, NoSuchAccount, NotFound
 from fleet import jobs
 from fleet.auditing import record

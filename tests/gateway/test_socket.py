@@ -23,7 +23,8 @@ from gateway.session import Limits
 from gateway.upgrade import DevicesBesideHttp, whole_upgrade
 from settings import Settings
 from tests.fake_fleet import FakeFleet, serving, until, with_devices
-from tests.raw_device import FAST, ID, KEY, PATIENCE_S, known
+from tests.patience import PATIENCE_S
+from tests.raw_device import FAST, ID, KEY, known
 from transport.server import config, listen
 
 NONCE_KEY = base64.b64encode(b"0123456789abcdef").decode()
