@@ -23,10 +23,10 @@ async def test_a_device_that_goes_is_left_once_and_nothing_remains():
 
 
 async def test_a_device_that_answers_only_the_sockets_pings_stays():
-    limits = Limits(keep_alive_s=0.6)
+    limits = Limits(keep_alive_s=1.0)
     async with serving(known(), limits) as served, raw(served.url) as ws:
         await greet(ws)
-        await asyncio.sleep(2.4)  # four times the keep-alive without a word
+        await asyncio.sleep(4.0)  # four times the keep-alive without a word
         await say(ws, type="ping")
 
         assert (await heard(ws))["type"] == "pong"
