@@ -311,9 +311,12 @@ class Connection(Generic[A]):
     async def _tell(self, kept: Awaitable[None]) -> None:
         try:
             await kept
+            return
+        except OSError as error:  # the database is busy or away
+            logger.warning("a device's word could not be kept: %s: %s", type(error).__name__, error)
         except Exception:
             logger.exception("a device's word could not be kept")
-            self.close(Closing.OVERLOADED, "try again")  # it comes back and says what it is
+        self.close(Closing.OVERLOADED, "try again")  # it comes back and says what it is
 
     def _publish(self, event: DeviceEvent) -> None:
         self._in_flight += 1
