@@ -174,7 +174,7 @@ def _conversion(field: Any, is_sqlite: bool) -> Convert | None:
     if isinstance(field, fields.JSONField):
         return _json
     if field.field_type is datetime:
-        return sql.read_time if is_sqlite else datetime.fromisoformat
+        return datetime.fromisoformat  # both send UTC: stored_time() on SQLite, the session's zone on PostgreSQL
     if field.field_type in (str, int, float) or not is_sqlite:
         return None  # as the driver hands it over
     read: Convert = bool if field.field_type is bool else field.to_python_value
