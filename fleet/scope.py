@@ -25,7 +25,7 @@ from models.organization import Invitation, InvitationState, Member, Organizatio
 from models.product import Product
 from models.rollout import Rollout
 from models.sql import tuples
-from models.whole_rows import at_hand, columns, rows_of_join
+from models.whole_rows import at_hand, join_wanted
 
 Row = TypeVar("Row", bound=Model)
 Found = TypeVar("Found")
@@ -172,17 +172,17 @@ async def _product(viewer: Viewer, column: str, value: int | str, sentence: str)
     if viewer.customer is not None and await Product.filter(id=viewer.customer.product_id, **{column: value}).exists():  # type: ignore[attr-defined]
         raise Forbidden("Only the product's team can do this.")
     seen, values = products_seen_in_sql(viewer, first=2)
+    both = join_wanted(product=Product, organization=Organization)
     found = await tuples(
-        f"SELECT {columns(Product, 'product')}, {columns(Organization, 'organization')}"
-        f" FROM product JOIN organization ON organization.id = product.organization_id WHERE product.{column} = $1 AND {seen}",
+        f"SELECT {both.selected} FROM product JOIN organization ON organization.id = product.organization_id"
+        f" WHERE product.{column} = $1 AND {seen}",
         [value, *values],
     )
     if not found:
         raise NotFound(sentence)
-    row, organization = rows_of_join(found[0], Product, Organization)
-    at_hand(row, organization=organization)
-    assert isinstance(row, Product)
-    return row
+    row, organization = both.rows(found[0])
+    reached: Product = at_hand(row, organization=organization)
+    return reached
 
 
 async def product_to_enter(number: int) -> Product:

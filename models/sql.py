@@ -16,7 +16,7 @@ from models.transaction import connection
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")
-      | =\s*ANY\s*\(\s*\$(?P<list>\d+)\s*(?:::text::bigint\[\])?\)
+      | =\s*ANY\s*\(\s*\$(?P<list>\d+)\s*(?P<numbers>::text::bigint\[\])?\)
       | \s*\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b(?P<lock>(?:\s+OF\s+\w+)?(?:\s+SKIP\s+LOCKED|\s+NOWAIT)?)
       | \$(?P<value>\d+)""",
     re.IGNORECASE | re.VERBOSE,
@@ -34,13 +34,17 @@ class Params(list[Any]):
 
 async def rows(sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
     """What a SELECT, or any statement with RETURNING, returns."""
-    return [dict(record) for record in await tuples(sql, params)]  # a record knows its names
+    return [dict(record) for record in await _read(sql, params, named=True)]  # a record knows its names
 
 
 async def tuples(sql: str, params: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
     """The same, each row as its values in their order: half the cost of `rows`, for what is read by the thousand."""
+    return await _read(sql, params, named=False)
+
+
+async def _read(sql: str, params: Sequence[Any], *, named: bool) -> Sequence[Sequence[Any]]:
     client: Any = connection()
-    found: Sequence[Sequence[Any]] = await client.read(_for_sqlite(sql) if client.is_sqlite else sql, _checked(params))
+    found: Sequence[Sequence[Any]] = await client.read(_for_sqlite(sql) if client.is_sqlite else sql, _checked(params), named=named)
     return found
 
 
@@ -69,8 +73,7 @@ async def copy_in(table: str, columns: Sequence[str], records: Iterable[Sequence
 
 def numbers(values: Iterable[int]) -> str:
     """Whole numbers as one text, for `= ANY($1::text::bigint[])`: the elements of a list asyncpg weighs one by one, a microsecond each."""
-    text = ",".join(map(str, values))
-    return f"[{text}]" if is_sqlite() else f"{{{text}}}"
+    return f"{{{','.join(map(str, values))}}}"
 
 
 async def database_time() -> datetime.datetime:
@@ -101,6 +104,8 @@ def _for_sqlite(sql: str) -> str:
 def _replaced(match: re.Match[str]) -> str:
     if match["quoted"] is not None:
         return match["quoted"]
+    if match["numbers"] is not None:
+        return f"IN (SELECT value FROM json_each('[' || trim(?{match['list']}, '{{}}') || ']'))"
     if match["list"] is not None:
         return f"IN (SELECT value FROM json_each(?{match['list']}))"  # a list arrives as JSON: the adapter in sqlite_engine
     if match["value"] is not None:

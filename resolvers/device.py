@@ -75,10 +75,10 @@ async def devices(product: Product, context: Context, filter: object, order_by: 
 async def _page(listed: DeviceList, part: Slice, name: str) -> Page[Device]:
     beyond = listed.place(decode_cursor(name, part.cursor)) if part.cursor is not None else None
     found = await listed.read(part.size + 1, beyond=beyond, backward=part.backward)
-    keys = {device.device_id: key for key, device in found}
+    keys = {device.device_id: key for key, device in found if key is not None}
 
     def cursor_of(device: Device) -> str:
-        return encode_cursor(name, [keys[device.device_id], device.device_id])
+        return encode_cursor(name, [keys.get(device.device_id), device.device_id])
 
     return shape([device for _, device in found], part, cursor_of, listed.count)
 

@@ -194,10 +194,12 @@ async def decision(devices: Rows, context: Context) -> list[Decided | None]:
 @ForAll
 async def firmware_of_device(devices: Rows, context: Context) -> list[Firmware | None]:
     await _must_read_firmware_of(devices, context)
-    runs = [device.proven and device.firmware_version is not None for device in devices]
-    keys = [(device.product_id, device.firmware_version) for device, is_known in zip(devices, runs, strict=True) if is_known]
-    found = iter(await context.loaders.versions.load_all(keys))
-    return [next(found) if is_known else None for is_known in runs]
+    return await context.loaders.versions.load_all(
+        [
+            (device.product_id, device.firmware_version) if device.proven and device.firmware_version is not None else None
+            for device in devices
+        ]
+    )
 
 
 @ForAll
@@ -214,8 +216,7 @@ async def updates(device: Device, context: Context, first: int | None, after: st
 
 @ForAll
 async def target(decisions: Rows, context: Context) -> list[Firmware | None]:
-    found = iter(await context.loaders.versions.load_all([decision.target for decision in decisions if decision.target]))
-    return [next(found) if decision.target else None for decision in decisions]
+    return await context.loaders.versions.load_all([decision.target for decision in decisions])
 
 
 @ForAll
@@ -236,7 +237,7 @@ async def blocked_until(update: Update, context: Context) -> datetime | None:
 
 async def _must_read_firmware_of(devices: Rows, context: Context) -> None:
     """A developer's own kit is in no product: there is nothing to read."""
-    for product in await context.loaders.products.load_all(list(dict.fromkeys(device.product_id for device in devices))):
+    for product in await context.loaders.products.load_all(list({device.product_id for device in devices})):
         if product is not None:
             _must_read(product, context)
 
