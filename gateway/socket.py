@@ -76,13 +76,11 @@ class DeviceSocket(asyncio.Protocol):
         self._write(PING, payload)
 
     def hold(self, is_held: bool) -> None:
-        """While held, nothing further is heard of the device: what it says waits in its own buffers."""
+        """While held, nothing further is heard of the device: what it says waits in its own buffers, once some has come."""
         if is_held == self._is_held or self.transport.is_closing():
             return
         self._is_held = is_held
-        if is_held:
-            self.transport.pause_reading()
-        else:
+        if not is_held:
             self.transport.resume_reading()
             self._parse()
 
@@ -147,7 +145,9 @@ class DeviceSocket(asyncio.Protocol):
             self._rest += data
         else:
             self._rest = data
-        if not self._is_held:
+        if self._is_held:
+            self.transport.pause_reading()
+        else:
             self._parse()
 
     # ── frames ──
