@@ -111,8 +111,7 @@ def _answer(
         transport.write(_refused(refusal))
         transport.close()
         return
-    transport.write(_accepted(headers[b"sec-websocket-key"]))
-    socket = DeviceSocket(transport, cast("MutableSet[Any]", state.connections))
+    socket = DeviceSocket(transport, cast("MutableSet[Any]", state.connections), _accepted(headers[b"sec-websocket-key"]))
     transport.set_protocol(socket)
     socket.begin(gateway, _address(transport, app, forwarded))
 
