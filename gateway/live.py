@@ -32,6 +32,7 @@ logger: Final = logging.getLogger("flotilla.gateway")
 
 HEARD_EVERY_S: Final = 30.0  # how exact lastHeard is for a device that is online
 LEAVE_AGAIN_S: Final = 1.0
+COMPANY_S: Final = 0.02  # a hello waits for others, if there has just been one
 KEY_MAX_CHARS: Final = 64  # of an event's id, as the log keeps it
 REFUSED_KEYS_MAX: Final = 1000  # second keys that were audited lately and are not audited again
 
@@ -65,7 +66,9 @@ class LiveFleet:
         self._seats: set[Seat] = set()
         self._refused_keys: dict[tuple[str, str | None], None] = {}
         # Whoever claims to be a device waits for nobody else who claims it: none of them has proved anything yet.
-        self._hellos = Together(self._look_up, answered=self._looked_up, failed=self._not_looked_up, name="look devices up")
+        self._hellos = Together(
+            self._look_up, answered=self._looked_up, failed=self._not_looked_up, pause_s=COMPANY_S, name="look devices up"
+        )
         self._proved = Together(
             self._take_in,
             answered=self._taken_in,

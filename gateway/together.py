@@ -22,7 +22,8 @@ class Together(Generic[Asked, Answer]):
 
     One task for all who ask, no future for each. Of questions with the same `key` the later waits for the next piece of work. What
     fails together is tried one by one, so that nobody pays for another's fault, unless it is the database that is away; what fails
-    then is handed to `failed`, and so is an answer that `answered` cannot take.
+    then is handed to `failed`, and so is an answer that `answered` cannot take. Who comes alone is seen to at once; after a piece of
+    work less than a whole one waits `pause_s` for company, where the work itself is over too soon to gather any.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class Together(Generic[Asked, Answer]):
         answered: Callable[[Asked, Answer], None],
         failed: Callable[[Asked, Exception], None],
         key: Callable[[Asked], Hashable] | None = None,
+        pause_s: float = 0.0,
         name: str,
     ) -> None:
         self._work = work
         self._answered = answered
         self._failed = failed
         self._key = key
+        self._pause_s = pause_s
         self._name = name
         self._waiting: deque[Asked] = deque()
         self.task: asyncio.Task[None] | None = None  # while there is something to do
@@ -51,6 +54,8 @@ class Together(Generic[Asked, Answer]):
         try:
             while self._waiting:
                 await self._do(self._next())
+                if self._pause_s and len(self._waiting) < AT_MOST:
+                    await asyncio.sleep(self._pause_s)
         finally:
             self.task = None
 

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
 
+import pytest
+
 from gateway.together import AT_MOST, Together
 
 
@@ -27,10 +29,12 @@ class Work:
 class Asking:
     """Whoever asks: `ask` one and all, `answers` is what came of it, once all have been answered."""
 
-    def __init__(self, key: Callable[[int], Hashable] | None = None) -> None:
+    def __init__(self, key: Callable[[int], Hashable] | None = None, *, pause_s: float = 0.0) -> None:
         self.work = Work()
         self.answers: dict[int, int | Exception] = {}
-        self.together: Together[int, int] = Together(self.work, answered=self._take, failed=self._take, key=key, name="double")
+        self.together: Together[int, int] = Together(
+            self.work, answered=self._take, failed=self._take, key=key, pause_s=pause_s, name="double"
+        )
 
     def _take(self, asked: int, answer: int | Exception) -> None:
         assert asked not in self.answers
@@ -84,6 +88,21 @@ async def test_a_piece_of_work_is_bounded() -> None:
 
         assert len(await asking.done()) == AT_MOST + 10
         assert [len(batch) for batch in asking.work.batches] == [AT_MOST, 10]
+
+
+async def test_after_a_piece_of_work_a_small_one_waits_for_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking, is_over, sleep = Asking(pause_s=0.125), asyncio.Event(), asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: is_over.wait() if seconds == 0.125 else sleep(seconds))
+    asking.ask(1)
+    while not asking.answers:
+        await asyncio.sleep(0)
+    asking.ask(2)
+    await asyncio.sleep(0)
+    asking.ask(3)
+    is_over.set()
+
+    assert await asking.done() == {1: 2, 2: 4, 3: 6}
+    assert asking.work.batches == [[1], [2, 3]]
 
 
 async def test_a_fault_is_that_of_who_asked_for_it_alone() -> None:
