@@ -267,7 +267,8 @@ async def _begin(
     ]  # fmt: skip
     course = Course(rollout, product, firmware, stages)
     await advancing.lay_out(course)
-    await advancing.count_targets(course)
+    if waits:  # else its first stage begins at once, which counts
+        await advancing.count_targets(course)
     return course
 
 
