@@ -12,6 +12,7 @@ from models.log import DeviceChange, EntryKind
 from models.sql import execute, rows
 from models.transaction import transaction
 from realtime import log, wakeup
+from realtime.chosen_wakeup import open_wakeup
 from realtime.cursor import Cursor, Gap, GapReason
 from settings import Settings
 from tests.realtime.samples import NOON, PRODUCT, an_event, device_id
@@ -63,7 +64,7 @@ async def test_entries_are_read_in_the_order_appended(db: Settings) -> None:
 async def test_a_rolled_back_append_leaves_nothing_and_wakes_nobody(db: Settings) -> None:
     heard: list[str | None] = []
 
-    async with wakeup.open_wakeup(Settings()) as chosen:
+    async with open_wakeup(Settings()) as chosen:
         chosen.listen(wakeup.LOG, heard.append)
         with pytest.raises(ZeroDivisionError):
             await append_and_fail()
