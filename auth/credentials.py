@@ -15,7 +15,7 @@ from models.oauth import OAuthConsent
 from models.organization import WITHOUT_ACCESS, Member, Role
 from models.product import AUTH_METHOD, Answer, AuthMethod
 from models.sql import is_sqlite, tuples
-from models.whole_rows import at_hand, columns, rows_of_join
+from models.whole_rows import Join, at_hand, join
 
 USE_NOTED_EVERY = timedelta(minutes=1)  # how exact last_used_at is: a write for every request would cost more than it tells
 
@@ -68,18 +68,18 @@ async def _viewer(which: str, params: Sequence[object], address: str | None) -> 
 
     One statement, for it stands before every request. What was granted to them is not in it.
     """
-    found = await tuples(_behind(is_sqlite()) + which, params)
+    behind, who = _behind(is_sqlite())
+    found = await tuples(behind + which, params)
     if not found:
         return Viewer(address=address)
-    rows = [rows_of_join(record, Token, User, ApiUser, Customer, Member) for record in found]
+    rows = [who.rows(record) for record in found]
     token, user, machine, customer, _ = rows[0]
     at_hand(token, user=user, api_user=machine, customer=customer)
     members = {seat.organization_id: seat for *_, seat in rows if seat is not None}
     closed = frozenset(record[-4] for record in found if record[-3] in WITHOUT_ACCESS)
     roles = {record[-2]: Role(record[-1]) for record in found if record[-1] is not None}
     kind = ViewerKind.API_USER if machine else ViewerKind.CUSTOMER if customer else ViewerKind.USER
-    who = {"user": user, "api_user": machine, "customer": customer}
-    return Viewer(kind, **who, token=token, members=members, product_roles=roles, address=address, closed=closed)
+    return Viewer(kind, user, machine, customer, token, members, roles, address, closed)
 
 
 async def _with_grants(viewer: Viewer) -> Viewer:
@@ -97,10 +97,12 @@ async def _with_grants(viewer: Viewer) -> Viewer:
 
 
 @cache
-def _behind(_is_sqlite: bool) -> str:
-    return f"""
-        SELECT {columns(Token, "token")}, {columns(User, "person")}, {columns(ApiUser, "machine")}, {columns(Customer, "customer")},
-               {columns(Member, "seat")}, organization.id, organization.billing_state, product_role.product_id, product_role.role
+def _behind(_is_sqlite: bool) -> tuple[str, Join]:
+    """The statement, and what becomes of its records."""
+    who = join(token=Token, person=User, machine=ApiUser, customer=Customer, seat=Member)
+    return (
+        f"""
+        SELECT {who.selected}, organization.id, organization.billing_state, product_role.product_id, product_role.role
           FROM token
           LEFT JOIN user_account AS person ON person.id = token.user_id
           LEFT JOIN api_user AS machine ON machine.id = token.api_user_id
@@ -108,7 +110,9 @@ def _behind(_is_sqlite: bool) -> str:
           LEFT JOIN member AS seat ON seat.user_id = token.user_id
           LEFT JOIN organization ON organization.id = COALESCE(seat.organization_id, machine.organization_id)
           LEFT JOIN product_role ON product_role.member_id = seat.id
-         WHERE """
+         WHERE """,
+        who,
+    )
 
 
 async def issue(

@@ -41,8 +41,8 @@ class _Statements(AsyncpgDBClient):
 
     is_sqlite = False
 
-    async def read(self, query: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
-        """What a SELECT, or any statement with RETURNING, returns."""
+    async def read(self, query: str, values: list[Any], *, named: bool) -> Sequence[Sequence[Any]]:
+        """What a SELECT, or any statement with RETURNING, returns; asyncpg's records always know their names."""
         return await self._translate_exceptions(_Statements._read, query, values)  # type: ignore[return-value]  # typed as Exception
 
     async def _read(self, query: str, values: Sequence[Any]) -> Any:

@@ -6,35 +6,46 @@ and yes/no as 0/1; JSON is text on both, to be written and read with the json mo
 """
 
 import datetime
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 from models import asyncpg_engine
-from models.sqlite_engine import stored_time
 from models.transaction import connection
-
-__all__ = ["copy_in", "database_time", "execute", "execute_many", "is_sqlite", "numbers", "read_time", "rows", "stored_time", "tuples"]
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")
-      | =\s*ANY\s*\(\s*\$(?P<list>\d+)\s*(?:::text::bigint\[\])?\)
+      | =\s*ANY\s*\(\s*\$(?P<list>\d+)\s*(?:(?P<numbers>::text::bigint\[\])|::text::text\[\])?\)
       | \s*\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b(?P<lock>(?:\s+OF\s+\w+)?(?:\s+SKIP\s+LOCKED|\s+NOWAIT)?)
       | \$(?P<value>\d+)""",
     re.IGNORECASE | re.VERBOSE,
 )
 
 
+class Params(list[Any]):
+    """The values of a statement under construction."""
+
+    def put(self, value: Any) -> str:
+        """Its place in the statement: $3."""
+        self.append(value)
+        return f"${len(self)}"
+
+
 async def rows(sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
     """What a SELECT, or any statement with RETURNING, returns."""
-    return [dict(record) for record in await tuples(sql, params)]  # a record knows its names
+    return [dict(record) for record in await _read(sql, params, named=True)]  # a record knows its names
 
 
 async def tuples(sql: str, params: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
     """The same, each row as its values in their order: half the cost of `rows`, for what is read by the thousand."""
+    return await _read(sql, params, named=False)
+
+
+async def _read(sql: str, params: Sequence[Any], *, named: bool) -> Sequence[Sequence[Any]]:
     client: Any = connection()
-    found: Sequence[Sequence[Any]] = await client.read(_for_sqlite(sql) if client.is_sqlite else sql, _checked(params))
+    found: Sequence[Sequence[Any]] = await client.read(_for_sqlite(sql) if client.is_sqlite else sql, _checked(params), named=named)
     return found
 
 
@@ -63,8 +74,15 @@ async def copy_in(table: str, columns: Sequence[str], records: Iterable[Sequence
 
 def numbers(values: Iterable[int]) -> str:
     """Whole numbers as one text, for `= ANY($1::text::bigint[])`: the elements of a list asyncpg weighs one by one, a microsecond each."""
-    text = ",".join(map(str, values))
-    return f"[{text}]" if is_sqlite() else f"{{{text}}}"
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def texts(values: Collection[str]) -> str:
+    """The same of texts, for `= ANY($1::text::text[])`."""
+    if is_sqlite():
+        return json.dumps(list(values))
+    quoted = '","'.join([value.replace("\\", "\\\\").replace('"', '\\"') for value in values])
+    return f'{{"{quoted}"}}' if values else "{}"
 
 
 async def database_time() -> datetime.datetime:
@@ -95,6 +113,8 @@ def _for_sqlite(sql: str) -> str:
 def _replaced(match: re.Match[str]) -> str:
     if match["quoted"] is not None:
         return match["quoted"]
+    if match["numbers"] is not None:
+        return f"IN (SELECT value FROM json_each('[' || trim(?{match['list']}, '{{}}') || ']'))"
     if match["list"] is not None:
         return f"IN (SELECT value FROM json_each(?{match['list']}))"  # a list arrives as JSON: the adapter in sqlite_engine
     if match["value"] is not None:

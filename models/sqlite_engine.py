@@ -100,9 +100,9 @@ class _Statements(SqliteClient):
     async def affected(self, query: str, values: Sequence[Any]) -> int:
         return (await self.execute_query(query, list(values)))[0]
 
-    async def read(self, query: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
-        """What a SELECT, or any statement with RETURNING, returns."""
-        return (await self.execute_query(query, list(values)))[1]
+    async def read(self, query: str, values: list[Any], *, named: bool) -> Sequence[Sequence[Any]]:
+        """What a SELECT, or any statement with RETURNING, returns; the names of the columns are asked for where they are `named`."""
+        return (await self.execute_query(query, values))[1]
 
 
 class Client(_Statements):
@@ -134,8 +134,12 @@ class Client(_Statements):
         await super().close()
 
     async def execute_query(self, query: str, values: list[Any] | None = None) -> tuple[int, Sequence[Any]]:
-        found = self.here.read(query, values or ()) if self.here is not None else None
+        found = self.here.read(query, values or (), named=True) if self.here is not None else None
         return (len(found), found) if found is not None else await super().execute_query(query, values)
+
+    async def read(self, query: str, values: list[Any], *, named: bool) -> Sequence[Sequence[Any]]:
+        found = self.here.read(query, values, named=named) if self.here is not None else None
+        return found if found is not None else (await super().execute_query(query, values))[1]
 
     def acquire_connection(self) -> _Turn:
         return _Turn(self)

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from tortoise import fields
@@ -64,30 +64,37 @@ async def by_key(table: type[Row], column: str, keys: Sequence[Any]) -> dict[Any
         found = await fetch(table, f"{column} = ANY($1::text::bigint[])", [sql.numbers(keys)])
     else:
         found = await fetch(table, f"{column} = ANY($1)", [list(keys)])
-    read = itemgetter(column)
-    return {read(vars(row)): row for row in found}
+    return dict(zip(map(attrgetter(column), found), found, strict=True))
 
 
-def columns(table: type[Model], alias: str) -> str:
-    """What `rows_of_join` wants of a table."""
-    return _shape(table, sql.is_sqlite(), None).selected(alias)
+@dataclass(frozen=True, slots=True, eq=False)
+class Join:
+    """How the records of a join become rows: what to select, and what stands where in a record that begins with it."""
+
+    selected: str
+    parts: tuple[tuple[int, Callable[[Iterable[Sequence[Any]]], list[Any]]], ...]  # of each table the place of its key, and its rows
+
+    def rows(self, record: Sequence[Any]) -> list[Any]:
+        """A row of each table; None where the join found none."""
+        return [None if record[key] is None else rows((record,))[0] for key, rows in self.parts]
 
 
-def rows_of_join(record: Sequence[Any], *tables: type[Model]) -> list[Any]:
-    """A row of each table out of one record of a join, which begins with the `columns` of each; None where the join found none."""
-    found: list[Any] = []
-    is_sqlite = sql.is_sqlite()
-    for table in tables:
-        shape = _shape(table, is_sqlite, None)
-        mine, record = record[: len(shape.names)], record[len(shape.names) :]
-        found += [None] if mine.count(None) == len(mine) else shape.rows([mine])
-    return found
+def join(**tables: type[Model]) -> Join:
+    """Of whole rows; the tables by their names in the statement."""
+    return _join(sql.is_sqlite(), tuple((alias, table, None) for alias, table in tables.items()))
 
 
-def at_hand(row: Model, **relations: Model | None) -> None:
-    """Give a row what its relations lead to, read beside it."""
+def join_wanted(**tables: type[Model]) -> Join:
+    """The same, of each table what the operation under way wants."""
+    wanted = _wanted.get() or {}
+    return _join(sql.is_sqlite(), tuple((alias, table, wanted.get(table)) for alias, table in tables.items()))
+
+
+def at_hand(row: Row, **relations: Model | None) -> Row:
+    """The row, given what its relations lead to, read beside it."""
     for name, other in relations.items():
         object.__setattr__(row, f"_{name}", other)  # where Tortoise looks for it
+    return row
 
 
 def shape_wanted(table: type[Row]) -> "Shape[Row]":
@@ -98,7 +105,7 @@ def shape_wanted(table: type[Row]) -> "Shape[Row]":
 
 @dataclass(frozen=True, slots=True)
 class Shape(Generic[Row]):
-    """How one table's records become rows: what to select, and the function that makes the rows of records that begin with it."""
+    """How one table's records become rows: what to select, and the function that makes the rows of records which hold it."""
 
     names: tuple[str, ...]  # of the attributes
     selected: Callable[[str], str]  # of the table by its name in the statement
@@ -106,7 +113,18 @@ class Shape(Generic[Row]):
 
 
 @lru_cache(maxsize=4096)
-def _shape(table: type[Row], is_sqlite: bool, wanted: frozenset[str] | None) -> Shape[Row]:
+def _join(is_sqlite: bool, tables: tuple[tuple[str, type[Model], frozenset[str] | None], ...]) -> Join:
+    selected, parts, begin = [], [], 0
+    for alias, table, wanted in tables:
+        shape = _shape(table, is_sqlite, wanted, begin)
+        selected.append(shape.selected(alias))
+        parts.append((begin + shape.names.index(table._meta.pk_attr), shape.rows))
+        begin += len(shape.names)
+    return Join(", ".join(selected), tuple(parts))
+
+
+@lru_cache(maxsize=4096)
+def _shape(table: type[Row], is_sqlite: bool, wanted: frozenset[str] | None, begin: int = 0) -> Shape[Row]:
     meta = table._meta
     names = [name for name in sorted(meta.fields_db_projection) if wanted is None or name in wanted or name == meta.pk_attr]
     standing = {  # what Tortoise keeps in each row that is stored
@@ -121,7 +139,7 @@ def _shape(table: type[Row], is_sqlite: bool, wanted: frozenset[str] | None) -> 
     def selected(name: str) -> str:
         return ", ".join(f"{name}.{column}" for column in columns)
 
-    return Shape(tuple(names), selected, _maker(table, names, conversions, standing))
+    return Shape(tuple(names), selected, _maker(table, names, conversions, standing, begin))
 
 
 def _selected(field: Any, column: str, is_sqlite: bool) -> str:
@@ -130,11 +148,11 @@ def _selected(field: Any, column: str, is_sqlite: bool) -> str:
 
 
 def _maker(
-    table: type[Row], names: Sequence[str], conversions: Mapping[str, Convert], standing: Mapping[str, bool]
+    table: type[Row], names: Sequence[str], conversions: Mapping[str, Convert], standing: Mapping[str, bool], begin: int
 ) -> Callable[[Iterable[Sequence[Any]]], list[Row]]:
     """Generated, since a page makes a hundred rows: written out a row costs half. The names in it are those of the table's attributes."""
     entries = [f"{name!r}: {value}" for name, value in standing.items()]
-    for place, name in enumerate(names):
+    for place, name in enumerate(names, begin):
         read = f"record[{place}]"
         is_converted = f"None if (value := {read}) is None else convert_{name}(value)"
         entries.append(f"{name!r}: {is_converted if name in conversions else read}")
@@ -156,7 +174,7 @@ def _conversion(field: Any, is_sqlite: bool) -> Convert | None:
     if isinstance(field, fields.JSONField):
         return _json
     if field.field_type is datetime:
-        return sql.read_time if is_sqlite else datetime.fromisoformat
+        return datetime.fromisoformat  # both send UTC: stored_time() on SQLite, the session's zone on PostgreSQL
     if field.field_type in (str, int, float) or not is_sqlite:
         return None  # as the driver hands it over
     read: Convert = bool if field.field_type is bool else field.to_python_value

@@ -70,5 +70,5 @@ class Context:
 
 async def context_for(house: House, connection: HTTPConnection, authorization: str | None) -> Context:
     """Raises Unauthenticated for a token that is no good."""
-    address = connection.client.host if connection.client else None
-    return Context(await viewer_of(authorization, address=address, now=datetime.now(UTC)), house)
+    client = connection.scope.get("client")
+    return Context(await viewer_of(authorization, address=client[0] if client else None, now=datetime.now(UTC)), house)

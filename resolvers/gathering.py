@@ -78,10 +78,10 @@ class Gathered(Generic[Key, Found]):
         unread = [key for key in dict.fromkeys(keys) if key not in known]
         if len(unread) > 1 and self._coming.keys().isdisjoint(unread):
             await self._learn(unread)  # who asks for many has gathered them: no task, for nobody else waits for these
-        else:
+        elif unread:
             for batch in {self._batch_of(key) for key in unread}:
                 await batch.wait()
-        return [known[key] for key in keys]
+        return list(map(known.__getitem__, keys))
 
     def learn(self, key: Key, found: Found) -> None:
         """What somebody has read already."""
@@ -102,8 +102,11 @@ class Gathered(Generic[Key, Found]):
         await self._learn(keys)
 
     async def _learn(self, keys: list[Key]) -> None:
-        found = await self._find(keys)
-        self._known.update((key, found[key] if key in found else self._missing()) for key in keys)
+        known = self._known
+        known.update(await self._find(keys))
+        for key in keys:
+            if key not in known:
+                known[key] = self._missing()
 
 
 class _Batch:

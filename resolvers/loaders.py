@@ -1,6 +1,6 @@
 """Rows by key, gathered into one query for all that an operation asks for at the same moment."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
@@ -37,21 +37,25 @@ class ByKey(Generic[Row]):
 
     def __init__(self, table: type[Row]) -> None:
         # Not a method of this: the two would keep each other until a full collection.
-        self._rows: Gathered[Any, Row | None] = Gathered(partial(by_key, table, table._meta.db_pk_column), _nothing)
+        self._rows: Gathered[Any, Row | None] = _or_none(partial(by_key, table, table._meta.db_pk_column))
 
     async def load(self, key: object) -> Row | None:
-        return (await self.load_all([key]))[0]
+        return await self._rows.load(key)
 
     async def load_all(self, keys: Sequence[object]) -> list[Row | None]:
         """For each key its row, in the same order."""
-        if None not in keys:
-            return await self._rows.load_all(keys)
-        named = iter(await self._rows.load_all([key for key in keys if key is not None]))
-        return [None if key is None else next(named) for key in keys]
+        return await self._rows.load_all(keys)
 
     def learn(self, row: Row) -> None:
         """A row that somebody has read already."""
         self._rows.learn(row.pk, row)
+
+
+def _or_none(find: Callable[[list[Any]], Awaitable[Mapping[Any, T]]]) -> Gathered[Any, T | None]:
+    """Gives None for a key that `find` leaves out, and for None."""
+    gathered: Gathered[Any, T | None] = Gathered(find, _nothing)
+    gathered.learn(None, None)
+    return gathered
 
 
 def _made(make: Callable[[], T]) -> cached_property[T]:
@@ -81,7 +85,7 @@ class Loaders:
     product_releases = _made(lambda: Gathered(releasing.product_releases, _nothing))
     decisions = _made(lambda: Gathered(fact_finding.decisions, _nothing))
     last_updates = _made(lambda: Gathered(offering.last_updates, _nothing))
-    versions = _made(lambda: Gathered(fact_finding.versions, _nothing))
+    versions = _made(lambda: _or_none(fact_finding.versions))
     running = _made(lambda: Gathered(releasing.running, Running))
     released = _made(lambda: Gathered(releasing.released, Released))
     rollout_stages = _made(lambda: Gathered[int, list[RolloutStage]](steering.stages, list))

@@ -57,19 +57,20 @@ class Plan:
     async def answer(self, root: object, context: Any, variables: VariableValues) -> dict[str, Any]:
         """The `data` of the operation. Raises anything at all where graphql-core has to answer."""
         while True:
+            wanted = self.wanted
             try:
-                with wanting(self.wanted):
+                with wanting(wanted):
                     answer: dict[str, Any] = (await self.root.shape([root], Run(context, variables)))[0]
                     return answer
             except Exception as error:
                 context.forget()  # or whoever answers next meets rows that were read in part
-                if not self._learnt(error):
+                if not self._learnt(error, wanted):
                     raise
 
-    def _learnt(self, error: Exception) -> bool:
-        """Whether it came of a column that was not read and will be from now on."""
+    def _learnt(self, error: Exception, wanted: Wanted) -> bool:
+        """Whether it came of a column that was not `wanted` and will be from now on; another answer may have found out meanwhile."""
         table, name = missed(error) or (None, "")
-        if table is None or name in self.wanted.get(table, {name}):
+        if table is None or name in wanted.get(table, {name}):
             return False
         self.wanted = {**self.wanted, table: self.wanted[table] | {name}}
         return True

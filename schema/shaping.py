@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, TypeAlias
 
 from graphql import GraphQLEnumType, GraphQLScalarType
@@ -42,9 +43,8 @@ def leaves(kind: GraphQLScalarType | GraphQLEnumType) -> Part:
 
 def never_null(inner: Part) -> Part:
     async def shape(values: Values, run: Run) -> Values:
-        for value in values:
-            if value is None:
-                raise Surprise("null")
+        if NoneType in set(map(type, values)):
+            raise Surprise("null")
         return await inner.shape(values, run)
 
     return Part(shape, inner.waits)
@@ -52,11 +52,10 @@ def never_null(inner: Part) -> Part:
 
 def or_null(inner: Part) -> Part:
     async def shape(values: Values, run: Run) -> Values:
+        if NoneType not in set(map(type, values)):
+            return await inner.shape(values, run) if values else []
         present = [value for value in values if value is not None]
-        shaped = await inner.shape(present, run) if present else present
-        if len(present) == len(values):
-            return shaped
-        next_one = iter(shaped)
+        next_one = iter(await inner.shape(present, run) if present else present)
         return [None if value is None else next(next_one) for value in values]
 
     return Part(shape, inner.waits)
@@ -77,8 +76,8 @@ def each_of(inner: Part) -> Part:
 
 def only(classes: tuple[type, ...], inner: Part) -> Part:
     async def shape(values: Values, run: Run) -> Values:
-        for value in values:
-            if not isinstance(value, classes):
+        for kind in set(map(type, values)):
+            if not issubclass(kind, classes):
                 raise Surprise("a row of another type")
         return await inner.shape(values, run)
 

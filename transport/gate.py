@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
@@ -68,13 +68,16 @@ def media_type(request: Request) -> str:
 async def body(request: Request, size_max: int) -> bytes:
     """The request's body. Raises Refusal 413 without reading on when it is, or says it is, larger than `size_max` bytes."""
     check_length(request, size_max)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > size_max:
+    found, more = bytearray(), True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        found += message.get("body", b"")
+        if len(found) > size_max:
             raise too_large(size_max)
-        chunks.append(chunk)
-    return b"".join(chunks)
+        more = message.get("more_body", False)
+    return bytes(found)
 
 
 def check_length(request: Request, size_max: int) -> None:

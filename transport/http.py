@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 import strawberry
 from starlette.datastructures import UploadFile
@@ -104,7 +103,7 @@ class GraphQLDoor:
         payer = context.payer or f"address:{address_key(host)}"
         left = await self._rates.cost.take(payer, prepared.cost) if self.settings.rate_limits else None
         note_price(context, prepared.cost, left)
-        return asked, replace(prepared, left=left)
+        return asked, Prepared(prepared.document, prepared.operation, prepared.cost, left)
 
     def alike(self, asked: Asked, prepared: Prepared) -> Likeness:
         """With which subscriptions this one shares its answers."""
@@ -226,7 +225,8 @@ class GraphQLDoor:
 
 
 def _host(connection: Request | WebSocket) -> str | None:
-    return connection.client.host if connection.client else None
+    client = connection.scope.get("client")
+    return client[0] if client else None
 
 
 def _retry_after(error: RateLimited) -> dict[str, str]:

@@ -15,15 +15,19 @@ KEYS_MAX = 100_000  # about 15 MB; the longest unused go first, so a flood of ad
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is left in a bucket. `resets_at` is when it is full again."""
+    """What is left in a bucket, just asked for. It is full again in `missing_s` seconds."""
 
     limit: int
     remaining: int
-    resets_at: datetime
+    missing_s: float
+
+    @property
+    def resets_at(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.missing_s)
 
     def headers(self) -> dict[str, str]:
         """RateLimit headers; the reset is in seconds from now."""
-        seconds = max(0, round((self.resets_at - datetime.now(UTC)).total_seconds()))
+        seconds = round(self.missing_s)
         return {"RateLimit-Limit": str(self.limit), "RateLimit-Remaining": str(self.remaining), "RateLimit-Reset": str(seconds)}
 
 
@@ -45,11 +49,16 @@ class Limit:
     def allowance(self, missing_s: float) -> Allowance:
         """What is left in a bucket that is full again in `missing_s` seconds."""
         remaining = int((self.seconds - missing_s) * self.count / self.seconds + 0.5)
-        return Allowance(self.count, remaining, datetime.now(UTC) + timedelta(seconds=missing_s))
+        return Allowance(self.count, remaining, missing_s)
 
     def refusal(self, retry_after_s: float) -> RateLimited:
         sentence = f"Too many {self.what}: at most {self.count} in {self.seconds:g} s. Try again in {max(1, round(retry_after_s))} s."
         return RateLimited(sentence, retry_after=max(round(retry_after_s, 3), 0.001))
+
+
+def when_to_come_back(refusal: RateLimited) -> dict[str, str]:
+    """The header that says so, in whole seconds."""
+    return {"Retry-After": str(max(1, round(refusal.retry_after)))}
 
 
 class Buckets:

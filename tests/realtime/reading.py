@@ -14,9 +14,8 @@ from realtime.dispatcher import Dispatcher, Reader
 from realtime.log import Entry
 from realtime.wakeup import Wakeup
 from settings import Settings
+from tests.patience import PATIENCE_S
 from tests.realtime.samples import an_event, until
-
-PATIENCE_S = 60  # for what comes within a second on a machine that has nothing else to do
 
 
 @asynccontextmanager

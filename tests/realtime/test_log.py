@@ -52,6 +52,16 @@ async def test_an_entry_comes_back_as_it_was_appended(db: Settings) -> None:
     assert (read.kind, read.ttl, read.firmware_version, read.event_key) == (EntryKind.EVENT, 30, 3, "e-1")
 
 
+async def test_more_entries_than_a_statement_takes_are_appended_in_their_order(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "SQLITE_ROWS", 2)
+
+    appended = await append("a", "b", "c", "d", "e")
+
+    page = await log.read_after(0)
+    assert page.entries == appended
+    assert [entry.name for entry in page.entries] == ["a", "b", "c", "d", "e"]
+
+
 async def test_entries_are_read_in_the_order_appended(db: Settings) -> None:
     appended = [*await append("a", "b", "c"), *await append("d")]
 
