@@ -59,7 +59,7 @@ def acknowledges_before_the_commit() -> None:
 
     async def at_once(self: LiveFleet, *what: Any) -> None:
         async def later() -> None:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(2)  # so that whatever ends it now comes before the commit, on a slow machine too
             await publish(self, *what)
 
         LEAKED.append(asyncio.create_task(later()))

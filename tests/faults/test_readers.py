@@ -35,7 +35,7 @@ def started(settings: Settings, start_server, *, command=SERVE) -> ServerProcess
 
 
 async def sockets_open(server: ServerProcess, count: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await measured(server)).sockets < count:
             await asyncio.sleep(0.05)
 

@@ -94,10 +94,10 @@ async def test_a_call_that_was_held_up_on_its_way_reaches_no_later_session(
         ):
             road.hold(b"INSERT INTO command")
             calling = asyncio.create_task(calls.call(client, scene.ids[0]))
-            await asyncio.wait_for(road.holds.wait(), 20)
+            await asyncio.wait_for(road.holds.wait(), 60)
             before = device.welcome
             await device.reconnect()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while device.welcome is None or device.welcome is before:
                     await asyncio.sleep(0.05)
             road.release()
@@ -116,7 +116,7 @@ async def test_a_late_goodbye_that_is_believed_is_found_out(migrated_postgres: S
     async with opened([server], settings.database_url, 1) as scene, scene.online(1) as (former,):
         newer = type(former)(former.url, former.flash, pace=0.1)
         running = asyncio.create_task(newer.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await newer.online.wait()
         await until_equal(scene.is_online, {scene.ids[0]: False})
         assert newer.online.is_set()

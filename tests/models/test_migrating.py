@@ -185,7 +185,7 @@ async def test_a_running_server_keeps_migrate_away_from_its_file(sqlite_settings
     with pytest.raises(DataFolderTaken, match=f"in use by process {holder.pid}"):
         await migrate(sqlite_settings, migrations=STEPS)
 
-    holder.communicate("", timeout=10)
+    holder.communicate("", timeout=60)
     assert await migrate(sqlite_settings, migrations=STEPS) == ALL
 
 

@@ -102,7 +102,7 @@ async def test_of_another_life_of_the_database_nothing_is_taken(db: Settings) ->
 
         await log.begin_new_epoch()
         (after,) = await append("after")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             gap = await reader.next()
 
         assert isinstance(gap, Gap)
