@@ -38,6 +38,16 @@ async def test_a_list_is_one_parameter(opened: Settings) -> None:
     assert found == [{"name": "p0"}, {"name": "p2"}]
 
 
+@pytest.mark.parametrize(("wanted", "names"), [([0, 2], ["p0", "p2"]), ([1], ["p1"]), ([], [])])
+async def test_whole_numbers_travel_as_one_text(opened: Settings, wanted: list[int], names: list[str]) -> None:
+    made = [await parent(f"p{number}") for number in range(3)]
+    ids = sql.numbers(made[number].id for number in wanted)
+
+    found = await sql.tuples("SELECT name FROM sample_parent WHERE id = ANY($1::text::bigint[]) ORDER BY name", [ids])
+
+    assert [tuple(record) for record in found] == [(name,) for name in names]
+
+
 async def test_placeholders_may_repeat_and_those_in_texts_are_left_alone(opened: Settings) -> None:
     await parent("same")
 
