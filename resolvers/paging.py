@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+import msgspec
 from strawberry import UNSET
 from tortoise.expressions import Q
 from tortoise.models import Model
@@ -82,7 +83,7 @@ class Slice:
 def encode_cursor(list_name: str, keys: Sequence[object]) -> str:
     """A cursor that is good for the list of this name only (name it with its owner, e.g. "devices:1094:NAME")."""
     plain = [key.isoformat() if isinstance(key, datetime) else key for key in keys]
-    return base64.urlsafe_b64encode(json.dumps([list_name, *plain], separators=(",", ":")).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(msgspec.json.encode([list_name, *plain])).decode().rstrip("=")
 
 
 def decode_cursor(list_name: str, cursor: str) -> list[object]:
