@@ -1,6 +1,6 @@
 """Whether a hello proves who it says it is: by the device's own key or secret, or at first contact by its product's provisioning key."""
 
-from dataclasses import dataclass
+import msgspec
 
 from fleet.devices.connecting import Credentials, Refused, Report
 from gateway import proofs
@@ -8,8 +8,7 @@ from gateway.protocol import Hello
 from public_keys import is_public_key
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(msgspec.Struct, frozen=True):
     """`new_key` is to be pinned: nothing was known of the device before."""
 
     new_key: str | None = None

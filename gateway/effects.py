@@ -1,32 +1,29 @@
 """What a conversation with a device wants done: the vocabulary between session.py, which decides, and server.py, which acts."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+
+import msgspec
 
 from gateway import protocol
 from gateway.fields import Json
 from gateway.protocol import Closing
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(msgspec.Struct, frozen=True):
     word: protocol.ServerWord
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(msgspec.Struct, frozen=True):
     code: Closing
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticate:
+class Authenticate(msgspec.Struct, frozen=True):
     hello: protocol.Hello
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceEvent:
+class DeviceEvent(msgspec.Struct, frozen=True):
     """A device's event, within every limit. `id` is the device's own; None for vitals it does not follow up."""
 
     id: str | None
@@ -36,35 +33,30 @@ class DeviceEvent:
     device_time: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(msgspec.Struct, frozen=True):
     """Make it durable, then tell the session `acked(event.id)`."""
 
     event: DeviceEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Nacked:
+class Nacked(msgspec.Struct, frozen=True):
     """A publish was answered with a nack: to be counted."""
 
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReportUpdate:
+class ReportUpdate(msgspec.Struct, frozen=True):
     status: protocol.UpdateStatus
 
 
-@dataclass(frozen=True, slots=True)
-class SetUpdatesEnabled:
+class SetUpdatesEnabled(msgspec.Struct, frozen=True):
     enabled: bool
 
 
 Failure = Literal["DEVICE_ERROR", "BAD_ANSWER", "DEVICE_OFFLINE", "DEVICE_TIMEOUT", "TOO_MANY_CALLS"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """How a call or a read ended. `failure` is None and `value` holds, or `failure` says which and `message` how."""
 
     id: str
@@ -73,8 +65,7 @@ class Answer:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     answer: Answer
 
 

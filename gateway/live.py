@@ -214,15 +214,16 @@ class LiveFleet:
             if len(self._refused_keys) >= REFUSED_KEYS_MAX:
                 del self._refused_keys[next(iter(self._refused_keys))]
             self._refused_keys[shown] = None
-            detached(self._write_down(connection, device_id), name="write a refused key down")
+            detached(self._write_down(connection, shown), name="write a refused key down")
             return
         connection.admitted(Refusal(Closing.DENIED if why is Refused.DENIED else Closing.WRONG_CREDENTIALS))
 
-    async def _write_down(self, connection: Connection[Seat], device_id: str) -> None:
+    async def _write_down(self, connection: Connection[Seat], shown: tuple[str, str | None]) -> None:
         try:
-            await connecting.key_refused(device_id, address=connection.address)
+            await connecting.key_refused(shown[0], address=connection.address)
         except Exception:
             logger.exception("a refused key could not be audited")
+            self._refused_keys.pop(shown, None)
             connection.admitted(Refusal(Closing.OVERLOADED))
         else:
             connection.admitted(Refusal(Closing.WRONG_CREDENTIALS))

@@ -1,13 +1,12 @@
 """The words a device and the server say to each other, with their limits and close codes: the one place that knows them.
 
-A word is a frozen dataclass; the annotation of each field is the rule it is read by. A field with a default may be absent on the wire.
+A word is a frozen struct; the annotation of each field is the rule it is read by. A field with a default may be absent on the wire.
 Unknown types and unknown fields are ignored, so that the protocol can grow; everything else that does not fit is a ProtocolError.
 """
 
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar, get_type_hints
@@ -94,9 +93,12 @@ State = Literal["ACTIVE", "QUARANTINED"]
 UpdateState = Literal["DOWNLOADING", "INSTALLING", "FAILED"]
 
 
+class Word(msgspec.Struct, frozen=True, rename="camel", tag_field="type", tag=lambda name: name[0].lower() + name[1:], omit_defaults=True):
+    """On the wire an object with its type first, and without what is None."""
+
+
 # ── what a device says ──
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(Word, frozen=True):
     device_id: DeviceId
     signature: Proof = None
     mac: Proof = None
@@ -112,8 +114,7 @@ class Hello:
     claim_code: Annotated[str | None, text(0, 128)] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Word, frozen=True):
     id: Id
     name: Annotated[str, any_text]
     data: Annotated[str | None, any_text] = None
@@ -121,21 +122,18 @@ class Publish:
     time: Annotated[datetime | None, device_time] = None
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateStatus:
+class UpdateStatus(Word, frozen=True):
     id: Id
     state: Annotated[UpdateState, one_of("DOWNLOADING", "INSTALLING", "FAILED")]
     progress: Annotated[int | None, whole(0, 100)] = None
     error: Error = None
 
 
-@dataclass(frozen=True, slots=True)
-class UpdatesEnabled:
+class UpdatesEnabled(Word, frozen=True):
     enabled: Annotated[bool, yes_or_no]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Word, frozen=True):
     """Answer to a call or a read: a value, which may be null, or an error."""
 
     id: Id
@@ -143,29 +141,25 @@ class Result:
     error: Error = None
 
 
-@dataclass(frozen=True, slots=True)
-class Vitals:
+class Vitals(Word, frozen=True):
     """Whatever the device measures of itself; an id, if it wants to be told that it was kept."""
 
     measured: Mapping[str, Json]
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Word, frozen=True):
     pass
 
 
 # ── what the server says ──
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(Word, frozen=True):
     nonce: Annotated[str, text(1, 128)]
     server_time: Annotated[datetime, instant]
     keep_alive: Annotated[float, decimal]
 
 
-@dataclass(frozen=True, slots=True)
-class PublishRate:
+class PublishRate(msgspec.Struct, frozen=True, rename="camel"):
     per_second: Annotated[float, decimal]
     burst: Annotated[int, whole(0, 2**31 - 1)]
 
@@ -176,21 +170,18 @@ def publish_rate(value: object) -> PublishRate:
     return _read_fields(PublishRate, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(Word, frozen=True):
     session_id: Annotated[str, text(1, 128)]
     state: Annotated[State, one_of("ACTIVE", "QUARANTINED")]
     max_payload: Annotated[int, whole(0, 2**31 - 1)]
     publish_rate: Annotated[PublishRate, publish_rate]
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(Word, frozen=True):
     id: Id
 
 
-@dataclass(frozen=True, slots=True)
-class Nack:
+class Nack(Word, frozen=True):
     """`code` is RATE_LIMITED, TOO_LARGE, BAD_NAME, BAD_DATA or QUARANTINED; `retry_after` is in seconds. No id: vitals without one."""
 
     code: Annotated[str, text(1, 64)]
@@ -198,8 +189,7 @@ class Nack:
     retry_after: Annotated[float | None, decimal] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(Word, frozen=True):
     id: Id
     sequence: Annotated[int, whole(0, 2**63 - 1)]
     version: Annotated[int, whole(0, 65535)]
@@ -211,33 +201,28 @@ class Update:
     force: Annotated[bool | None, yes_or_no] = None  # true: also for a device that has said it puts updates off
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateCanceled:
+class UpdateCanceled(Word, frozen=True):
     id: Id
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Word, frozen=True, omit_defaults=False):
     id: Id
     name: Annotated[str, text(1, NAME_MAX_BYTES)]
     argument: Annotated[str, any_text] = ""
     timeout_seconds: Annotated[float, decimal] = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Word, frozen=True):
     id: Id
     name: Annotated[str, text(1, NAME_MAX_BYTES)]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Word, frozen=True):
     name: Annotated[str, any_text]
     data: Annotated[str | None, any_text] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pong:
+class Pong(Word, frozen=True):
     server_time: Annotated[datetime, instant]
 
 
@@ -260,13 +245,15 @@ def from_server(frame: str) -> ServerWord | None:
 
 def encode(word: DeviceWord | ServerWord) -> str:
     """The frame that says `word`: `type` first, what is None left out."""
+    if isinstance(word, SERVER_WORDS):
+        return msgspec.json.encode(word).decode()
     said: dict[str, object] = {"type": _TYPES[type(word)]}
     if isinstance(word, Vitals):
         said |= {"id": word.id} if word.id is not None else {}
         said |= {name: value for name, value in word.measured.items() if name not in said}
     else:
         said |= _plain(word)
-    return _TO_JSON.encode(said) if type(word) in DEVICE_WORDS else msgspec.json.encode(said).decode()
+    return _TO_JSON.encode(said)
 
 
 def json_text(value: Json) -> str:
@@ -278,22 +265,21 @@ _TO_JSON: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, al
 
 
 W = TypeVar("W")
-_WORDS: Final[tuple[type, ...]] = (*DEVICE_WORDS, *SERVER_WORDS)
-_TYPES: Final = {word: word.__name__[0].lower() + word.__name__[1:] for word in _WORDS}
+_WORDS: Final[tuple[type[Word], ...]] = (*DEVICE_WORDS, *SERVER_WORDS)
+_TYPES: Final[dict[type, Any]] = {word: word.__struct_config__.tag for word in _WORDS}
 
 
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(map(str.capitalize, rest))
+_Rules = tuple[tuple[str, str, Callable[[object], object], bool], ...]
 
 
-def _rules(word: type) -> tuple[tuple[str, str, Callable[[object], object], bool], ...]:
+def _rules(struct: type[msgspec.Struct]) -> _Rules:
     """Name here, name on the wire, how it is read, whether it must be there."""
-    hints = get_type_hints(word, include_extras=True)
-    return tuple((f.name, _camel(f.name), hints[f.name].__metadata__[0], f.default is MISSING) for f in fields(word))
+    hints = get_type_hints(struct, include_extras=True)
+    return tuple((f.name, f.encode_name, hints[f.name].__metadata__[0], f.required) for f in msgspec.structs.fields(struct))
 
 
-_RULES: Final = {word: _rules(word) for word in (*_WORDS, PublishRate) if word is not Vitals}
+_STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (*_WORDS, PublishRate)
+_RULES: Final[dict[type, _Rules]] = {struct: _rules(struct) for struct in _STRUCTS if struct is not Vitals}
 
 
 def _read_fields(word: type[W], said: Mapping[str, Any]) -> W:
@@ -372,16 +358,5 @@ def _plain(word: object) -> dict[str, object]:
         value = getattr(word, name)
         if value is ABSENT or (value is None and read is not small_json):
             continue
-        write = _WRITTEN.get(read)
-        said[wire_name] = value if write is None else write(value)
+        said[wire_name] = value.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
     return said
-
-
-def _written_time(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-# What is not JSON as it is, by how it is read.
-_WRITTEN: Final[dict[object, Callable[[Any], object]]] = {
-    instant: _written_time, device_time: _written_time, publish_rate: _plain, function_names: list,
-}  # fmt: skip

@@ -3,11 +3,13 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum
 from operator import attrgetter
 from typing import Any
+
+import msgspec
 
 from auth.viewer import Viewer
 from firmware_formats.platforms import Platform
@@ -30,8 +32,7 @@ from realtime.presence import Leaving
 REPLACED = 4409  # the order that closes an older session in another process holds this, a blank, and the epoch of the newer
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """What a device says of itself at hello; its proof has been checked already.
 
     `new_key` is a public key for a device without one, proved by the provisioning key of a product. `vouched_by` is the number
@@ -44,7 +45,7 @@ class Report:
     platform: str | None = None
     serial_number: str | None = None
     functions: tuple[str, ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = msgspec.field(default_factory=dict)
     address: str | None = None
     claim_code: str | None = None
     new_key: str | None = None
@@ -52,8 +53,7 @@ class Report:
     proved_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """What a device's proof is held against: its own key or secret, else the provisioning key of the product `product_number`."""
 
     public_key: str | None = None
@@ -63,8 +63,7 @@ class Credentials:
     product_number: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """What a device is in its product now. Without rights: no events into the product's log or out of it, no updates."""
 
     product_number: int
@@ -73,8 +72,7 @@ class Standing:
     firmware_version: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(msgspec.Struct, frozen=True):
     """A session has begun; `epoch` is greater than that of every earlier one of the device."""
 
     epoch: int

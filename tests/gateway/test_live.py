@@ -108,6 +108,26 @@ async def test_a_second_key_is_refused_and_audited_once(tester: HouseTester, pro
     assert [(entry.subject, entry.actor, entry.address) for entry in refused] == [(f"device:{ID}", "gateway", "127.0.0.1")]
 
 
+async def test_a_second_key_that_could_not_be_audited_is_put_off_and_audited_when_it_comes_back(
+    tester: HouseTester, product: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_device(product, public_key=public_half(KEY))
+    other = public_half(Ed25519PrivateKey.generate())
+    hello = {"publicKey": other, "provisioning": lambda nonce: proofs.provisioning(PROVISIONING_KEY, nonce, ID, other)}
+    async with serving(tester) as served:
+        with monkeypatch.context() as away:
+            away.setattr(connecting, "key_refused", _is_away)
+            first = await close_code(served.url, **hello)
+        again = await close_code(served.url, **hello)
+
+    assert (first, again) == (1013, 4401)
+    assert await AuditEntry.filter(action="device.key_refused").count() == 1
+
+
+async def _is_away(device_id: str, *, address: str | None) -> None:
+    raise ConnectionRefusedError
+
+
 async def test_a_device_that_a_person_denied_is_closed_with_4403(tester: HouseTester, product: Product) -> None:
     await a_device(product, public_key=public_half(KEY), state="DENIED")
     async with serving(tester) as served:

@@ -51,19 +51,19 @@ def test_every_word_of_a_device_is_understood(frame, word):
     ("word", "frame"),
     [
         (protocol.Challenge("bm9uY2U", AT, 25.0),
-         {"type": "challenge", "nonce": "bm9uY2U", "serverTime": "2026-01-31T12:00:00.250Z", "keepAlive": 25.0}),
+         {"type": "challenge", "nonce": "bm9uY2U", "serverTime": "2026-01-31T12:00:00.250000Z", "keepAlive": 25.0}),
         (protocol.Welcome("s1", "ACTIVE", 1024, protocol.PublishRate(1.0, 4)),
          {"type": "welcome", "sessionId": "s1", "state": "ACTIVE", "maxPayload": 1024, "publishRate": {"perSecond": 1.0, "burst": 4}}),
         (protocol.Ack("e1"), {"type": "ack", "id": "e1"}),
         (protocol.Nack("RATE_LIMITED", "e1", 0.8), {"type": "nack", "code": "RATE_LIMITED", "id": "e1", "retryAfter": 0.8}),
         (protocol.Update("u1", 17, 4, "/firmware/x", 81234, "ab" * 32, None, AT),
          {"type": "update", "id": "u1", "sequence": 17, "version": 4, "url": "/firmware/x", "size": 81234, "sha256": "ab" * 32,
-          "expiresAt": "2026-01-31T12:00:00.250Z"}),
+          "expiresAt": "2026-01-31T12:00:00.250000Z"}),
         (protocol.UpdateCanceled("u1"), {"type": "updateCanceled", "id": "u1"}),
         (protocol.Call("c1", "led", "on", 10.0), {"type": "call", "id": "c1", "name": "led", "argument": "on", "timeoutSeconds": 10.0}),
         (protocol.Read("c2", "temperature"), {"type": "read", "id": "c2", "name": "temperature"}),
         (protocol.Event("door", "open"), {"type": "event", "name": "door", "data": "open"}),
-        (protocol.Pong(AT), {"type": "pong", "serverTime": "2026-01-31T12:00:00.250Z"}),
+        (protocol.Pong(AT), {"type": "pong", "serverTime": "2026-01-31T12:00:00.250000Z"}),
     ],
 )  # fmt: skip
 def test_every_word_of_the_server_is_written_as_the_table_says_and_read_back(word, frame):
