@@ -38,7 +38,6 @@ async def test_a_list_is_one_parameter(opened: Settings) -> None:
     assert found == [{"name": "p0"}, {"name": "p2"}]
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(("wanted", "names"), [([0, 2], ["p0", "p2"]), ([1], ["p1"]), ([], [])])
 async def test_whole_numbers_travel_as_one_text(opened: Settings, wanted: list[int], names: list[str]) -> None:
     made = [await parent(f"p{number}") for number in range(3)]
@@ -47,7 +46,8 @@ async def test_whole_numbers_travel_as_one_text(opened: Settings, wanted: list[i
     found = await sql.tuples("SELECT name FROM sample_parent WHERE id = ANY($1::text::bigint[]) ORDER BY name", [ids])
 
     assert [tuple(record) for record in found] == [(name,) for name in names]
-=======
+
+
 @pytest.mark.parametrize("name", ["a,b", '"', "\\", '\\"{}', "NULL", "", " ", "'", "é", "\n"])
 async def test_texts_are_one_parameter_whatever_is_in_them(opened: Settings, name: str) -> None:
     for each in (name, "other", "none"):
@@ -56,7 +56,6 @@ async def test_texts_are_one_parameter_whatever_is_in_them(opened: Settings, nam
 
     assert await sql.rows(statement, [sql.texts([name, "other"])]) == [{"name": name}, {"name": "other"}]
     assert await sql.rows(statement, [sql.texts([])]) == []
->>>>>>> main
 
 
 async def test_placeholders_may_repeat_and_those_in_texts_are_left_alone(opened: Settings) -> None:
