@@ -35,12 +35,12 @@ from mailer import open_mailer
 from models.database import DatabaseUnreachable, database, opened, ping
 from models.migrating import migrate
 from models.one_process import only_process
+from realtime.chosen_wakeup import open_wakeup
 from realtime.commands import Commands
 from realtime.dispatcher import Dispatcher
 from realtime.fanout import Fanout
 from realtime.flusher import Flusher
 from realtime.lease import Lease
-from realtime.wakeup import open_wakeup
 from resolvers.context import Context, context_for
 from schema.build import build_schema
 from schema.event import OF_THE_LOG

@@ -97,11 +97,6 @@ class Blobs:
         await self._put(_key(incoming.sha256), incoming.path)
         return Stored(incoming.sha256, incoming.size)
 
-    async def put_stream(self, chunks: AsyncIterable[bytes], cap: int) -> Stored:
-        """Receive and keep in one step, for bytes that need no judging in between. Raises BinaryInvalid (TOO_LARGE)."""
-        async with self.receive(chunks, cap) as incoming:
-            return await self.keep(incoming)
-
     async def size(self, sha256: str) -> int:
         """In bytes. Raises BlobMissing."""
         try:
@@ -124,14 +119,6 @@ class Blobs:
             view = memoryview(piece)
             for at in range(0, len(view), CHUNK_BYTES):
                 yield bytes(view[at : at + CHUNK_BYTES])
-
-    async def read_all(self, sha256: str) -> bytes:
-        """Raises BlobMissing."""
-        try:
-            result = await self._store.get_async(_key(sha256))
-            return bytes(await result.bytes_async())
-        except FileNotFoundError:
-            raise BlobMissing(sha256) from None
 
     async def verify(self, sha256: str) -> bool:
         """Whether the bytes are there and still have this hash: asked before serving begins."""
@@ -226,13 +213,6 @@ class Blobs:
                 if _IMPORT_NAME.fullmatch(name) and found["last_modified"] < before:
                     yield name
 
-    async def _put(self, key: str, path: Path) -> None:
-        """Whole or not at all; on a folder the file itself moves there."""
-        if self._folder is not None:
-            await asyncio.to_thread(_move_for_good, path, self._folder / key)
-        else:
-            await self._store.put_async(key, path, attributes=_ATTRIBUTES)
-
     async def sweep(self, older_than_s: float) -> int:
         """Remove temporary files that a stopped process left behind; how many there were."""
         return await asyncio.to_thread(_remove_older, self._spool, time.time() - older_than_s)
@@ -247,6 +227,13 @@ class Blobs:
         except (OSError, BaseError, TimeoutError) as problem:
             where = self._folder or "the bucket of BLOB_URL"
             raise BlobsUnreachable(f"Firmware files can't be kept in {where}: {type(problem).__name__}") from problem
+
+    async def _put(self, key: str, path: Path) -> None:
+        """Whole or not at all; on a folder the file itself moves there."""
+        if self._folder is not None:
+            await asyncio.to_thread(_move_for_good, path, self._folder / key)
+        else:
+            await self._store.put_async(key, path, attributes=_ATTRIBUTES)
 
 
 def open_blobs(settings: Settings) -> Blobs:

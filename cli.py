@@ -1,4 +1,4 @@
-"""The `flotilla` command: serve, demo, migrate, recount, device, simulate, sign, print-schema."""
+"""The `flotilla` command: serve, demo, migrate, recount, billing adopt, device, simulate, sign, print-schema."""
 
 import asyncio
 import logging

@@ -237,7 +237,7 @@ class ProviderUnreachable(RequestRefused):
 
 
 class ErrorCode(StrEnum):
-    """Every code that `errors` of a payload can carry; some belong to rooms still to come."""
+    """Every code that `errors` of a payload can carry."""
 
     INVALID_INPUT = "INVALID_INPUT"
     NOT_FOUND = "NOT_FOUND"

@@ -12,6 +12,8 @@ from typing import Any
 from starlette.config import Config
 
 VERSION = "0.1.0"
+PAGE_DEFAULT, PAGE_MAX = 25, 100  # rows of a list in one answer: where no number is given, and at most
+IDS_MAX = 250  # named in one call; more come in a file
 
 
 class SettingsRefused(Exception):
@@ -132,8 +134,8 @@ class Settings:
     def limits(self) -> dict[str, float]:
         """What `server { limits }` shows: every limit a client can run into, with its unit in the name."""
         return {
-            "pageSize": 100,
-            "idsPerCall": 250,
+            "pageSize": PAGE_MAX,
+            "idsPerCall": IDS_MAX,
             "bodyBytes": self.body_max_bytes,
             "uploadBytes": self.upload_max_bytes,
             "firmwareBytes": self.firmware_max_bytes,
@@ -167,7 +169,7 @@ class Settings:
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings; Raises SettingsRefused with a sentence an operator can act on."""
+    """Read the settings. Raises SettingsRefused with a sentence an operator can act on."""
     config = Config(environ=os.environ if environment is None else environment)
     d = Settings()
     host, port = config("HOST", default=d.host), _number(config, "PORT", d.port)

@@ -152,6 +152,22 @@ HANDLERS: Mapping[str, Handler] = {
 }
 
 
+async def _fold_counts(house: House, now: datetime) -> None:
+    await counting.fold()
+
+
+async def _advance_rollouts(house: House, now: datetime) -> None:
+    await advancing.advance_all()
+
+
+async def _look_at_damaged(house: House, now: datetime) -> None:
+    await damage.look_again(house)
+
+
+async def _sweep_blobs(house: House, now: datetime) -> None:
+    await uploading.sweep_blobs(house)
+
+
 async def _forget_done_jobs(house: House, now: datetime) -> None:
     await jobs.forget_done(now - JOBS_KEPT)
 
@@ -190,10 +206,10 @@ async def _forget_keyed_calls(house: House, now: datetime) -> None:
 
 
 SWEEPS = (
-    Sweep("parts of the counts", 1, counting.fold),
+    Sweep("parts of the counts", 1, _fold_counts),
     Sweep("billing sandbox", 1, _pass_sandbox_time),
     Sweep("billing reconciliation", 86400, _reconcile_billing),
-    Sweep("rollouts", 1, advancing.advance_all),
+    Sweep("rollouts", 1, _advance_rollouts),
     Sweep("stale updates", 30, updating.expire_stale),
     Sweep("log retention", 60, _purge_log),
     Sweep("named streams", 3600, _forget_named_streams),
@@ -203,6 +219,6 @@ SWEEPS = (
     Sweep("codes and tokens of apps and customers", 3600, _forget_oauth),
     Sweep("throttle", 3600, _forget_paid_debts),
     Sweep("import files", 3600, importing.forget_sources),
-    Sweep("damaged firmware", 600, damage.look_again),
-    Sweep("bytes no firmware names", 3600, uploading.sweep_blobs),
+    Sweep("damaged firmware", 600, _look_at_damaged),
+    Sweep("bytes no firmware names", 3600, _sweep_blobs),
 )

@@ -99,6 +99,14 @@ class Throttle:
                 others = [wait_s(other, await self._ledger.read(other.key), now) for other in allowances[index + 1 :]]
                 raise RateLimited("Too many tries: wait, then try again.", retry_after=max(wait, *others, 0.0))
 
+    async def takes(self, *allowances: Allowance, now: datetime) -> bool:
+        """take(), for whoever must not notice that there were too many: whether it was counted."""
+        try:
+            await self.take(*allowances, now=now)
+        except RateLimited:
+            return False
+        return True
+
     async def give_back(self, *allowances: Allowance, now: datetime) -> None:
         """Undo one take."""
         if self._lifted:
@@ -120,22 +128,6 @@ class Throttle:
             if await self._ledger.swap(allowance.key, old=paid_at, new=_after_one(allowance, paid_at, now)):
                 return 0.0
         return 1.0
-
-
-class MemoryLedger:
-    """A ledger for tests: one process, nothing survives it, nothing is ever forgotten."""
-
-    def __init__(self) -> None:
-        self.times: dict[str, datetime] = {}
-
-    async def read(self, key: str) -> datetime | None:
-        return self.times.get(key)
-
-    async def swap(self, key: str, *, old: datetime | None, new: datetime) -> bool:
-        if self.times.get(key) != old:
-            return False
-        self.times[key] = new
-        return True
 
 
 def network_of(address: str) -> str:

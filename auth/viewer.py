@@ -280,4 +280,4 @@ class Viewer:
     def must_hold(self, scope: str) -> None:
         """Refuse a token without this scope, where the thing is the viewer's own and no role decides. Raises Forbidden."""
         if not covers(self.token_scopes, scope):
-            raise Forbidden(f"This token lacks the scope {scope}.", reason=scope)
+            raise Forbidden(f"This token lacks the scope {scope}: use one that has it.", reason=scope)

@@ -1,4 +1,4 @@
-"""What a fleet of 10,000, 100,000 and 1,000,000 devices costs: a page, the counts of it and of a group, a release, a device's status.
+"""What a fleet of 10,000, 100,000 and 1,000,000 devices costs: a page, counts, a release, an offer, a device's status.
 
 The peer is the same server with the smallest fleet. The sizes are visited in turn within a round, each with its own database and house.
 """
@@ -23,6 +23,7 @@ from typing import Any
 
 from bench.results import Measured, write
 from fleet.devices import counting
+from fleet.rollouts import staging
 from models.account import User
 from models.firmware import Firmware
 from models.organization import Member
@@ -32,7 +33,7 @@ from realtime import presence
 from settings import Settings
 from tests import servers
 from tests.house import HouseTester, open_house
-from tests.large_fleet import furnish
+from tests.large_fleet import furnish, roll_out
 
 PAGE = "{ product(productId: 1000) { devices(first: 50, orderBy: %s) { nodes { deviceId name online firmwareVersion } } } }"
 COUNTS = "{ product(productId: 1000) { fleet { total online quarantined firmwareVersions { version devices online } } } }"
@@ -46,6 +47,7 @@ ACTS = (
     "its numbers alone",
     "count of a group",
     "release",
+    "an offer of a rollout",
     "comes online",
 )
 
@@ -55,7 +57,7 @@ async def costs(settings: Settings) -> dict[str, float]:
     async with open_house(settings) as house:
         tester = HouseTester(house)
         token = await _owner(tester)
-        await counting.fold(house, datetime.now(UTC))  # as the worker does, again and again
+        await counting.fold()  # as the worker does, again and again
 
         async def ask(document: str) -> None:
             found = await tester.schema.execute(document, context_value=await tester.context(token))
@@ -64,6 +66,13 @@ async def costs(settings: Settings) -> dict[str, float]:
         async def release() -> None:
             await tester.do("releaseFirmware", "firmware { version }", token, productId=1000, version=next(versions))
 
+        async def offer() -> None:
+            """While nine of ten devices have come back on the version."""
+            async with transaction():
+                place = await staging.take_place(1, f"{next(devices):024x}", datetime.now(UTC))
+                assert place is not None
+                assert place.granted
+
         async def comes_online() -> None:
             async with transaction():
                 await presence.came_online({f"{next(devices):024x}": None}, "p", datetime.now(UTC))
@@ -71,7 +80,7 @@ async def costs(settings: Settings) -> dict[str, float]:
         versions, devices = itertools.cycle([1, 2]), iter(range(1, 100 * REPEAT, 2))
         pages = [partial(ask, PAGE % order) for order in ("DEVICE_ID", "LAST_HEARD", "NAME")]
         numbers, in_group = partial(counting.kinds, [1]), partial(ask, GROUP)
-        steps: tuple[Callable[[], Awaitable[object]], ...] = (*pages, partial(ask, COUNTS), numbers, in_group, release, comes_online)
+        steps: tuple[Callable[[], Awaitable[object]], ...] = (*pages, partial(ask, COUNTS), numbers, in_group, release, offer, comes_online)
         acts = dict(zip(ACTS, steps, strict=True))
         for act in acts.values():  # what is compiled and cached at first sight
             await act()
@@ -121,6 +130,7 @@ def _compare(database: str, sizes: list[int], rounds: int) -> None:
             (folder / str(size)).mkdir()
             fleets[size] = _settings(folder / str(size), servers.new_database(admin) if admin else "")
             asyncio.run(furnish(fleets[size], size))
+            asyncio.run(roll_out(fleets[size]))
             print(f"{database}: {size:,} devices are there", flush=True)
         seen: list[dict[int, dict[str, float]]] = []
         for number in range(rounds):

@@ -142,5 +142,5 @@ def settled(pid: int, *, within_s: float = 30.0) -> Used:
 
 
 def versions() -> str:
-    packages = ("uvicorn", "websockets", "asyncpg", "cryptography", "tortoise-orm")
+    packages = ("uvicorn", "websockets", "asyncpg", "pynacl", "tortoise-orm")
     return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])

@@ -1,7 +1,6 @@
 """Whether an organization's team has access: the one question the rest of the house asks of billing."""
 
 from auth.viewer import INACTIVE, Viewer
-from billing.seats import seats_changed
 from errors import OrganizationInactive
 from models.organization import WITHOUT_ACCESS, Organization
 
@@ -20,6 +19,3 @@ def require_active_for(viewer: Viewer, organization: Organization) -> None:
     """
     if viewer.user is not None:
         require_active(organization)
-
-
-__all__ = ["require_active", "require_active_for", "seats_changed"]

@@ -355,6 +355,3 @@ def _word(refused: stripe.CardError, name: str) -> str | None:
     error = body.get("error")
     value = error.get(name) if isinstance(error, dict) else None
     return value if isinstance(value, str) else None
-
-
-__all__ = ["CURRENCY", "UNIT_AMOUNTS", "GoneAlready", "StripeGateway", "card_of"]

@@ -122,7 +122,7 @@ async def pay_open(account: BillingAccount, *, idempotency_key: str | None, till
         assert account.customer_id is not None
         due = await till.gateway.invoices(account.customer_id, status="open")
         if account.subscription_id not in [invoice.subscription_id for invoice in due]:
-            raise NotFound("There is no open invoice.")
+            raise NotFound("There is no open invoice: nothing is owed.")
         key = f"pay:{account.id}:{idempotency_key}" if idempotency_key else await _next_key(account, "pay")
         return await cards.pay_open(account, key=key, till=till)
 
@@ -158,7 +158,7 @@ async def _pay_first(
     subscription_id = account.subscription_id
     due = next((each for each in await till.gateway.invoices(account.customer_id) if each.subscription_id == subscription_id), None)
     if due is None:
-        raise NotFound("There is no open invoice.")
+        raise NotFound("There is no open invoice: nothing is owed.")
     try:
         await till.gateway.pay(due.invoice_id, key=f"{key}:pay")
     except GoneAlready:

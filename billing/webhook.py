@@ -32,8 +32,6 @@ KINDS = frozenset(
     }.items()
     for verb in verbs
 )
-
-
 CARD_KINDS = ("payment_method.detached", "payment_method.updated", "payment_method.automatically_updated", "customer.updated")
 
 

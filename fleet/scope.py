@@ -12,8 +12,8 @@ from tortoise.queryset import QuerySet
 from auth.spelling import same_name_key
 from auth.viewer import Viewer
 from errors import Forbidden, InvalidInput, NotFound
-from fleet.refusing import Rejected
-from fleet.seeing import devices_seen, products_seen, sight
+from fleet.refusing import Rejected, require_some
+from fleet.seeing import devices_seen, products_seen, products_seen_in_sql, sight
 from models.account import ApiUser, Token, User
 from models.customer import Customer
 from models.device import Device, DeviceGroup, GroupGrant
@@ -24,13 +24,12 @@ from models.operations import AuditEntry
 from models.organization import Invitation, InvitationState, Member, Organization, SigningKey
 from models.product import Product
 from models.rollout import Rollout
-from models.sql import numbers, tuples
+from models.sql import tuples
 from models.whole_rows import at_hand, join_wanted
 
 Row = TypeVar("Row", bound=Model)
 Found = TypeVar("Found")
 
-IDS_MAX = 250  # of one call; more than that come in a file
 _DEVICE_ID = re.compile(r"[0-9a-fA-F]{24}\Z")
 
 
@@ -43,12 +42,12 @@ async def organization_by_id(viewer: Viewer, id: int) -> Organization:
 
 
 def organizations(viewer: Viewer) -> QuerySet[Organization]:
-    return Organization.filter(id__in=[*_organization_ids(viewer), *viewer.members])
+    return Organization.filter(id__in=_known_organization_ids(viewer))
 
 
 async def organization_of(viewer: Viewer, user: User) -> Organization | None:
     """The user's organization, if the viewer belongs to it too; of several the oldest."""
-    shared = Member.filter(user_id=user.id, organization_id__in=[*_organization_ids(viewer), *viewer.members])
+    shared = Member.filter(user_id=user.id, organization_id__in=_known_organization_ids(viewer))
     seat = await shared.order_by("organization_id").select_related("organization").first()
     return seat.organization if seat else None
 
@@ -172,13 +171,12 @@ async def _product(viewer: Viewer, column: str, value: int | str, sentence: str)
     """
     if viewer.customer is not None and await Product.filter(id=viewer.customer.product_id, **{column: value}).exists():  # type: ignore[attr-defined]
         raise Forbidden("Only the product's team can do this.")
-    viewer.must_be_somebody()
+    seen, values = products_seen_in_sql(viewer, first=2)
     both = join_wanted(product=Product, organization=Organization)
     found = await tuples(
         f"SELECT {both.selected} FROM product JOIN organization ON organization.id = product.organization_id"
-        f" WHERE product.{column} = $1 AND (product.organization_id = ANY($2::text::bigint[])"
-        " AND NOT product.id = ANY($3::text::bigint[]) OR product.id = ANY($4::text::bigint[]))",
-        [value, *map(numbers, viewer.reach)],
+        f" WHERE product.{column} = $1 AND {seen}",
+        [value, *values],
     )
     if not found:
         raise NotFound(sentence)
@@ -208,8 +206,7 @@ async def devices_by_id(viewer: Viewer, device_ids: Sequence[str]) -> tuple[list
 
     Raises InvalidInput for no ids, or more than 250.
     """
-    if not 1 <= len(device_ids) <= IDS_MAX:
-        raise InvalidInput(f"Name 1 to {IDS_MAX} devices in one call.", path=("deviceIds",))
+    require_some(device_ids)
     wanted = list(dict.fromkeys(map(device_key, device_ids)))
     found = {device.device_id: device for device in await devices(viewer).filter(device_id__in=wanted)}
     missing = [Rejected(each, NotFound("There is no such device for you.")) for each in wanted if each not in found]
@@ -231,9 +228,8 @@ def own_devices(viewer: Viewer) -> QuerySet[Device]:
 
 async def firmware(viewer: Viewer, product_number: int, version: int) -> Firmware:
     """The product's firmware of this version, product and organization at hand."""
-    found = Firmware.filter(_in_products(viewer), product__number=product_number, version=version)
-    query = found.select_related("product__organization")
-    return await _one(query, "The product has no firmware version {}.", str(version))
+    found = Firmware.filter(_in_products(viewer), product__number=product_number, version=version).select_related("product__organization")
+    return await _one(found, "The product has no firmware version {}.", str(version))
 
 
 async def firmware_by_id(viewer: Viewer, id: int) -> Firmware:
@@ -302,17 +298,16 @@ def customers(
     `search` is found anywhere in user name or external id, in any case, taken literally.
     """
     found = Customer.filter(product_id=product.id)
+    owners = Subquery(devices(viewer).filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id"))
     if walls := viewer.walls_in(product.id):
-        owners = devices(viewer).filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id")
         let_in = GroupGrant.filter(group_id__in=list(walls.groups), customer_id__not_isnull=True).values("customer_id")
-        found = found.filter(Q(id__in=Subquery(owners)) | Q(id__in=Subquery(let_in)))
+        found = found.filter(Q(id__in=owners) | Q(id__in=Subquery(let_in)))
     if search:
         found = found.filter(Q(username_key__contains=same_name_key(search)) | Q(external_id__icontains=search))
     if external_id is not None:
         found = found.filter(external_id=external_id)
     if has_device is not None:
-        owners = devices(viewer).filter(product_id=product.id, owner_id__not_isnull=True).values("owner_id")
-        found = found.filter(id__in=Subquery(owners)) if has_device else found.filter(id__not_in=Subquery(owners))
+        found = found.filter(id__in=owners) if has_device else found.filter(id__not_in=owners)
     return found
 
 
@@ -391,6 +386,11 @@ def _organization_ids(viewer: Viewer) -> list[int]:
     """Raises Unauthenticated for nobody: to them it is said that a token is missing, whether the thing exists or not."""
     viewer.must_be_somebody()
     return list(viewer.organization_ids)
+
+
+def _known_organization_ids(viewer: Viewer) -> list[int]:
+    """Also those of which they know the name and no more: a person with the role NONE. Raises Unauthenticated for nobody."""
+    return [*_organization_ids(viewer), *viewer.members]
 
 
 async def _one(query: QuerySet[Row], sentence: str, named: str = "", *, path: tuple[str, ...] = ()) -> Row:

@@ -16,6 +16,7 @@ from tortoise.queryset import QuerySet
 
 from auth.viewer import Viewer
 from models.device import Device, DeviceState, GroupMembership
+from models.sql import numbers
 
 _NOTHING: frozenset[int] = frozenset()
 
@@ -70,6 +71,14 @@ def products_seen(viewer: Viewer, *, organization: str = "product__organization_
         return seen
     others = _one_of(product, reach.products)
     return seen | others if reach.organization_ids else others
+
+
+def products_seen_in_sql(viewer: Viewer, *, first: int) -> tuple[str, list[str]]:
+    """The same of the table `product` as a condition in SQL, and its three values, which begin at the place `first`."""
+    viewer.must_be_somebody()
+    teams, hidden, others = (f"ANY(${first + place}::text::bigint[])" for place in range(3))
+    condition = f"(product.organization_id = {teams} AND NOT product.id = {hidden} OR product.id = {others})"
+    return condition, [numbers(ids) for ids in viewer.reach]
 
 
 def devices_seen(viewer: Viewer) -> Q:

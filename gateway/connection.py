@@ -21,6 +21,9 @@ class Admission(Protocol):
     """What a fleet says of a device it lets in; an implementation adds whatever it needs to know again in `publish` and the rest."""
 
     @property
+    def device_id(self) -> str: ...
+
+    @property
     def session_id(self) -> str: ...
 
     @property
@@ -44,9 +47,10 @@ class Refusal:
 class Fleet(Protocol[A]):
     """What a gateway needs of the fleet behind it. Each call bounds its own waiting; the gateway never cancels one."""
 
-    async def authenticate(self, hello: protocol.Hello, connection: "Connection[A]") -> A | Refusal:
+    def authenticate(self, hello: protocol.Hello, connection: "Connection[A]") -> None:
         """Check the proof over `connection.nonce`, open the session, subscribe `connection` to what is meant for the device.
 
+        Ends with one call of `connection.admitted`, after this has returned, though the device may have gone by then.
         Listen first: whatever is pushed into `connection` from now on is held back and follows the welcome.
         """
 
@@ -60,8 +64,12 @@ class Fleet(Protocol[A]):
     def nacked(self, admission: A, code: str) -> None:
         """A publish was refused: RATE_LIMITED, TOO_LARGE, BAD_NAME, BAD_DATA or QUARANTINED. To be counted."""
 
-    async def left(self, admission: A, code: Closing | None) -> None:
+    def left(self, admission: A, code: Closing | None) -> None:
         """Called once for every admission. `code` is how we closed, None if the device went by itself."""
+
+    @property
+    def leaving(self) -> "asyncio.Task[None] | None":
+        """While the leaving of some is yet to be kept, the task that does it."""
 
 
 class Wire(Protocol):
@@ -115,7 +123,6 @@ class Connection(Generic[A]):
         "_under_way",
         "address",
         "admission",
-        "device_id",
         "due",
         "house",
         "loop",
@@ -128,7 +135,6 @@ class Connection(Generic[A]):
         self.session = session
         self.wire = wire
         self.address = address
-        self.device_id: str | None = None
         self.admission: A | None = None
         self.loop = asyncio.get_running_loop()
         self.due = 0.0  # when `tick` has something to do
@@ -222,6 +228,24 @@ class Connection(Generic[A]):
     def hear(self, frame: str) -> None:
         self._act(self.session.hear(frame, self.loop.time()))
 
+    def admitted(self, admitted: A | Refusal) -> None:
+        """What the fleet says to the hello."""
+        if isinstance(admitted, Refusal):
+            self._perform(self.session.refused(admitted.code))
+        else:
+            self.admission = admitted
+            if self._is_gone:
+                self._leave_now()
+                return
+            self.house.settle(self)
+        self._hold()
+
+    def greet(self, bucket: Bucket | None) -> None:
+        """Say welcome; the rate goes on where `bucket`, the device's former connection's, stands."""
+        admission = self._admitted()
+        self._perform(self.session.greeted(admission.session_id, quarantined=admission.quarantined, bucket=bucket))
+        self.wire.limit_messages(protocol.FRAME_MAX_BYTES)
+
     def ponged(self, payload: bytes) -> None:
         if self._answers and payload.isascii():
             self._answer([effects.Answered(Answer(payload.decode(), True))])
@@ -232,12 +256,12 @@ class Connection(Generic[A]):
         self._end()
         self.house.forget(self)
         if self._under_way is None:
-            self._leave_soon()
+            self._leave_now()
 
-    def _leave_soon(self) -> None:
+    def _leave_now(self) -> None:
         admission, self.admission = self.admission, None  # or the two keep each other alive until a full collection
         if admission is not None:
-            self.house.keep(self.loop.create_task(self._leave(admission)))
+            self.house.fleet.left(admission, self._closed_with)
 
     def _end(self) -> None:
         self._answer(self.session.lost())
@@ -258,7 +282,8 @@ class Connection(Generic[A]):
     def _begin(self, effect: Effect) -> Awaitable[None] | None:
         match effect:
             case effects.Authenticate(hello):
-                return self._authenticate(hello)
+                self._hold()
+                self.house.fleet.authenticate(hello, self)
             case effects.Publish(event):
                 self._publish(event)
             case effects.ReportUpdate(status):
@@ -275,34 +300,14 @@ class Connection(Generic[A]):
         await takes_time
         self._under_way = None
         if self._is_gone:
-            self._leave_soon()
+            self._leave_now()
             return
         self._act(rest)
         self._hold()
 
     def _hold(self) -> None:
-        self.wire.hold(self._under_way is not None or self._in_flight >= IN_FLIGHT_MAX)
-
-    async def _authenticate(self, hello: protocol.Hello) -> None:
-        try:
-            admitted = await self.house.fleet.authenticate(hello, self)
-        except Exception:
-            logger.exception("authenticating a device failed")
-            self.close(Closing.OVERLOADED, "try again")
-            return
-        if isinstance(admitted, Refusal):
-            self._perform(self.session.refused(admitted.code))
-            return
-        self.device_id = hello.device_id
-        self.admission = admitted
-        if not self._is_gone:
-            self.house.settle(self)
-
-    def greet(self, bucket: Bucket | None) -> None:
-        """Say welcome; the rate goes on where `bucket`, the device's former connection's, stands."""
-        admission = self._admitted()
-        self._perform(self.session.greeted(admission.session_id, quarantined=admission.quarantined, bucket=bucket))
-        self.wire.limit_messages(protocol.FRAME_MAX_BYTES)
+        is_busy = self._under_way is not None or self.session.step is Step.PROVING
+        self.wire.hold(is_busy or self._in_flight >= IN_FLIGHT_MAX)
 
     def _admitted(self) -> A:
         assert self.admission is not None  # the session lets nothing but a hello through before
@@ -311,9 +316,12 @@ class Connection(Generic[A]):
     async def _tell(self, kept: Awaitable[None]) -> None:
         try:
             await kept
+            return
+        except OSError as error:  # the database is busy or away
+            logger.warning("a device's word could not be kept: %s: %s", type(error).__name__, error)
         except Exception:
             logger.exception("a device's word could not be kept")
-            self.close(Closing.OVERLOADED, "try again")  # it comes back and says what it is
+        self.close(Closing.OVERLOADED, "try again")  # it comes back and says what it is
 
     def _publish(self, event: DeviceEvent) -> None:
         self._in_flight += 1
@@ -330,12 +338,6 @@ class Connection(Generic[A]):
             self._perform(self.session.acked(event.id))
         if self._in_flight == IN_FLIGHT_MAX - 1:
             self._hold()
-
-    async def _leave(self, admission: A) -> None:
-        try:
-            await self.house.fleet.left(admission, self._closed_with)
-        except Exception:
-            logger.exception("a device's leaving could not be kept")
 
     # ── doing what needs no waiting ──
     def _perform(self, wanted: Sequence[Effect]) -> None:

@@ -15,7 +15,7 @@ from fleet.firmware import updating
 from fleet.house import House
 from fleet.telling import NO_PRODUCT
 from gateway import protocol
-from gateway.admitting import prove, report_of
+from gateway.admitting import Proof, prove, report_of
 from gateway.connection import Connection, Refusal
 from gateway.effects import Answer, DeviceEvent
 from gateway.orders import Considering, Post, Seat
@@ -32,8 +32,16 @@ logger: Final = logging.getLogger("flotilla.gateway")
 
 HEARD_EVERY_S: Final = 30.0  # how exact lastHeard is for a device that is online
 LEAVE_AGAIN_S: Final = 1.0
+COMPANY_S: Final = 0.02  # a hello waits for others, if there has just been one
 KEY_MAX_CHARS: Final = 64  # of an event's id, as the log keeps it
 REFUSED_KEYS_MAX: Final = 1000  # second keys that were audited lately and are not audited again
+
+
+class _Asking(NamedTuple):
+    """A hello of which nothing is proved yet."""
+
+    hello: protocol.Hello
+    connection: Connection[Seat]
 
 
 class _Proved(NamedTuple):
@@ -58,9 +66,19 @@ class LiveFleet:
         self._seats: set[Seat] = set()
         self._refused_keys: dict[tuple[str, str | None], None] = {}
         # Whoever claims to be a device waits for nobody else who claims it: none of them has proved anything yet.
-        self._credentials = Together(self._look_up, key=lambda _: object(), name="look devices up")
-        self._hellos = Together(self._take_in, key=lambda proved: proved.seat.device_id, name="take hellos in", unclaimed=self._unclaimed)
-        self._goodbyes = Together(self._let_go, key=lambda leaving: leaving.device_id, name="let devices go")
+        self._hellos = Together(
+            self._look_up, answered=self._looked_up, failed=self._not_looked_up, pause_s=COMPANY_S, name="look devices up"
+        )
+        self._proved = Together(
+            self._take_in,
+            answered=self._taken_in,
+            failed=self._not_taken_in,
+            key=lambda proved: proved.seat.device_id,
+            name="take hellos in",
+        )
+        self._goodbyes = Together(
+            self._let_go, answered=lambda *_: None, failed=self._not_let_go, key=lambda leaving: leaving.device_id, name="let devices go"
+        )
 
     @asynccontextmanager
     async def serving(self, house: House) -> AsyncIterator[Gateway["Seat"]]:
@@ -79,25 +97,8 @@ class LiveFleet:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     # ── what the gateway asks ──
-    async def authenticate(self, hello: protocol.Hello, connection: Connection[Seat]) -> Seat | Refusal:
-        known = await self._credentials((hello.device_id, hello.product_id))
-        proof = prove(hello, connection.nonce, known)
-        if proof is None:
-            return Refusal(Closing.WRONG_CREDENTIALS)
-        if isinstance(proof, Refused):
-            return await self._refusal(proof, hello, connection)
-        seat = Seat(connection, hello.device_id, known.product_number or NO_PRODUCT)
-        self._listening().join(seat)
-        try:
-            connected = await self._hellos(_Proved(seat, report_of(hello, proof, connection.address)))
-        except BaseException:
-            self._listening().leave(seat)
-            raise
-        if isinstance(connected, Refused):
-            self._listening().leave(seat)
-            return await self._refusal(connected, hello, connection)
-        self._sit_down(seat, connected)
-        return seat
+    def authenticate(self, hello: protocol.Hello, connection: Connection[Seat]) -> None:
+        self._hellos.ask(_Asking(hello, connection))
 
     async def publish(self, admission: Seat, event: DeviceEvent) -> None:
         standing = admission.standing
@@ -122,16 +123,16 @@ class LiveFleet:
     def nacked(self, admission: Seat, code: str) -> None:
         self.refused[code] += 1
 
-    async def left(self, admission: Seat, code: Closing | None) -> None:
+    def left(self, admission: Seat, code: Closing | None) -> None:
         self._seats.discard(admission)
         self._considering.forget(admission)
         self._listening().leave(admission)
         self._note(admission)
-        leaving = Leaving(admission.device_id, admission.epoch, GRACE_S if code == Closing.RESTARTING else 0.0)
-        try:
-            await self._goodbyes(leaving)
-        except FAILURES:  # else it would be online for as long as this process lives
-            detached(self._leave_again(leaving), name="leave again")
+        self._goodbyes.ask(Leaving(admission.device_id, admission.epoch, GRACE_S if code == Closing.RESTARTING else 0.0))
+
+    @property
+    def leaving(self) -> "asyncio.Task[None] | None":
+        return self._goodbyes.task
 
     # ── what the rest of the process asks ──
     async def deliver(self, command: Command) -> None:
@@ -158,20 +159,46 @@ class LiveFleet:
             await commands.answer(command.id, value={"value": answer.value})
 
     # ── taking hellos in, and letting go: many at a time ──
-    async def _look_up(self, asked: list[tuple[str, int | None]]) -> list[Credentials]:
-        return await connecting.credentials(asked, house=self._opened())
+    async def _look_up(self, asking: list[_Asking]) -> list[Credentials]:
+        return await connecting.credentials([(hello.device_id, hello.product_id) for hello, _ in asking], house=self._opened())
+
+    def _looked_up(self, asking: _Asking, known: Credentials) -> None:
+        hello, connection = asking
+        proof = prove(hello, connection.nonce, known)
+        if not isinstance(proof, Proof):
+            self._turn_away(connection, hello.device_id, proof, key=hello.public_key)
+            return
+        seat = Seat(connection, hello.device_id, known.product_number or NO_PRODUCT)
+        self._listening().join(seat)
+        self._proved.ask(_Proved(seat, report_of(hello, proof, connection.address)))
+
+    def _not_looked_up(self, asking: _Asking, error: Exception) -> None:
+        asking.connection.admitted(Refusal(Closing.OVERLOADED))
 
     async def _take_in(self, proved: list[_Proved]) -> list[Connected | Refused]:
         return await connecting.hello([each.report for each in proved], house=self._opened(), now=datetime.now(UTC))
+
+    def _taken_in(self, proved: _Proved, connected: Connected | Refused) -> None:
+        """The socket may have gone meanwhile: then the connection itself gives the presence back."""
+        seat, report = proved
+        if isinstance(connected, Refused):
+            self._listening().leave(seat)
+            self._turn_away(seat.connection, report.device_id, connected, key=report.new_key)
+            return
+        self._sit_down(seat, connected)
+        seat.connection.admitted(seat)
+
+    def _not_taken_in(self, proved: _Proved, error: Exception) -> None:
+        self._listening().leave(proved.seat)
+        proved.seat.connection.admitted(Refusal(Closing.OVERLOADED))
 
     async def _let_go(self, leaving: list[Leaving]) -> list[None]:
         await connecting.left(leaving, now=datetime.now(UTC))
         return [None] * len(leaving)
 
-    def _unclaimed(self, proved: _Proved, connected: Connected | Refused) -> None:
-        """The socket has gone meanwhile: its presence is taken already, and nobody else will give it back."""
-        if isinstance(connected, Connected):
-            detached(self._leave_again(Leaving(proved.seat.device_id, connected.epoch)), name="leave again")
+    def _not_let_go(self, leaving: Leaving, error: Exception) -> None:
+        if isinstance(error, FAILURES):  # else it would be online for as long as this process lives
+            asyncio.get_running_loop().call_later(LEAVE_AGAIN_S, self._goodbyes.ask, leaving)
 
     def _sit_down(self, seat: Seat, connected: Connected) -> None:
         seat.epoch, seat.standing = connected.epoch, connected.standing
@@ -181,18 +208,24 @@ class LiveFleet:
         self._listening().settle(seat)
         self._considering.soon(seat, refresh=moved)
 
-    async def _refusal(self, refused: Refused, hello: protocol.Hello, connection: Connection[Seat]) -> Refusal:
-        if refused is Refused.DENIED:
-            return Refusal(Closing.DENIED)
-        if refused is not Refused.ANOTHER_KEY:
-            return Refusal(Closing.WRONG_CREDENTIALS)
-        shown = (hello.device_id, hello.public_key)
-        if shown not in self._refused_keys:  # a device that does not give up must not fill the audit
+    def _turn_away(self, connection: Connection[Seat], device_id: str, why: Refused | None, *, key: str | None) -> None:
+        shown = (device_id, key)
+        if why is Refused.ANOTHER_KEY and shown not in self._refused_keys:  # a device that does not give up must not fill the audit
             if len(self._refused_keys) >= REFUSED_KEYS_MAX:
                 del self._refused_keys[next(iter(self._refused_keys))]
             self._refused_keys[shown] = None
-            await connecting.key_refused(hello.device_id, address=connection.address)
-        return Refusal(Closing.WRONG_CREDENTIALS)
+            detached(self._write_down(connection, device_id), name="write a refused key down")
+            return
+        connection.admitted(Refusal(Closing.DENIED if why is Refused.DENIED else Closing.WRONG_CREDENTIALS))
+
+    async def _write_down(self, connection: Connection[Seat], device_id: str) -> None:
+        try:
+            await connecting.key_refused(device_id, address=connection.address)
+        except Exception:
+            logger.exception("a refused key could not be audited")
+            connection.admitted(Refusal(Closing.OVERLOADED))
+        else:
+            connection.admitted(Refusal(Closing.WRONG_CREDENTIALS))
 
     async def _consider(self, seats: dict[Seat, bool]) -> None:
         here = [seat for seat in seats if seat in self._seats]
@@ -252,16 +285,6 @@ class LiveFleet:
             seat.heard_at = heard_at
             ago = timedelta(seconds=max(0.0, connection.loop.time() - heard_at))
             self._opened().process.heard.note(seat.device_id, datetime.now(UTC) - ago)
-
-    async def _leave_again(self, leaving: Leaving) -> None:
-        while True:
-            await asyncio.sleep(LEAVE_AGAIN_S)
-            try:
-                await self._goodbyes(leaving)
-            except FAILURES as error:
-                logger.warning("A device's leaving waits for the database: %s: %s", type(error).__name__, error)
-            else:
-                return
 
     def _opened(self) -> House:
         assert self._house is not None  # nobody connects, and no command is taken, before

@@ -372,13 +372,16 @@ def _plain(word: object) -> dict[str, object]:
         value = getattr(word, name)
         if value is ABSENT or (value is None and read is not small_json):
             continue
-        said[wire_name] = _plain_value(value)
+        write = _WRITTEN.get(read)
+        said[wire_name] = value if write is None else write(value)
     return said
 
 
-def _plain_value(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if type(value) in _RULES:
-        return _plain(value)
-    return list(value) if isinstance(value, tuple) else value
+def _written_time(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# What is not JSON as it is, by how it is read.
+_WRITTEN: Final[dict[object, Callable[[Any], object]]] = {
+    instant: _written_time, device_time: _written_time, publish_rate: _plain, function_names: list,
+}  # fmt: skip

@@ -64,33 +64,33 @@ class Gateway(Generic[A]):
             await asyncio.sleep(0.02)
         for connection in list(self.connections):
             connection.drop(code, "restarting")
-        if self._kept:
-            await asyncio.wait(self._kept, timeout=LEAVING_S)
+        leaving = self.fleet.leaving
+        if last := [*self._kept, *([] if leaving is None else [leaving])]:
+            await asyncio.wait(last, timeout=LEAVING_S)
 
     # ── what its connections tell it ──
     def settle(self, connection: Connection[A]) -> None:
         """The newest session wins, whichever was admitted first; the rate goes on from the former one."""
-        device_id, admission = connection.device_id, connection.admission
-        assert device_id is not None
+        admission = connection.admission
         assert admission is not None
-        former = self.of_device.get(device_id)
+        former = self.of_device.get(admission.device_id)
         if former is not None and former.admission is not None and former.admission.epoch > admission.epoch:
             connection.close(Closing.REPLACED, "a newer session of this device")
             return
-        self.of_device[device_id] = connection
+        self.of_device[admission.device_id] = connection
         if former is not None:
             former.close(Closing.REPLACED, "a newer session of this device")
-        bucket = former.session.bucket if former is not None else self._resting.pop(device_id, None)
+        bucket = former.session.bucket if former is not None else self._resting.pop(admission.device_id, None)
         connection.greet(bucket)
 
     def forget(self, connection: Connection[A]) -> None:
         self.connections.discard(connection)
-        device_id, bucket = connection.device_id, connection.session.bucket
-        if device_id is None or self.of_device.get(device_id) is not connection:
+        admission, bucket = connection.admission, connection.session.bucket
+        if admission is None or self.of_device.get(admission.device_id) is not connection:
             return
-        del self.of_device[device_id]
+        del self.of_device[admission.device_id]
         if bucket is not None and not bucket.is_full(connection.loop.time()) and len(self._resting) < RESTING_MAX:
-            self._resting[device_id] = bucket
+            self._resting[admission.device_id] = bucket
 
     def keep(self, task: asyncio.Task[None]) -> None:
         self._kept.add(task)

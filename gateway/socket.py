@@ -41,18 +41,20 @@ class DeviceSocket(asyncio.Protocol):
         "_max_bytes",
         "_rest",
         "_stalled",
+        "_unsaid",
         "connection",
         "heard_at",
         "loop",
         "transport",
     )
 
-    def __init__(self, transport: asyncio.Transport, among: MutableSet[Any]) -> None:
+    def __init__(self, transport: asyncio.Transport, among: MutableSet[Any], accepted: bytes) -> None:
         self.loop = asyncio.get_running_loop()
         self.transport = transport
         self.heard_at = self.loop.time()
         self.connection: Connection[Any] | None = None
         self._among = among  # uvicorn's connections: what it waits for at its end
+        self._unsaid = accepted  # the answer to the upgrade: it goes with the first frame, or each would cost a system call
         self._rest: bytes | bytearray = b""  # of a frame that is not whole yet
         self._fragments: list[bytes] | None = None
         self._max_bytes = HELLO_FRAME_MAX_BYTES
@@ -76,13 +78,11 @@ class DeviceSocket(asyncio.Protocol):
         self._write(PING, payload)
 
     def hold(self, is_held: bool) -> None:
-        """While held, nothing further is heard of the device: what it says waits in its own buffers."""
+        """While held, nothing further is heard of the device: what it says waits in its own buffers, once some has come."""
         if is_held == self._is_held or self.transport.is_closing():
             return
         self._is_held = is_held
-        if is_held:
-            self.transport.pause_reading()
-        else:
+        if not is_held:
             self.transport.resume_reading()
             self._parse()
 
@@ -105,7 +105,8 @@ class DeviceSocket(asyncio.Protocol):
 
     def _write(self, kind: int, payload: bytes) -> None:
         if not self._is_closing and not self.transport.is_closing():
-            self.transport.write(_head(kind, len(payload)) + payload)
+            self.transport.write(self._unsaid + _head(kind, len(payload)) + payload)
+            self._unsaid = b""
 
     def _end_within(self, seconds: float) -> None:
         if self._end is not None:
@@ -147,7 +148,9 @@ class DeviceSocket(asyncio.Protocol):
             self._rest += data
         else:
             self._rest = data
-        if not self._is_held:
+        if self._is_held:
+            self.transport.pause_reading()
+        else:
             self._parse()
 
     # ── frames ──

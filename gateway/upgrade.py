@@ -9,6 +9,7 @@ Source: RFC 6455, section 4.2; performance, "storm".
 import asyncio
 import re
 from collections.abc import MutableSet
+from functools import lru_cache
 from typing import Any, ClassVar, Final, cast
 
 from uvicorn.config import Config
@@ -24,9 +25,11 @@ from gateway.socket import DeviceSocket
 GATEWAY: Final = "flotilla.gateway"
 PATH: Final = b"/device"
 HEAD_S: Final = 15.0  # for the first bytes of a connection
+HEAD_MAX_BYTES: Final = 1 << 12  # a longer head is HTTP's to read
 _WHOLE: Final = re.compile(rb"GET /device HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+)\r\n")
 _UNUSUAL: Final = (b"content-length", b"transfer-encoding", b"expect")
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
+_KEY_LINE: Final = re.compile(rb"\r\nsec-websocket-key:[ \t]*([^ \t\r\n]*)[ \t]*\r\n", re.IGNORECASE)
 Headers = dict[bytes, bytes]
 
 
@@ -87,6 +90,16 @@ class DevicesBesideHttp(HttpToolsProtocol):
 
 def whole_upgrade(data: bytes) -> Headers | None:
     """The headers, names in lower case, of a device's upgrade that is nothing but that; None for all else."""
+    key = _KEY_LINE.search(data) if len(data) <= HEAD_MAX_BYTES else None
+    if key is None:
+        return None
+    headers = _headers(data[: key.start(1)] + data[key.end(1) :])
+    return None if headers is None else headers | {b"sec-websocket-key": key[1]}
+
+
+@lru_cache(maxsize=256)
+def _headers(data: bytes) -> Headers | None:
+    """Remembered: but for their keys, the devices of a fleet all say the same."""
     head = _WHOLE.fullmatch(data)
     if head is None:
         return None
@@ -111,8 +124,7 @@ def _answer(
         transport.write(_refused(refusal))
         transport.close()
         return
-    transport.write(_accepted(headers[b"sec-websocket-key"]))
-    socket = DeviceSocket(transport, cast("MutableSet[Any]", state.connections))
+    socket = DeviceSocket(transport, cast("MutableSet[Any]", state.connections), _accepted(headers[b"sec-websocket-key"]))
     transport.set_protocol(socket)
     socket.begin(gateway, _address(transport, app, forwarded))
 

@@ -15,7 +15,7 @@ from tortoise.context import TortoiseContext, get_current_context
 from tortoise.warnings import TortoiseLoopSwitchWarning
 
 from models import sql
-from models.transaction import connection, detached
+from models.transaction import detached
 from settings import Settings
 
 # Every module that holds a table: the one list.
@@ -153,6 +153,3 @@ def _place(settings: Settings) -> str:
         return str(sqlite_path(settings))
     address = urlsplit(settings.database_url)
     return f"{address.hostname}:{address.port or 5432}{address.path}"
-
-
-__all__ = ["MODEL_MODULES", "DatabaseUnreachable", "close", "connect", "connection", "database", "ping"]

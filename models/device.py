@@ -105,7 +105,12 @@ class Presence(Model):
 
     def flapping_at(self, now: datetime) -> bool:
         """Whether it connects so often that the log is told of it more seldom. Source: reliability, rule 14 of "OTA safety rules"."""
-        return self.connects > FLAPPING and now - self.connects_since < timedelta(hours=1)
+        return is_flapping(self.connects, self.connects_since, now)
+
+
+def is_flapping(connects: int, since: datetime, now: datetime) -> bool:
+    """Whether so many connects in the hour that began at `since` are too many."""
+    return connects > FLAPPING and now - since < timedelta(hours=1)
 
 
 class DeviceTally(Model):

@@ -32,6 +32,7 @@ class TriedState(StrEnum):
 
 
 IN_FLIGHT = (TriedState.OFFERED, TriedState.WATCHED)
+UNDER_WAY = "state IN ('OFFERED', 'WATCHED')"  # the same, as an index of its own (migration 0004) has it
 
 
 class Rollout(Model):
@@ -59,12 +60,14 @@ class Rollout(Model):
     approved_at = fields.DatetimeField(null=True)
     glass_broken_because = fields.TextField(null=True)  # an owner approved their own
     started_at = fields.DatetimeField(null=True)
-    looked_at = fields.DatetimeField(null=True)  # by the sweep of one process or another
+    look_after = fields.DatetimeField(null=True)  # the sweep of no process looks before
+    walked_to = fields.CharField(24, default="")  # the device it came to in looking for the next; "": it begins anew
+    somebody_left = fields.BooleanField(default=False)  # it has met one, since it began, whom the rollout has still to reach
     ended_at = fields.DatetimeField(null=True)
 
     class Meta:
         table = "rollout"
-        indexes = (("product_id", "state"), ("state", "looked_at"))
+        indexes = (("product_id", "state"), ("state", "look_after"))
 
 
 class RolloutStage(Model):
@@ -107,4 +110,4 @@ class RolloutDevice(Model):
     class Meta:
         table = "rollout_device"
         unique_together = (("rollout", "device"),)
-        indexes = (("rollout_id", "state"),)
+        indexes = (("rollout_id", "failures"),)

@@ -6,24 +6,31 @@ and yes/no as 0/1; JSON is text on both, to be written and read with the json mo
 """
 
 import datetime
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 from models import asyncpg_engine
-from models.sqlite_engine import stored_time
 from models.transaction import connection
-
-__all__ = ["copy_in", "database_time", "execute", "execute_many", "is_sqlite", "numbers", "read_time", "rows", "stored_time", "tuples"]
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")
-      | =\s*ANY\s*\(\s*\$(?P<list>\d+)\s*(?P<numbers>::text::bigint\[\])?\)
+      | =\s*ANY\s*\(\s*\$(?P<list>\d+)\s*(?:(?P<numbers>::text::bigint\[\])|::text::text\[\])?\)
       | \s*\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b(?P<lock>(?:\s+OF\s+\w+)?(?:\s+SKIP\s+LOCKED|\s+NOWAIT)?)
       | \$(?P<value>\d+)""",
     re.IGNORECASE | re.VERBOSE,
 )
+
+
+class Params(list[Any]):
+    """The values of a statement under construction."""
+
+    def put(self, value: Any) -> str:
+        """Its place in the statement: $3."""
+        self.append(value)
+        return f"${len(self)}"
 
 
 async def rows(sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -68,6 +75,14 @@ async def copy_in(table: str, columns: Sequence[str], records: Iterable[Sequence
 def numbers(values: Iterable[int]) -> str:
     """Whole numbers as one text, for `= ANY($1::text::bigint[])`: the elements of a list asyncpg weighs one by one, a microsecond each."""
     return f"{{{','.join(map(str, values))}}}"
+
+
+def texts(values: Collection[str]) -> str:
+    """The same of texts, for `= ANY($1::text::text[])`."""
+    if is_sqlite():
+        return json.dumps(list(values))
+    quoted = '","'.join([value.replace("\\", "\\\\").replace('"', '\\"') for value in values])
+    return f'{{"{quoted}"}}' if values else "{}"
 
 
 async def database_time() -> datetime.datetime:

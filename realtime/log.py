@@ -22,6 +22,7 @@ from realtime import wakeup
 from realtime.cursor import Cursor, Gap, GapReason, parse
 
 PAGE = 500  # entries a statement
+SQLITE_ROWS = 2_500  # in a statement, of eleven values each: some builds of SQLite take 32,766
 COPIED_FROM = 16  # entries: for fewer, COPY's further round trip costs more than it saves
 PAGE_BYTES = 256 << 10  # of data in them, and one entry more: what a reader that stalls holds in memory
 LOCK = 0x466C6F67  # "Flog": the advisory lock of the one shard
@@ -106,7 +107,7 @@ async def append(*entries: NewEntry) -> list[Entry]:
 async def write(entries: Sequence[NewEntry]) -> list[Written]:
     """One insert under the log's lock, in the order given; wakes nobody. For append() and the flusher.
 
-    Outside of a transaction it is one by itself, and on PostgreSQL a single trip to the server.
+    Outside of a transaction, for at most PAGE entries, it is one by itself, and on PostgreSQL a single trip to the server.
     """
     entries = [_as_read(entry) for entry in entries]
     tags = _tags(len(entries))
@@ -196,8 +197,13 @@ async def _insert_postgres(entries: Sequence[NewEntry], tags: Sequence[int]) -> 
 
 async def _insert_sqlite(entries: Sequence[NewEntry], tags: Sequence[int]) -> list[dict[str, Any]]:
     row = f"({', '.join('?' * 11)})"
-    values = [value for entry, tag in zip(entries, tags, strict=True) for value in (*entry, tag)]
-    return await rows(f"{_INTO} VALUES {', '.join([row] * len(entries))} {_ONCE}", values)
+    records = [(*entry, tag) for entry, tag in zip(entries, tags, strict=True)]
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(records), SQLITE_ROWS):
+        piece = records[start : start + SQLITE_ROWS]
+        values = [value for record in piece for value in record]
+        found += await rows(f"{_INTO} VALUES {', '.join([row] * len(piece))} {_ONCE}", values)
+    return found
 
 
 COLUMNS = """position, product_number, kind, name, published_at, device_id, data, device_time, ttl, firmware_version, event_key, tag,

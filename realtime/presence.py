@@ -7,16 +7,18 @@ Source: reliability, "Presence", and rule 14 of "OTA safety rules".
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from models.sql import execute, execute_many, is_sqlite, read_time, rows
+import msgspec
+
+from models.device import FLAPPING, is_flapping
+from models.sql import execute, execute_many, is_sqlite, read_time, rows, texts
 from models.transaction import retrying, transaction
 
 GRACE_S = 30.0  # devices of a process that went away in good order, or of SQLite's only one, may take this long to come back
-FLAPPING = 10  # connects within an hour; with more, the device is flapping
 FLAPPING_QUIET_S = 30.0  # between two entries in the log of a flapping device
 PIECE = 500
 
@@ -108,15 +110,15 @@ def _announcing(before: dict[str, Any], *, online: bool, now: datetime, flapping
 
 
 def _is_flapping(row: dict[str, Any], now: datetime) -> bool:
-    return row["connects"] > FLAPPING and now - read_time(row["connects_since"]) < timedelta(hours=1)
+    return is_flapping(row["connects"], read_time(row["connects_since"]), now)
 
 
-async def _held(device_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+async def _held(device_ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """The rows, locked in the one order in which everybody locks several of them."""
     found = await rows(
         "SELECT device_id, online, process, epoch, connects_since, connects, announced, announced_at FROM presence"
-        " WHERE device_id = ANY($1) ORDER BY device_id FOR UPDATE",
-        [list(device_ids)],
+        " WHERE device_id = ANY($1::text::text[]) ORDER BY device_id FOR UPDATE",
+        [texts(device_ids)],
     )
     return {row["device_id"]: row for row in found}
 
@@ -154,7 +156,7 @@ _LEFT = _Update(
 
 
 async def _write(update: _Update, records: Sequence[tuple[Any, ...]], *same: Any) -> None:
-    """The rows are held already. SQLite has no arrays, and no round trips either."""
+    """The rows are held already. PostgreSQL reads the records out of one text: of a list asyncpg weighs every value by itself."""
     if not records:
         return
     first = len(same) + 1
@@ -163,11 +165,12 @@ async def _write(update: _Update, records: Sequence[tuple[Any, ...]], *same: Any
         sets = re.sub(r"said\.(\w+)", lambda said: places[said[1]], update.sets)
         await execute_many(f"UPDATE presence SET {sets} WHERE device_id = {places['device_id']}", [(*same, *each) for each in records])
         return
-    arrays = ", ".join(f"${first + place}::{kind}[]" for place, kind in enumerate(update.types))
+    columns = ", ".join(map(" ".join, zip(update.said, update.types, strict=True)))
+    said = msgspec.json.encode([dict(zip(update.said, each, strict=True)) for each in records]).decode()
     await execute(
-        f"UPDATE presence SET {update.sets} FROM unnest({arrays}) AS said ({', '.join(update.said)})"
+        f"UPDATE presence SET {update.sets} FROM json_to_recordset(${first}::text::json) AS said ({columns})"
         " WHERE presence.device_id = said.device_id",
-        [*same, *map(list, zip(*records, strict=True))],
+        [*same, said],
     )
 
 

@@ -9,7 +9,7 @@ import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from realtime.wakeup import PROBE_ANSWER_S, PROBE_S, RemoteWakeup
+from realtime.remote_wakeup import PROBE_ANSWER_S, PROBE_S, RemoteWakeup
 
 CONNECT_S = 1.0  # seconds
 

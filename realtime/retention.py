@@ -24,12 +24,15 @@ async def _older_than(cutoff: datetime) -> int:
     """The end of the old part: everything before the first entry that is young enough.
 
     Not the last one that is too old: the entry of a server whose clock was wrong for a moment would take all before it along.
+    In one statement: what is appended between two would be young, and part of the end that the second finds.
     """
-    young = (await rows("SELECT position FROM log_entry WHERE published_at >= $1 ORDER BY position LIMIT 1", [cutoff])) or None
-    if young is not None:
-        first: int = young[0]["position"]
-        return first - 1
-    return (await log.head()).position
+    found = await rows(
+        "SELECT COALESCE((SELECT position FROM log_entry WHERE published_at >= $1 ORDER BY position LIMIT 1) - 1,"
+        " (SELECT position FROM log_entry ORDER BY position DESC LIMIT 1), 0) AS position",
+        [cutoff],
+    )
+    position: int = found[0]["position"]
+    return position
 
 
 async def _beyond(max_rows: int) -> int:

@@ -15,6 +15,11 @@ def is_error(name: str) -> bool:
     return name.lower().startswith(ERROR_NAMES)
 
 
+def is_error_in_sql(name: str) -> str:
+    """The same, where `name` is a column."""
+    return "(" + " OR ".join(f"lower({name}) LIKE '{beginning}%'" for beginning in ERROR_NAMES) + ")"
+
+
 def counts(entry: Entry | NewEntry, owner: int | None) -> bool:
     """Whether count() has anything to add for it."""
     return owner is not None or (entry.device_id is not None and is_error(entry.name))

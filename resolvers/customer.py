@@ -14,8 +14,8 @@ from models.device import Device
 from models.global_ids import number_of
 from models.product import Product
 from resolvers.context import Context
-from resolvers.importing import chunks_of
 from resolvers.paging import Order, Page, Slice, given, page
+from resolvers.sent_files import chunks_of
 
 Answer = Mapping[str, Any]
 

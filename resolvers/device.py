@@ -5,7 +5,7 @@ from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet import scope
+from fleet import reaching, scope
 from fleet.devices import admitting, owning, registering, removing
 from fleet.devices.listing import DeviceList, DeviceOrder
 from fleet.refusing import errors_if_nothing_done
@@ -52,7 +52,7 @@ async def deny_devices(context: Context, *, device_ids: list[str]) -> Answer:
 async def device_or_null(context: Context, device_id: str) -> Device | None:
     found = await scope.or_null(scope.device(context.viewer, device_id))
     if found is not None:
-        registering.must_read(found, by=context.viewer)
+        reaching.must_read(found, context.viewer)
     return found
 
 
@@ -108,7 +108,7 @@ async def product_of(devices: Rows, context: Context) -> list[Product | None]:
 
 
 def _is_known(product: Product, context: Context) -> bool:
-    return context.viewer.customer is not None or registering.is_known_to(product, context.viewer)
+    return context.viewer.customer is not None or reaching.is_known_to(product, context.viewer)
 
 
 @ForAll
@@ -128,7 +128,7 @@ async def groups(devices: Rows, context: Context) -> list[list[DeviceGroup]]:
 async def _on_the_teams_side(devices: Rows, context: Context) -> list[bool]:
     products = await context.loaders.products.load_all([device.product_id for device in devices])
     by = context.viewer
-    return [by.customer is None and (product is None or registering.is_known_to(product, by)) for product in products]
+    return [by.customer is None and (product is None or reaching.is_known_to(product, by)) for product in products]
 
 
 @ForAll

@@ -1,10 +1,9 @@
 """Doors of firmware: files, releases, locks, and each device's decision and updates."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from errors import InvalidInput
 from fleet import scope
 from fleet.firmware import damage, downloading, locking, releasing, uploading
 from fleet.firmware.approving import Glass
@@ -20,18 +19,9 @@ from resolvers.context import Context
 from resolvers.gathering import ForAll, Rows
 from resolvers.group import seen_of
 from resolvers.paging import Order, Page, Slice, page
+from resolvers.sent_files import Sent, chunks_of
 
 Answer = Mapping[str, Any]
-
-CHUNK_BYTES = 64 * 1024
-
-
-class Sent(Protocol):
-    """A file of a multipart request, as the transport hands it over."""
-
-    filename: str | None
-
-    async def read(self, size: int = -1) -> bytes: ...
 
 
 async def upload_firmware(
@@ -45,7 +35,7 @@ async def upload_firmware(
     signature: str | None = None,
 ) -> Answer:
     product, by, house = await scope.product(context.viewer, product_id), context.viewer, context.house
-    file = uploading.File(_chunks(binary), binary.filename, signature)
+    file = uploading.File(chunks_of(binary, field="binary"), binary.filename, signature)
     told = description or ""
     return {"firmware": await uploading.upload_firmware(product, version, title=title, description=told, file=file, house=house, by=by)}
 
@@ -116,17 +106,6 @@ async def _group(context: Context, product: Product, path: str | None) -> Device
 def _answered(chosen: Chosen) -> Answer:
     errors = errors_if_nothing_done(chosen.devices, chosen.rejected)
     return {"devices": None if errors else chosen.devices, "rejected": chosen.rejected, "errors": errors}
-
-
-def _chunks(binary: Sent) -> AsyncIterator[bytes]:
-    if not hasattr(binary, "read"):
-        raise InvalidInput("Send the file in a multipart request; see the GraphQL multipart request specification.", path=("binary",))
-    return _read(binary)
-
-
-async def _read(binary: Sent) -> AsyncIterator[bytes]:
-    while chunk := await binary.read(CHUNK_BYTES):
-        yield chunk
 
 
 # ── reading ──

@@ -1,6 +1,6 @@
 """Doors of imports: starting and undoing them, their verdicts, and their progress."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from errors import BadRequest, InvalidInput
@@ -12,10 +12,9 @@ from models.importing import Import
 from models.product import Product
 from resolvers.context import Context
 from resolvers.paging import Order, Page, Slice, decode_cursor, encode_cursor, page, shape
+from resolvers.sent_files import chunks_of
 
 Answer = Mapping[str, Any]
-
-CHUNK_BYTES = 1 << 16
 
 
 async def import_devices(
@@ -35,12 +34,6 @@ async def _options(
 ) -> importing.Options:
     found = await scope.group(context.viewer, product, group) if group is not None else None
     return importing.Options(force=bool(force), dry_run=bool(dry_run), group=found)
-
-
-async def chunks_of(file: Any) -> AsyncIterator[bytes]:
-    """The uploaded file, which lies on disk when it is large."""
-    while chunk := await file.read(CHUNK_BYTES):
-        yield chunk
 
 
 async def undo_import(context: Context, *, import_id: str) -> Answer:

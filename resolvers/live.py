@@ -14,7 +14,7 @@ from fleet import scope
 from fleet.devices import calling
 from fleet.events import following, publishing
 from fleet.events.following import Authority, Followed, Following, Here
-from fleet.reaching import require
+from fleet.reaching import must_use
 from models.device import Device
 from models.log import DeviceChange, EntryKind
 from models.product import Product
@@ -220,7 +220,7 @@ async def device_events(
     filter: object,
 ) -> Page[Entry]:
     known = await scope.device(context.viewer, device.device_id)
-    require(context.viewer, "event.read", known)
+    must_use(known, "event.read", context.viewer)
     asked = given(filter)
     is_own = asked.pop("device_id", known.device_id) == known.device_id
     chosen = await following.device_selection(context.viewer, known, is_own=is_own, **asked)

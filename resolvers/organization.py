@@ -60,7 +60,7 @@ async def revoke_invitation(context: Context, *, id: str) -> Answer:
 
 
 async def change_member_role(context: Context, *, member_id: str, role: Role) -> Answer:
-    member = await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)))
+    member = await _member(context, member_id)
     return {"member": await inviting.change_role(member, role, by=context.viewer)}
 
 
@@ -75,12 +75,15 @@ async def remove_product_role(context: Context, *, product_id: int, member_id: s
 
 
 async def _product_and_member(context: Context, product_id: int, member_id: str) -> tuple[Product, Member]:
-    product = await scope.product(context.viewer, product_id)
-    return product, await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)), field="memberId")
+    return await scope.product(context.viewer, product_id), await _member(context, member_id)
+
+
+async def _member(context: Context, member_id: str) -> Member:
+    return await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)), field="memberId")
 
 
 async def remove_member(context: Context, *, member_id: str) -> Answer:
-    member = await scope.member(context.viewer, number_of("Member", member_id, path=("memberId",)))
+    member = await _member(context, member_id)
     organization = await inviting.remove(member, by=context.viewer)
     await context.look_again()
     return {"organization": organization if context.viewer.belongs_to(organization.id) else None}

@@ -15,12 +15,10 @@ from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
 from errors import BadRequest
+from settings import PAGE_DEFAULT, PAGE_MAX
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=Model)
-
-DEFAULT_SIZE = 25
-MAX_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +75,9 @@ class Slice:
             raise BadRequest("Page either forward (first, after) or backward (last, before).")
         backward = last is not None or before is not None
         size = last if backward else first
-        if size is not None and not 1 <= size <= MAX_SIZE:
-            raise BadRequest(f"first and last are from 1 to {MAX_SIZE}.")
-        return cls(size or DEFAULT_SIZE, backward, before if backward else after)
+        if size is not None and not 1 <= size <= PAGE_MAX:
+            raise BadRequest(f"first and last are from 1 to {PAGE_MAX}.")
+        return cls(size or PAGE_DEFAULT, backward, before if backward else after)
 
 
 def encode_cursor(list_name: str, keys: Sequence[object]) -> str:

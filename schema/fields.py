@@ -74,7 +74,6 @@ SCALARS: dict[object, Any] = {
 # ── fields of rows ──
 def attribute(name: str, description: str) -> Any:
     """A field answered by the row's attribute `name`, where that is not the field's own name."""
-
     return _of_the_row(Attribute(name), description)
 
 
@@ -109,7 +108,6 @@ def asked(door: Callable[..., Any], description: str, **arguments: Any) -> Any:
 
     A root field's door gets `door(context, **arguments)`. An argument that must be given is a type that does not allow None.
     """
-
     reading = Asked(door, tuple(arguments))
 
     async def read(root: Any, info: Info, **given: Any) -> Any:

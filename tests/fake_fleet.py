@@ -47,9 +47,14 @@ class FakeFleet:
         self.meanwhile = lambda hello, connection: None  # between the subscription and the welcome
         self._epochs = itertools.count(1)
 
-    async def authenticate(self, hello, connection):
+    leaving = None
+
+    def authenticate(self, hello, connection):
+        connection.loop.call_soon(connection.admitted, self.judge(hello, connection))
+
+    def judge(self, hello, connection):
         if self.is_broken:
-            raise RuntimeError("the database is down")
+            return Refusal(Closing.OVERLOADED)
         if not self._proved(hello, connection.nonce):
             return Refusal(Closing.WRONG_CREDENTIALS)
         if hello.device_id in self.denied:
@@ -93,7 +98,7 @@ class FakeFleet:
     def nacked(self, admission, code):
         self.refused.append(code)
 
-    async def left(self, admission, code):
+    def left(self, admission, code):
         self.gone.append((admission.epoch, code))
 
 

@@ -3,11 +3,14 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from fleet.rollouts import shares
 from models.database import MODEL_MODULES, opened
 from models.device import DeviceGroup
+from models.firmware import Firmware
 from models.migrating import migrate
 from models.product import Product
-from models.sql import execute, is_sqlite
+from models.rollout import Rollout, RolloutStage
+from models.sql import execute, is_sqlite, rows
 from models.transaction import transaction
 from settings import Settings
 
@@ -40,6 +43,25 @@ async def furnish(settings: Settings, devices: int) -> None:
                     if start < of_it:
                         await _members(group, start, min(end, of_it))
         await execute("ANALYZE")
+
+
+async def roll_out(settings: Settings) -> int:
+    """A rollout of the first product, under way to the last stage: nine of ten devices have come back on the version. Its key."""
+    async with opened(settings, MODEL_MODULES, migrating=True):
+        file: dict[str, Any] = {"file_name": "f.bin", "size": 1, "sha256": "9" * 64, "format": "PARTICLE", "verified": True}
+        firmware = await Firmware.create(product_id=1, version=9, title="V9", title_key="v9", uploaded_at=START, **file)
+        begun: dict[str, Any] = {"created_at": START, "created_by": "ann", "started_at": START, "max_in_flight": 100, "reach": shares.ALL}
+        rollout = await Rollout.create(product_id=1, firmware=firmware, state="RUNNING", **begun)
+        terms: dict[str, Any] = {"percent": 100, "reach": shares.ALL, "max_failure_percent": 5, "healthy_for_s": 60}
+        devices = int((await rows("SELECT count(*) AS n FROM device WHERE product_id = 1"))[0]["n"])
+        await RolloutStage.create(rollout=rollout, number=0, state="RUNNING", targeted=devices, reached_at=START, **terms)
+        await execute(
+            "INSERT INTO rollout_device (rollout_id, device_id, stage, state, failures, offered_at, settled_at, former_version)"
+            " SELECT $1, device_id, 0, 'SUCCEEDED', 0, $2, $2, 1 FROM device WHERE product_id = 1 AND device_id >= $3",
+            [rollout.id, START, f"{devices // 10:024x}"],
+        )
+        await execute("ANALYZE")
+    return rollout.id
 
 
 def _numbers() -> tuple[str, str]:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from html import unescape
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from starlette.applications import Starlette
@@ -142,7 +142,3 @@ async def porch(tester: HouseTester, **input: Any) -> AsyncIterator[Porch]:
     transport = httpx.ASGITransport(app=doors(tester), client=("127.0.0.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url=tester.house.settings.public_url) as http:
         yield Porch(http, client_id, secret, {"owner": owner, "product_id": product_id, "customer": made["customer"]["id"]})
-
-
-def with_query(path: str, **parameters: str) -> str:
-    return f"{path}?{urlencode(parameters)}"

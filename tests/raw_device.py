@@ -12,11 +12,11 @@ from gateway import proofs, protocol
 from gateway.session import Limits
 from public_keys import public_half
 from tests.fake_fleet import FakeFleet
+from tests.patience import PATIENCE_S
 
 ID = "55ff6d04498b49aabbccdd01"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 FAST = Limits(rate_per_s=1e6, burst=1_000_000)
-PATIENCE_S = 60  # for what comes at once on a machine that has nothing else to do
 
 
 def known(*ids) -> FakeFleet:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import blobs as blobs_module
-from blobs import CHUNK_BYTES, BlobMissing, Blobs, BlobsUnreachable, open_blobs
+from blobs import CHUNK_BYTES, BlobMissing, Blobs, BlobsUnreachable, Stored, open_blobs
 from errors import BinaryInvalid
 from settings import Settings, SettingsRefused
 from tests.s3 import Bucket
@@ -35,6 +35,15 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
     return open_blobs(Settings(data_dir=tmp_path, blob_url=bucket.url(tmp_path.name) if bucket else ""))
 
 
+async def put(blobs: Blobs, chunks: AsyncIterator[bytes], cap: int) -> Stored:
+    async with blobs.receive(chunks, cap) as incoming:
+        return await blobs.keep(incoming)
+
+
+async def read(blobs: Blobs, sha256: str) -> bytes:
+    return b"".join([chunk async for chunk in blobs.read_range(sha256, 0, await blobs.size(sha256))])
+
+
 def left_behind(tmp_path: Path) -> list[str]:
     return [path.name for path in tmp_path.rglob("upload-*")]
 
@@ -44,11 +53,11 @@ async def kept(blobs: Blobs) -> list[str]:
 
 
 async def test_bytes_kept_are_found_under_their_hash(blobs: Blobs, tmp_path: Path) -> None:
-    stored = await blobs.put_stream(stream(CONTENT), CAP)
+    stored = await put(blobs, stream(CONTENT), CAP)
 
     assert (stored.sha256, stored.size) == (hashlib.sha256(CONTENT).hexdigest(), 256_003)
     assert await blobs.size(stored.sha256) == 256_003
-    assert await blobs.read_all(stored.sha256) == CONTENT
+    assert await read(blobs, stored.sha256) == CONTENT
     assert await blobs.verify(stored.sha256) is True
     assert left_behind(tmp_path) == []
 
@@ -57,14 +66,14 @@ async def test_bytes_kept_are_found_under_their_hash(blobs: Blobs, tmp_path: Pat
 async def test_files_of_any_size_are_kept_whole(size: int, blobs: Blobs) -> None:
     content = os.urandom(size)
 
-    stored = await blobs.put_stream(stream(content, 100_000), 6 << 20)
+    stored = await put(blobs, stream(content, 100_000), 6 << 20)
 
-    assert (stored.size, await blobs.read_all(stored.sha256) == content) == (size, True)
+    assert (stored.size, await read(blobs, stored.sha256) == content) == (size, True)
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 1), (0, 256_003), (65_535, 65_537), (100_000, 250_001), (256_002, 256_003), (7, 7)])
 async def test_a_range_is_read_in_chunks_of_64_kib(start: int, end: int, blobs: Blobs) -> None:
-    stored = await blobs.put_stream(stream(CONTENT), CAP)
+    stored = await put(blobs, stream(CONTENT), CAP)
 
     chunks = [chunk async for chunk in blobs.read_range(stored.sha256, start, end)]
 
@@ -73,15 +82,15 @@ async def test_a_range_is_read_in_chunks_of_64_kib(start: int, end: int, blobs: 
 
 
 async def test_the_same_bytes_are_kept_once(blobs: Blobs) -> None:
-    first = await blobs.put_stream(stream(CONTENT), CAP)
-    second = await blobs.put_stream(stream(CONTENT, 7_777), CAP)
+    first = await put(blobs, stream(CONTENT), CAP)
+    second = await put(blobs, stream(CONTENT, 7_777), CAP)
 
     assert first == second
     assert await kept(blobs) == [first.sha256]
 
 
 async def test_the_same_bytes_received_at_once_are_kept_whole(blobs: Blobs, tmp_path: Path) -> None:
-    stored = await asyncio.gather(*(blobs.put_stream(stream(CONTENT), CAP) for _ in range(8)))
+    stored = await asyncio.gather(*(put(blobs, stream(CONTENT), CAP) for _ in range(8)))
 
     assert len(set(stored)) == 1
     assert await blobs.verify(stored[0].sha256) is True
@@ -98,7 +107,7 @@ async def test_a_stream_is_cut_at_the_cap_and_leaves_nothing(blobs: Blobs, tmp_p
             yield bytes(CHUNK_BYTES)
 
     with pytest.raises(BinaryInvalid) as caught:
-        await blobs.put_stream(endless(), 1_000_000)
+        await put(blobs, endless(), 1_000_000)
 
     assert caught.value.reason == "TOO_LARGE"
     assert 1_000_000 < taken <= 1_000_000 + CHUNK_BYTES
@@ -107,7 +116,7 @@ async def test_a_stream_is_cut_at_the_cap_and_leaves_nothing(blobs: Blobs, tmp_p
 
 
 async def test_a_stream_of_exactly_the_cap_is_kept(blobs: Blobs) -> None:
-    assert (await blobs.put_stream(stream(CONTENT), len(CONTENT))).size == len(CONTENT)
+    assert (await put(blobs, stream(CONTENT), len(CONTENT))).size == len(CONTENT)
 
 
 async def test_what_the_gate_refuses_is_never_kept(blobs: Blobs, tmp_path: Path) -> None:
@@ -130,17 +139,17 @@ async def test_a_stream_that_breaks_off_or_is_cancelled_leaves_nothing(blobs: Bl
         await asyncio.sleep(60)
 
     with pytest.raises(ConnectionResetError):
-        await blobs.put_stream(broken(), CAP)
+        await put(blobs, broken(), CAP)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
-            await blobs.put_stream(stalled(), CAP)
+            await put(blobs, stalled(), CAP)
 
     assert left_behind(tmp_path) == []
     assert await kept(blobs) == []
 
 
 async def test_deleted_bytes_are_missing_and_deleting_twice_is_no_error(blobs: Blobs) -> None:
-    stored = await blobs.put_stream(stream(CONTENT), CAP)
+    stored = await put(blobs, stream(CONTENT), CAP)
 
     await blobs.delete(stored.sha256)
     await blobs.delete(stored.sha256)
@@ -153,27 +162,25 @@ async def test_missing_bytes_are_told_by_every_reader(blobs: Blobs) -> None:
     with pytest.raises(BlobMissing):
         await blobs.size(ABSENT)
     with pytest.raises(BlobMissing):
-        await blobs.read_all(ABSENT)
-    with pytest.raises(BlobMissing):
         await anext(blobs.read_range(ABSENT, 0, 10))
     assert await blobs.verify(ABSENT) is False
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "a" * 63, "A" * 64, "a" * 64 + "\n", "/" + "a" * 63, "a" * 65])
 async def test_a_name_that_is_no_hash_never_reaches_the_store(name: str, blobs: Blobs) -> None:
-    for use in (blobs.size(name), blobs.read_all(name), blobs.delete(name), blobs.verify(name), anext(blobs.read_range(name, 0, 1))):
+    for use in (blobs.size(name), blobs.delete(name), blobs.verify(name), anext(blobs.read_range(name, 0, 1))):
         with pytest.raises(ValueError, match="SHA-256"):
             await use
 
 
 async def test_bytes_just_kept_are_too_young_to_be_leftovers(blobs: Blobs) -> None:
-    await blobs.put_stream(stream(CONTENT), CAP)
+    await put(blobs, stream(CONTENT), CAP)
 
     assert [sha256 async for sha256 in blobs.kept(3600)] == []
 
 
 async def test_the_sweep_takes_old_temporary_files_and_nothing_else(blobs: Blobs, tmp_path: Path) -> None:
-    stored = await blobs.put_stream(stream(CONTENT), CAP)
+    stored = await put(blobs, stream(CONTENT), CAP)
     spool = next(path for path in tmp_path.rglob("incoming"))
     for name, age_s in [("upload-old", 7200), ("upload-new", 60)]:
         (spool / name).write_bytes(b"left by a stopped process")
@@ -193,12 +200,12 @@ async def test_a_store_in_order_answers_the_ping(blobs: Blobs, tmp_path: Path) -
 
 async def test_a_changed_file_fails_its_verification_and_is_healed_by_keeping_it_again(tmp_path: Path) -> None:
     blobs = open_blobs(Settings(data_dir=tmp_path))
-    stored = await blobs.put_stream(stream(CONTENT), CAP)
+    stored = await put(blobs, stream(CONTENT), CAP)
     file = tmp_path / "blobs" / "firmware" / stored.sha256
     file.write_bytes(CONTENT[:-1] + b"!")
 
     assert await blobs.verify(stored.sha256) is False
-    await blobs.put_stream(stream(CONTENT), CAP)
+    await put(blobs, stream(CONTENT), CAP)
 
     assert await blobs.verify(stored.sha256) is True
 
@@ -236,7 +243,7 @@ async def test_a_wrong_secret_fails_the_ping(bucket: Bucket, tmp_path: Path, mon
 
 @pytest.mark.parametrize("blobs", ["s3"], indirect=True)
 async def test_a_bucket_gives_urls_that_anyone_can_fetch_until_they_are_changed(blobs: Blobs) -> None:
-    stored = await blobs.put_stream(stream(CONTENT), CAP)
+    stored = await put(blobs, stream(CONTENT), CAP)
 
     url = await blobs.presign(stored.sha256, "GET", 60)
 

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from errors import CallerError, NotFound, RateLimited
+from transport.rates import when_to_come_back
 
 CHUNK = 64 << 10  # bytes; what a cut costs at most
 _SENT_ON = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}  # the URL is a credential
 _RANGE = re.compile(r"bytes=(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))", re.ASCII)
-
 
 Method: TypeAlias = Literal["GET", "HEAD"]
 
@@ -46,7 +46,8 @@ class Downloads:
         try:
             file = await self._resolve(request)
         except CallerError as error:
-            return _refused(_status(error), error.code, error.message, _retry(error))
+            headers = when_to_come_back(error) if isinstance(error, RateLimited) else {}
+            return _refused(_status(error), error.code, error.message, headers)
         headers = _headers(file)
         if _names(request.headers.get("if-none-match", ""), file):
             return Response(status_code=304, headers=headers)
@@ -110,10 +111,6 @@ def _status(error: CallerError) -> int:
     if isinstance(error, NotFound):
         return 404
     return {"UNAUTHENTICATED": 401, "RATE_LIMITED": 429}.get(error.code, 403)
-
-
-def _retry(error: CallerError) -> dict[str, str]:
-    return {"Retry-After": str(max(1, round(error.retry_after)))} if isinstance(error, RateLimited) else {}
 
 
 def _refused(status: int, code: str, message: str, headers: dict[str, str]) -> Response:

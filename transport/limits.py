@@ -31,10 +31,8 @@ from graphql import (
 )
 
 from errors import BadRequest, QueryTooComplex
-from settings import Settings
+from settings import PAGE_DEFAULT, PAGE_MAX, Settings
 
-PAGE_DEFAULT = 25  # rows, when neither `first` nor `last` is given
-PAGE_MAX = 100
 _META_FIELDS: Mapping[str, GraphQLField] = {
     "__schema": SchemaMetaFieldDef,
     "__type": TypeMetaFieldDef,

@@ -16,7 +16,7 @@ from settings import Settings
 from transport import gate
 from transport.gate import Refusal
 from transport.origins import readable_from
-from transport.rates import address_key
+from transport.rates import address_key, when_to_come_back
 from transport.shared_rates import Rates
 
 METADATA = "/.well-known/oauth-authorization-server"
@@ -75,8 +75,7 @@ class OAuthEndpoints:
             except Refusal as refusal:
                 return _refused(refusal.status, refusal.code, refusal.message)
             except RateLimited as refusal:
-                headers = {"Retry-After": str(max(1, round(refusal.retry_after)))}
-                return _refused(429, "temporarily_unavailable", refusal.message, headers)
+                return _refused(429, "temporarily_unavailable", refusal.message, when_to_come_back(refusal))
             except ClientDisconnect:
                 return Response(status_code=400)
 

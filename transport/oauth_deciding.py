@@ -19,7 +19,7 @@ from transport import gate, oauth_pages
 from transport.gate import Refusal
 from transport.oauth import AUTHORIZE, FORM, FORM_MAX_BYTES, fields
 from transport.oauth_pages import Asking, LetIn
-from transport.rates import address_key
+from transport.rates import address_key, when_to_come_back
 from transport.shared_rates import Rates
 from transport.visits import Visit, Visits, is_proven
 
@@ -72,7 +72,7 @@ class OAuthPages:
         except Refusal as refusal:
             return oauth_pages.failed(refusal.message, refusal.status)
         except RateLimited as refusal:
-            return oauth_pages.failed(refusal.message, 429, _retry_after(refusal))
+            return oauth_pages.failed(refusal.message, 429, when_to_come_back(refusal))
         except CallerError as refusal:
             return oauth_pages.failed(refusal.message)
         except ClientDisconnect:
@@ -80,7 +80,7 @@ class OAuthPages:
 
     async def _visitor(self, visit: Visit, product: Product) -> Customer | None:
         """Who has logged in to this product; None once the account is gone or its password another."""
-        customer = await consenting.account(product, visit.customer_id) if visit.customer_id else None
+        customer = await accounts.by_id(product, visit.customer_id) if visit.customer_id else None
         return customer if customer is not None and is_proven(visit, customer) else None
 
     async def _page(self, step: _Step, *, username: str = "", error: str = "", note: str = "", status: int = 200) -> Response:
@@ -126,7 +126,7 @@ class OAuthPages:
             return await act(step, form)
         except RateLimited as refusal:
             response = await self._page(step, username=name, error=refusal.message, status=429)
-            response.headers.update(_retry_after(refusal))
+            response.headers.update(when_to_come_back(refusal))
             return response
         except CallerError as refusal:
             return await self._page(step, username=name, error=refusal.message, status=400)
@@ -169,7 +169,3 @@ def _answered(answered: Answered) -> Response:
     if answered.location is not None:
         return RedirectResponse(answered.location, answered.status, oauth_pages.HEADERS)
     return oauth_pages.failed(str(answered.body.get("error_description") or answered.body.get("error")), answered.status)
-
-
-def _retry_after(refusal: RateLimited) -> dict[str, str]:
-    return {"Retry-After": str(max(1, round(refusal.retry_after)))}

@@ -56,6 +56,11 @@ class Limit:
         return RateLimited(sentence, retry_after=max(round(retry_after_s, 3), 0.001))
 
 
+def when_to_come_back(refusal: RateLimited) -> dict[str, str]:
+    """The header that says so, in whole seconds."""
+    return {"Retry-After": str(max(1, round(refusal.retry_after)))}
+
+
 class Buckets:
     """The buckets of this process alone."""
 

@@ -31,6 +31,7 @@ ENDPOINTS = (bills, catalog, customers, pending)  # importing them fills the tab
 BODY_MAX_BYTES = 1 << 20
 SECRET_KEYS = ("sk_test_", "rk_test_")
 FOR_BROWSERS = ("setup_intent", "payment_intent")  # what a publishable key may ask about, with its client secret
+LOOK_AGAIN_S = 0.02
 TIDY_S = 3600  # seconds between two looks for what need not be kept
 REPLIES_KEPT_S = 86400  # seconds an idempotency key is remembered
 
@@ -183,6 +184,7 @@ class Sandbox:
                 row = await store.anything(id)
                 more = row is not None and await clock.step(row, self.rules, self.wall, mover)
             await self.deliver()
+            await self._until_told()
 
     # ── webhooks ──
     async def endpoint(self, url: str, *, secret: str, events: tuple[str, ...] = ("*",)) -> str:
@@ -217,6 +219,13 @@ class Sandbox:
         """Wait until what the requests so far set going has been attempted once."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._until_told()
+
+    async def _until_told(self) -> None:
+        """Wait for what somebody else is delivering, the worker or another process; not for one that has stopped with it."""
+        ends = time.monotonic() + webhooks.LEASE_S
+        while await webhooks.are_under_way(self.wall) and time.monotonic() < ends:
+            await asyncio.sleep(LOOK_AGAIN_S)
 
 
 def sandbox_app(

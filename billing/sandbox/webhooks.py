@@ -91,6 +91,11 @@ async def deliver_due(now: int, deliver: Deliver, disorder: Disorder) -> int:
     return answered
 
 
+async def are_under_way(now: int) -> bool:
+    """Whether somebody has taken a delivery that was never attempted before, and not heard the answer yet."""
+    return await SandboxDelivery.filter(attempts=0, due_at__gt=now).exists()
+
+
 async def _taken(delivery: SandboxDelivery, now: int) -> bool:
     taken = await SandboxDelivery.filter(id=delivery.id, due_at=delivery.due_at).update(due_at=now + LEASE_S)
     return bool(taken)

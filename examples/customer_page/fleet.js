@@ -38,12 +38,13 @@ export class Live {
 
   close() {
     this.#streams.clear();
-    this.#socket?.close(1000);
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.close(1000); // one that is not open yet closes when it is
   }
 
   #open() {
     const socket = this.#socket = new WebSocket(`${SERVER.replace("http", "ws")}/graphql`, "graphql-transport-ws");
     socket.onopen = async () => {
+      if (this.#streams.size === 0) return socket.close(1000);
       try {
         this.#say({ type: "connection_init", payload: { authorization: `Bearer ${await token()}` } });
       } catch (refused) {

@@ -47,22 +47,37 @@ function row(device) {
   item.querySelector(".name").textContent = device.name ?? device.deviceId;
   lever.ariaLabel = `Light of ${device.name ?? device.deviceId}`;
   lever.onclick = () => attempt(() => toggle(device, lever));
-  present(item, device);
   follow(item, device, lever);
   return item;
 }
 
-function present(item, { online, functions }) {
-  item.querySelector(".presence").textContent = online ? "online" : "offline";
-  item.querySelector(".switch").disabled = !(online && functions.includes("led"));
-}
-
-/** The switch shows what the device says, never what was only asked of it. */
-function follow(item, { deviceId, product, online, functions }, lever) {
-  const turned = (state) => { lever.ariaChecked = String(state === "on"); };
-  live.follow(PRESENCE, { device: deviceId }, ({ device }) => device && present(item, device));
-  live.follow(SAID, { device: deviceId, product: product.productId }, ({ event }) => event?.name === "led" && turned(event.data));
-  if (online && functions.includes("led")) attempt(async () => turned((await done(READ, { deviceId, name: "led" })).value));
+/** The switch shows what the device says, never what was only asked of it; until that is known nobody can turn it. */
+function follow(item, { deviceId, product, ...listed }, lever) {
+  let device = listed, state = null, isHeard = false;
+  const isThere = () => device.online && device.functions.includes("led");
+  const show = () => {
+    item.querySelector(".presence").textContent = device.online ? "online" : "offline";
+    lever.ariaChecked = String(state === "on");
+    lever.disabled = state === null || !isThere();
+  };
+  const hear = (after) => live.follow(SAID, { device: deviceId, product: product.productId, after }, ({ event }) => {
+    if (event?.name !== "led") return;
+    state = event.data;
+    show();
+  });
+  const read = async () => {
+    const { value } = await done(READ, { deviceId, name: "led" });
+    state ??= value; // what it has said meanwhile is newer
+    show();
+  };
+  live.follow(PRESENCE, { device: deviceId }, (message) => {
+    device = message.device ?? device;
+    show();
+    if (!isHeard) hear(message.cursor); // read behind this place: what is said in between is not missed
+    isHeard = true;
+    if (state === null && isThere()) attempt(read);
+  });
+  show();
 }
 
 async function toggle({ deviceId }, lever) {

@@ -11,7 +11,7 @@ from auth.passwords import hash_password, verify_nobody, verify_password
 from auth.spelling import require_email, require_text, same_name_key
 from auth.tokens import Kind
 from auth.viewer import Viewer, ViewerKind
-from errors import AlreadyExists, InvalidInput, WrongAuthMethod, WrongCredentials
+from errors import AlreadyExists, InvalidInput, NotFound, WrongAuthMethod, WrongCredentials
 from fleet.auditing import record
 from fleet.house import House
 from models.account import Token
@@ -103,6 +103,25 @@ async def token_for(
     """A token of the customer's, good while the product keeps to `method`; inside the caller's transaction."""
     minted, token = await issue(Kind.CUSTOMER, owner=customer, now=now, scopes=scopes, expires_at=expires_at, auth_method=method)
     return token, minted.text
+
+
+async def by_id(product: Product, customer_id: int) -> Customer | None:
+    """The product's customer with this key, the product at hand, for a door that has seen proof of it."""
+    customer = await Customer.filter(id=customer_id, product_id=product.id).first()
+    if customer is not None:
+        customer.product = product
+    return customer
+
+
+async def hold(customer: Customer) -> Customer:
+    """The customer's row until the commit: whoever deletes it waits, or spends its codes. Held before any device's row.
+
+    Raises NotFound when it was deleted.
+    """
+    held = await Customer.filter(id=customer.id).select_for_update(no_key=True).first()
+    if held is None:
+        raise NotFound("There is no such customer for you.", path=("customerId",))
+    return held
 
 
 def as_customer(customer: Customer, by: Viewer) -> Viewer:

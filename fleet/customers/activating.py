@@ -13,11 +13,12 @@ from billing.access import require_active
 from errors import ActivationCodeRequired, ActivationCodeUsed, ActivationCodeWrong, CallerError, InvalidInput, NotFound
 from fleet.auditing import record
 from fleet.customers.accounts import subject
+from fleet.products.configuring import answer_of
 from fleet.products.defining import lock
 from fleet.products.questionnaire import PRIVATE_BETA, YES
 from models.customer import ACTIVATION_PAUSE, WRONG_IN_A_ROW, WRONG_IN_ALL, ActivationState, Customer
 from models.organization import Organization
-from models.product import Answer, Product
+from models.product import Product
 from models.transaction import transaction
 
 ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # without I, L, O, 0 and 1, which people take for each other
@@ -27,7 +28,7 @@ MOST = len(ALPHABET) ** LENGTH // 4  # codes of one product: with more, every fo
 
 async def is_private_beta(product: Product) -> bool:
     """Whether claiming takes an activation code."""
-    return await Answer.filter(product_id=product.id, key=PRIVATE_BETA, answer=YES).exists()
+    return await answer_of(product, PRIVATE_BETA) == YES
 
 
 async def reissue_activation_code(customer: Customer, *, by: Viewer) -> str:

@@ -138,21 +138,6 @@ class Consents:
                 await record(by, "oauth_consent.ended", linking.subject(consent.client.client_id), organization_id=whose, reason=reason)
 
 
-_REMEMBER_USE = """
-    UPDATE customer SET last_seen_at = used.at
-      FROM (SELECT customer_id, MAX(last_used_at) AS at FROM token
-             WHERE customer_id IS NOT NULL AND last_used_at IS NOT NULL AND expires_at < $1 GROUP BY customer_id) AS used
-     WHERE customer.id = used.customer_id AND (customer.last_seen_at IS NULL OR customer.last_seen_at < used.at)"""
-
-
-async def account(product: Product, customer_id: int) -> Customer | None:
-    """The product's customer with this key, the product at hand, for a door that has seen proof of it."""
-    customer = await Customer.filter(id=customer_id, product_id=product.id).first()
-    if customer is not None:
-        customer.product = product
-    return customer
-
-
 @dataclass(frozen=True, slots=True)
 class Consent:
     """What a customer lets an app do now, by all their log-ins to it together; `given_at` is the last of them."""
@@ -219,6 +204,13 @@ async def forget_old(now: datetime) -> None:
         for table in ("oauth_code", "oauth_refresh_token", "token")
     )
     await execute(f"DELETE FROM oauth_consent WHERE created_at < $1 AND {left}", [long_over])
+
+
+_REMEMBER_USE = """
+    UPDATE customer SET last_seen_at = used.at
+      FROM (SELECT customer_id, MAX(last_used_at) AS at FROM token
+             WHERE customer_id IS NOT NULL AND last_used_at IS NOT NULL AND expires_at < $1 GROUP BY customer_id) AS used
+     WHERE customer.id = used.customer_id AND (customer.last_seen_at IS NULL OR customer.last_seen_at < used.at)"""
 
 
 def _refreshing(row: OAuthRefreshToken) -> Found:

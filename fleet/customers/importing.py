@@ -12,12 +12,13 @@ from fleet.auditing import record
 from fleet.customers.accounts import NAME_MAX, address_in, name_key
 from fleet.customers.activating import fresh_codes
 from fleet.products.defining import lock, subject
-from fleet.refusing import LIST_MAX, RejectedCustomer
+from fleet.refusing import RejectedCustomer
 from models.customer import Customer
 from models.organization import Organization
 from models.product import Product
 from models.sql import rows
 from models.transaction import transaction
+from settings import IDS_MAX
 
 FILE_MAX_LINES = 10_000
 FILE_MAX_BYTES = 4 * NAME_MAX * FILE_MAX_LINES
@@ -35,8 +36,8 @@ class Imported:
 async def import_usernames(product: Product, usernames: Sequence[str], *, by: Viewer) -> Imported:
     """Make a customer with an activation code of each name. Raises InvalidInput for more than 250: those come in a file."""
     _must_import(product, by)
-    if not 1 <= len(usernames) <= LIST_MAX:
-        raise InvalidInput(f"Give 1 to {LIST_MAX} user names in one call; more come in a file.", path=("usernames",))
+    if not 1 <= len(usernames) <= IDS_MAX:
+        raise InvalidInput(f"Give 1 to {IDS_MAX} user names in one call; more come in a file.", path=("usernames",))
     return await _import(product, usernames, by)
 
 

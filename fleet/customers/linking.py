@@ -100,7 +100,7 @@ async def rotate_oauth_client_secret(client: OAuthClient, *, by: Viewer) -> str:
     """A new secret; the old one ends at once, what customers consented to stays. Raises InvalidInput for a public client."""
     organization = _must_write(client, by)
     if client.secret_digest is None:
-        raise InvalidInput("A public client has no secret.", path=("clientId",))
+        raise InvalidInput("A public client has no secret: it proves itself by PKCE alone.", path=("clientId",))
     minted: Minted = mint(Kind.CLIENT_SECRET)
     async with transaction():
         if not await OAuthClient.filter(id=client.id).update(secret_digest=minted.hash):

@@ -9,7 +9,7 @@ from auth.passwords import hash_password
 from auth.spelling import same_name_key
 from auth.tokens import Kind, digest, mint, well_formed
 from auth.viewer import Viewer
-from errors import RateLimited, WrongCredentials
+from errors import WrongCredentials
 from fleet import jobs
 from fleet.auditing import record
 from fleet.customers import consenting, letters
@@ -148,11 +148,7 @@ async def _with_address(product: Product, username: str, *, house: House, by: Vi
 
 
 async def _may_be_mailed(customer: Customer, house: House, now: datetime) -> bool:
-    try:
-        await house.throttle.take(throttle.resets_for(f"customer/{customer.id}"), now=now)
-    except RateLimited:
-        return False
-    return True
+    return await house.throttle.takes(throttle.resets_for(f"customer/{customer.id}"), now=now)
 
 
 async def _open_proof(token: str, purpose: str, path: tuple[str, ...], *, house: House, by: Viewer, now: datetime) -> MailedProof:

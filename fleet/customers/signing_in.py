@@ -1,4 +1,4 @@
-"""Customers whose accounts are kept here (the method SIMPLE): signing up, logging in and out."""
+"""Customers whose accounts are kept here (the methods SIMPLE and OAUTH): signing up, logging in and out."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

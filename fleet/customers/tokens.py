@@ -8,8 +8,7 @@ from auth.viewer import Viewer
 from billing.access import require_active_for
 from errors import InvalidInput
 from fleet.auditing import record
-from fleet.customers.accounts import must_sign_in_by, subject, token_for
-from fleet.devices.claiming import hold
+from fleet.customers.accounts import hold, must_sign_in_by, subject, token_for
 from models.account import Token
 from models.customer import Customer
 from models.organization import Organization
@@ -34,7 +33,7 @@ async def create_customer_token(
     granted, now = parse_scopes(scopes, holder=Holder.CUSTOMER), datetime.now(UTC)
     ends = expires_at or now + timedelta(seconds=settings.customer_token_ttl_s)
     if not now < ends <= now + timedelta(seconds=settings.customer_token_max_ttl_s):
-        raise InvalidInput("expiresAt lies between now and 90 days from now.", path=("expiresAt",))
+        raise InvalidInput(f"expiresAt lies within the next {settings.customer_token_max_ttl_s // 86400} days.", path=("expiresAt",))
     async with transaction():
         await hold(customer)
         token, text = await token_for(customer, AuthMethod.TWO_LEGGED, scopes=granted, expires_at=ends, now=now)

@@ -9,7 +9,7 @@ from auth.viewer import Viewer
 from errors import CallerError, InvalidInput
 from fleet.auditing import record
 from fleet.devices import keying
-from fleet.devices.registering import must_write
+from fleet.reaching import must_write
 from fleet.scope import devices_by_id
 from fleet.telling import SENT_AWAY, order, status
 from models.device import Device, DeviceState

@@ -8,7 +8,7 @@ from auth.viewer import Viewer
 from errors import DeviceFailed, DeviceOffline, DeviceTimeout, FunctionUnknown, InvalidInput, RateLimited, VariableUnknown
 from fleet.auditing import record
 from fleet.house import House
-from fleet.reaching import require
+from fleet.reaching import must_use
 from models.device import Device, Presence
 from models.transaction import transaction
 from realtime import tallies
@@ -28,10 +28,10 @@ async def call_function(device: Device, name: str, *, argument: str, timeout_s: 
 
     Raises FunctionUnknown, DeviceOffline, DeviceTimeout (whether it acted is then not known), DeviceFailed, InvalidInput.
     """
-    organization_id = require(by, "device.call", device)
+    organization_id = must_use(device, "device.call", by)
     patience_s = _patience(timeout_s, house)
     if name not in (device.functions or ()):
-        raise FunctionUnknown("At its last hello the device named no function so.", path=("name",))
+        raise FunctionUnknown("The device has no function of this name: its `functions` are those of its last hello.", path=("name",))
     if len(argument.encode()) > ARGUMENT_MAX_BYTES or "\0" in argument:
         raise InvalidInput(f"An argument has at most {ARGUMENT_MAX_BYTES} bytes and no NUL characters.", path=("argument",))
     session = await _session(device)
@@ -45,9 +45,9 @@ async def read_variable(device: Device, name: str, *, house: House, by: Viewer) 
 
     Raises VariableUnknown, DeviceOffline, DeviceTimeout, DeviceFailed.
     """
-    require(by, "device.call", device)
+    must_use(device, "device.call", by)
     if name not in (device.variables or {}):
-        raise VariableUnknown("At its last hello the device named no variable so.", path=("name",))
+        raise VariableUnknown("The device has no variable of this name: its `variables` are those of its last hello.", path=("name",))
     return await _ask(device, await _session(device), "read", house.settings.call_timeout_s, house, name=name)
 
 
@@ -56,7 +56,7 @@ async def ping(device: Device, *, house: House, by: Viewer) -> bool:
 
     Raises DeviceTimeout for a session whose device does not answer, or whose server process does not.
     """
-    require(by, "device.call", device)
+    must_use(device, "device.call", by)
     try:
         session = await _session(device)
         await house.commands.ask(

@@ -6,9 +6,9 @@ from typing import Any
 from auth.tokens import Kind, digest, mint, well_formed
 from auth.viewer import Viewer
 from fleet.auditing import record
-from fleet.customers.accounts import as_customer, subject
+from fleet.customers.accounts import as_customer, hold, subject
 from fleet.customers.activating import is_private_beta, try_code
-from fleet.devices.claiming import hold, must_act_for, take
+from fleet.devices.claiming import must_act_for, take
 from fleet.telling import status
 from models.customer import ClaimCode, Customer
 from models.log import DeviceChange

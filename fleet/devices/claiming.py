@@ -8,7 +8,7 @@ from auth.viewer import Viewer
 from billing.access import require_active, require_active_for
 from errors import DeviceAlreadyClaimed, DeviceNotClaimable, NotFound
 from fleet.auditing import record
-from fleet.customers.accounts import must_sign_in_by
+from fleet.customers.accounts import hold, must_sign_in_by
 from fleet.customers.activating import is_private_beta, try_code
 from fleet.house import House
 from fleet.scope import device_key
@@ -89,17 +89,6 @@ def must_act_for(customer: Customer, by: Viewer) -> bool:
     return True
 
 
-async def hold(customer: Customer) -> Customer:
-    """The customer's row until the commit: whoever deletes it waits, or spends its codes. Held before any device's row.
-
-    Raises NotFound when it was deleted.
-    """
-    held = await Customer.filter(id=customer.id).select_for_update(no_key=True).first()
-    if held is None:
-        raise NotFound("There is no such customer for you.", path=("customerId",))
-    return held
-
-
 async def take(device_id: str, customer: Customer, now: datetime) -> bool:
     """Make the customer the owner of an ACTIVE device of their product that nobody owns; whether it was one."""
     unowned = Device.filter(device_id=device_id, product_id=customer.product_id, owner_id=None, user_owner_id=None)  # type: ignore[attr-defined]  # a Tortoise column
@@ -135,5 +124,5 @@ async def _refuse(device_id: str, product: Product, elsewhere: NotFound) -> None
     if found is None or found.product_id != product.id:  # type: ignore[attr-defined]  # a Tortoise column
         raise elsewhere
     if found.state != DeviceState.ACTIVE:
-        raise DeviceNotClaimable(f"The device is {found.state}: approve it first.", path=("deviceId",))
-    raise DeviceAlreadyClaimed("Somebody owns this device: unclaim it first.", path=("deviceId",))
+        raise DeviceNotClaimable(f"The device is {found.state}: the product's team has to approve it first.", path=("deviceId",))
+    raise DeviceAlreadyClaimed("Somebody owns this device: they, or the product's team, have to unclaim it first.", path=("deviceId",))

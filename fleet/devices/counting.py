@@ -7,10 +7,8 @@ Source: performance, "counts"; ADR 15.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from fleet.house import House
 from models.device import DeviceState
 from models.sql import execute, is_sqlite, rows
 from models.transaction import transaction
@@ -92,7 +90,7 @@ async def repair() -> None:
         await execute(f"INSERT INTO group_tally (group_id, devices) SELECT id, counted - kept FROM ({_GROUPS}) AS each_group")
 
 
-async def fold(house: House, now: datetime) -> None:
+async def fold() -> None:
     """Make one part of many, where there are many. Several processes may do it at once: each part is taken by one of them."""
     if not is_sqlite():  # which keeps one row
         await execute(_FOLD, [PARTS_MAX])

@@ -7,15 +7,14 @@ from typing import Any
 from auth.spelling import require_text
 from auth.tokens import Kind, mint
 from auth.viewer import Viewer
-from billing.access import require_active
 from errors import AlreadyExists, InvalidInput, NotFound
 from fleet import scope
 from fleet.auditing import differing, record
 from fleet.devices import keying
 from fleet.house import House
+from fleet.reaching import must_write
 from fleet.telling import KEY_CHANGED, NO_PRODUCT, order
 from models.device import Device, DeviceState
-from models.organization import Organization
 from models.product import Product
 from models.sql import execute
 from models.transaction import transaction
@@ -70,36 +69,6 @@ async def update_device(device: Device, changes: Mapping[str, Any], *, by: Viewe
         await _record(by, "device.updated", device, before=before, after=after)
     device.update_from_dict(after)
     return device
-
-
-def must_write(device: Device, action: str, by: Viewer) -> None:
-    """Refuse whoever may not change this device, which scope.device has found for them.
-
-    Raises Forbidden, NotFound, OrganizationInactive.
-    """
-    if by.customer is not None:
-        by.must_be_user()
-    product: Product | None = device.product
-    if product is None:
-        by.must_hold("devices:write")  # a person's own kit
-        return
-    organization: Organization = product.organization
-    by.must(action, organization.id, product.id)
-    require_active(organization)
-
-
-def must_read(device: Device, *, by: Viewer) -> None:
-    """Refuse a token that may not read devices, for one that scope.device has found. Raises Forbidden."""
-    product: Any = device.product
-    if product is not None and is_known_to(product, by):
-        by.must("device.read", product.organization_id, product.id)
-    else:
-        by.must_with_own("device.read")
-
-
-def is_known_to(product: Any, viewer: Viewer) -> bool:
-    """Whether the viewer is of the product's team: a kit that was kept out of a product tells its owner nothing of it."""
-    return viewer.belongs_to(product.organization_id, product.id)
 
 
 async def _taken_in_hand(device_id: str, by: Viewer) -> tuple[Device, bool]:

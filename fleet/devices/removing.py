@@ -8,7 +8,7 @@ from typing import Any
 from auth.viewer import Viewer
 from errors import CallerError, DeviceAlreadyClaimed, InvalidInput, NotFound
 from fleet.auditing import record
-from fleet.devices.registering import must_write
+from fleet.reaching import must_write
 from fleet.refusing import Rejected
 from fleet.scope import devices_by_id
 from fleet.telling import SENT_AWAY, order, status

@@ -73,7 +73,7 @@ async def _return(device: Device, product: Product, group: DeviceGroup | None, v
             _must_own(owned, by)  # somebody else may have become its owner
         owner = await _owner_of(owned)
         if owned is None or owner is None:
-            raise InvalidInput("Nobody owns this device.", path=("deviceId",))
+            raise InvalidInput("Nobody owns this device: there is nothing to take back.", path=("deviceId",))
         await Device.filter(device_id=device.device_id).update(owner_id=None, user_owner_id=None, claimed_at=None)
         await ClaimCode.filter(customer_id=owned.owner_id, spent_at=None).delete()  # type: ignore[attr-defined]  # a Tortoise column
         await record(by, "device.unclaimed", f"device:{device.device_id}", organization_id=organization_id, owner=owner)

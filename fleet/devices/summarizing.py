@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from fleet.devices.counting import Kind, kinds, kinds_inside
 from models.device import DeviceState
 from models.product import Product
-from models.sql import read_time, rows
+from models.sql import Params, read_time, rows
 
 Inside: TypeAlias = Collection[int] | None
 PERIOD = timedelta(days=30)  # what "now and then" means where the caller does not say since when
@@ -67,7 +67,7 @@ def online_in(found: Sequence[Kind]) -> int:
 
 async def count_active_customers(product: Product, since: datetime | None, *, inside: Inside = None) -> int:
     """Customers whose devices had at least one event or call since then."""
-    found = _Params(*_period(product, since))
+    found = Params(_period(product, since))
     return await _count(
         f"""SELECT COUNT(DISTINCT customer_id) AS n FROM usage_tally
             WHERE product_number = $1 AND day >= $2 AND last_at >= $3{_all_inside("customer_id", inside, found)}""",
@@ -77,7 +77,7 @@ async def count_active_customers(product: Product, since: datetime | None, *, in
 
 async def count_inactive_customers(product: Product, since: datetime | None, *, inside: Inside = None) -> int:
     """All the others, those without a device among them."""
-    found = _Params(*_period(product, since), product.id)
+    found = Params([*_period(product, since), product.id])
     return await _count(
         f"""SELECT COUNT(*) AS n FROM customer
             WHERE product_id = $4{_all_inside("customer.id", inside, found)}
@@ -89,19 +89,19 @@ async def count_inactive_customers(product: Product, since: datetime | None, *, 
 
 async def usage(product: Product, *, most: int, since: datetime | None, inside: Inside = None) -> list[Usage]:
     """The customers that were active since then, the busiest first, at most `most`."""
-    params = _Params(*_period(product, since), most)
+    params = Params([*_period(product, since), most])
     found = await rows(
         f"""SELECT customer_id, SUM(events) AS events, SUM(calls) AS calls, MAX(last_at) AS last_at FROM usage_tally
             WHERE product_number = $1 AND day >= $2 AND last_at >= $3{_all_inside("customer_id", inside, params)}
             GROUP BY customer_id ORDER BY SUM(events) + SUM(calls) DESC, customer_id LIMIT $4""",
         params,
     )
-    return [Usage(row["customer_id"], int(row["events"]), int(row["calls"]), read_time(row["last_at"])) for row in found]
+    return [_usage(row) for row in found]
 
 
 async def usage_of(asked: list[tuple[int, datetime | None]]) -> dict[tuple[int, datetime | None], Usage]:
     """What the devices of single customers did, each since its own moment; customers that did nothing are left out."""
-    found = {}
+    found: dict[tuple[int, datetime | None], Usage] = {}
     for since in {since for _, since in asked}:
         begins = since or datetime.now(UTC) - PERIOD
         counted = await rows(
@@ -109,9 +109,7 @@ async def usage_of(asked: list[tuple[int, datetime | None]]) -> dict[tuple[int, 
                 WHERE customer_id = ANY($1) AND day >= $2 GROUP BY customer_id""",
             [[customer for customer, moment in asked if moment == since], begins.astimezone(UTC).date()],
         )
-        for row in counted:
-            usage = Usage(row["customer_id"], int(row["events"]), int(row["calls"]), read_time(row["last_at"]))
-            found[row["customer_id"], since] = usage
+        found |= {(row["customer_id"], since): _usage(row) for row in counted}
     return found
 
 
@@ -129,7 +127,7 @@ def firmware_versions(found: Sequence[Kind]) -> list[Running]:
 
 async def errors(product: Product, *, most: int, since: datetime | None, inside: Inside = None) -> list[Failing]:
     """What goes wrong, the most frequent first, at most `most` names."""
-    params = _Params(*_period(product, since), most)
+    params = Params([*_period(product, since), most])
     found = await rows(
         f"""SELECT name, SUM(count) AS count, COUNT(DISTINCT device_id) AS devices, MAX(last_at) AS last_at FROM error_tally
             WHERE product_number = $1 AND day >= $2 AND last_at >= $3{_in_groups(inside, params)}
@@ -141,7 +139,7 @@ async def errors(product: Product, *, most: int, since: datetime | None, inside:
 
 async def is_all_inside(customer_id: int, groups: Collection[int]) -> bool:
     """Whether all that a customer owns is in these groups, and something is: what they do with it is then no news from outside."""
-    params = _Params(customer_id)
+    params = Params([customer_id])
     return bool(await rows(f"SELECT id FROM customer WHERE id = $1{_all_inside('customer.id', groups, params)}", params))
 
 
@@ -160,31 +158,24 @@ async def last_activity(customer_ids: list[int]) -> dict[int, datetime]:
     return {row["customer_id"]: read_time(row["last_at"]) for row in found}
 
 
+def _usage(row: dict[str, Any]) -> Usage:
+    return Usage(row["customer_id"], int(row["events"]), int(row["calls"]), read_time(row["last_at"]))
+
+
 def _period(product: Product, since: datetime | None) -> list[Any]:
     """Product, day and moment: the day is what the index knows, the moment leaves out who was last active before it."""
     begins = since or datetime.now(UTC) - PERIOD
     return [product.number, begins.astimezone(UTC).date(), begins]
 
 
-class _Params(list[Any]):
-    """The values of a statement under construction."""
-
-    def __init__(self, *values: Any) -> None:
-        super().__init__(values)
-
-    def put(self, value: Any) -> str:
-        self.append(value)
-        return f"${len(self)}"
-
-
-def _in_groups(inside: Inside, params: _Params) -> str:
+def _in_groups(inside: Inside, params: Params) -> str:
     if inside is None:
         return ""
     ids = params.put(list(inside))
     return f" AND EXISTS (SELECT 1 FROM group_membership AS m WHERE m.device_id = error_tally.device_id AND m.group_id = ANY({ids}))"
 
 
-def _all_inside(customer: str, inside: Inside, params: _Params) -> str:
+def _all_inside(customer: str, inside: Inside, params: Params) -> str:
     """Usage is kept by customer: it is shown only where all that they own is inside, and something is."""
     if inside is None:
         return ""

@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from auth.credentials import viewer_again
-from auth.viewer import Viewer, ViewerKind
+from auth.viewer import Viewer
 from billing.access import require_active_for
-from errors import BadRequest, NotFound, Unauthenticated
+from errors import BadRequest, NotFound
 from fleet import scope
 from fleet.authority import authority_of
 from fleet.devices import owning
 from fleet.devices.placing import number_of
 from fleet.house import House
 from fleet.products.grouping import at_or_below
-from fleet.reaching import require
+from fleet.reaching import must_use
 from fleet.seeing import Sight, sight
 from models.device import Device, DeviceGroup
 from models.log import DeviceChange, EntryKind
@@ -252,14 +252,12 @@ async def follow(followed: Followed, *, after: str | None, stream: str | None = 
     """Begin to follow: from behind the cursor `after`, or from where the named `stream` was left, or from now on.
 
     Nothing is lost or repeated in between.
-
     Raises NotFound for a stranger's product, device or group; InvalidInput for what is no cursor, or another product's.
     Source: reliability, "What a subscriber and a device are promised".
     """
     if followed.product_id is None and (followed.device_id is None or followed.group is not None):
         raise BadRequest("Give productId, or deviceId alone.")
-    if by.kind is ViewerKind.ANONYMOUS:
-        raise Unauthenticated("Send a token: Authorization: Bearer …, or log in.")
+    by.must_be_somebody()
     authority = await _authorize(by, followed)
     number, group = authority.product_number, None
     if followed.group is not None:
@@ -336,7 +334,7 @@ async def _authorize(viewer: Viewer, followed: Followed) -> Authority:
     if followed.product_id is not None and number_of(device.product) != followed.product_id:
         raise NotFound(f"The product has no device {followed.device_id}.", path=("deviceId",))
     if followed.product_id is None:
-        require(fresh, followed.action, device)
+        must_use(device, followed.action, fresh)
     return Authority(fresh, number_of(device.product), sight(fresh, device.product.id if device.product else None), asked_at)
 
 

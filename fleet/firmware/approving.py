@@ -61,7 +61,7 @@ async def must_be_few(product: Product, version: int, locked: Mapping[str, int |
     added = [device_id for device_id, before in locked.items() if before != version]
     if not added or not await is_demanded(product, None) or not await rows(_TOO_MANY, [product.id, version, added]):
         if glass is not None:
-            raise InvalidInput("This lock needs nobody else: leave breakGlass away.", path=("breakGlass",))
+            raise InvalidInput("This lock needs nobody else: leave breakGlass out.", path=("breakGlass",))
         return None
     if glass is None:
         raise Forbidden(

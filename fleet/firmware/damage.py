@@ -91,7 +91,7 @@ async def heal(firmware: Firmware, incoming: Incoming, *, house: House, by: View
     return firmware
 
 
-async def look_again(house: House, now: datetime) -> int:
+async def look_again(house: House) -> int:
     """Find damaged firmware whose bytes an operator has brought back; how many. For a sweep."""
     healed = 0
     for firmware in await Firmware.exclude(damaged_at=None):

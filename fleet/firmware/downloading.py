@@ -11,9 +11,9 @@ from fleet.firmware.damage import is_sound
 from fleet.house import House
 from models.device import DeviceState
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update
+from models.global_ids import row_key
 
 _GONE = "There is nothing to download here, or not any more."
-_ID_MAX = 18  # digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,10 @@ def download_url(firmware: Firmware, house: House) -> str:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= _ID_MAX):
+    number = row_key(text)
+    if number is None:
         raise NotFound(_GONE)
-    return int(text)
+    return number
 
 
 async def _file(firmware: Firmware, ticket: str, now: datetime, house: House) -> File:

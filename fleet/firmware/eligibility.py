@@ -9,18 +9,7 @@ from typing import Any
 from firmware_formats.platforms import PARTICLE_ID, Platform, same_platform
 from models.product import Product
 
-Put = Callable[[Any], str]  # takes a value, gives its place in the statement: $3
-
-
-class Values:
-    """The values of a statement under construction."""
-
-    def __init__(self) -> None:
-        self.all: list[Any] = []
-
-    def put(self, value: Any) -> str:
-        self.all.append(value)
-        return f"${len(self.all)}"
+Put = Callable[[Any], str]  # models.sql.Params.put
 
 
 def not_allowed(product: Product, put: Put) -> str:

@@ -18,7 +18,7 @@ from fleet.firmware.deciding import FirmwareRule, decide
 from fleet.firmware.fact_finding import facts_of
 from fleet.firmware.offering import cancel_open, cancel_orders, consider_orders, lift_block, runs
 from fleet.products.grouping import devices_in
-from fleet.refusing import Rejected
+from fleet.refusing import Rejected, require_some
 from fleet.seeing import sight
 from fleet.telling import status
 from models.device import Device, DeviceGroup, DeviceState
@@ -31,9 +31,6 @@ from models.transaction import transaction
 from models.whole_rows import fetch
 from realtime import log
 from realtime.log import NewEntry
-
-IDS_MAX = 250  # a call; a group may hold more
-PIECE = 2_500  # entries in one append, of eleven values each: SQLite takes 32,766 in a statement
 
 _SET_LOCK = "UPDATE device SET desired_firmware_version = $2, lock_waits = $3, lock_forces = $4 WHERE device_id = ANY($1)"
 
@@ -72,7 +69,6 @@ async def lock_and_flash(
     """Fix devices to a version: those online are brought to it now, or each one at its next hello.
 
     One that puts updates off keeps its update pending, unless the lock `forces` it.
-
     NOW refuses devices that are offline, and nothing changes for them. A development device is flashed once, and stays one.
     Raises NotFound for a version the product does not have, BinaryInvalid for one whose file is damaged; InvalidInput unless it is
     told devices or else a group; Forbidden (reason APPROVAL_REQUIRED) for more devices than one person may lock where a second is demanded.
@@ -101,7 +97,7 @@ async def lock_and_flash(
         await _record_lock(product, version, how, chosen.devices, before, because, by)
         entries = [status(key, product.number, DeviceChange.LOCKED, now, version=version) for key in keys]
         entries += cancel_orders(product.number, heard_of, now)
-        await _append(entries + (consider_orders(product.number, keys, now) if how.when is FlashWhen.NOW else []))
+        await log.append(*entries, *(consider_orders(product.number, keys, now) if how.when is FlashWhen.NOW else []))
     return chosen
 
 
@@ -140,7 +136,7 @@ async def unlock_devices(product: Product, *, device_ids: Sequence[str] | None, 
             device.desired_firmware_version = None
         await record(by, "device.unlocked", _subject(product, keys), organization_id=organization.id, devices=keys, before=before)
         entries = [status(key, product.number, DeviceChange.UNLOCKED, now) for key in keys]
-        await _append([*entries, *cancel_orders(product.number, heard_of, now), *consider_orders(product.number, keys, now)])
+        await log.append(*entries, *cancel_orders(product.number, heard_of, now), *consider_orders(product.number, keys, now))
     return chosen
 
 
@@ -163,7 +159,7 @@ async def unblock_updates(device_ids: Sequence[str], *, by: Viewer) -> Chosen:
             entries += await _unblock(
                 product, [each for each in chosen.devices if each.update_failures or each.update_blocked_until], now, by
             )
-        await _append(entries)
+        await log.append(*entries)
     return done
 
 
@@ -187,8 +183,7 @@ async def _named(device_ids: Sequence[str] | None, group: DeviceGroup | None) ->
         found: list[Any] = await devices_in(group).values_list("device_id", flat=True)
         return sorted(found)
     ids = device_ids or ()
-    if not 1 <= len(ids) <= IDS_MAX:
-        raise InvalidInput(f"Give 1 to {IDS_MAX} device ids in one call.", path=("deviceIds",))
+    require_some(ids)
     return sorted({scope.device_key(each) for each in ids})
 
 
@@ -254,11 +249,6 @@ async def _begin_by_hand(devices: Iterable[Device], firmware: Firmware, now: dat
         " SELECT device_id, $2, 'PENDING', TRUE, 0, 0, 0, $3 FROM device WHERE device_id = ANY($1)",
         [[device_id for device_id in moved if device_id not in has_one], firmware.id, now],
     )
-
-
-async def _append(entries: Sequence[NewEntry]) -> None:
-    for start in range(0, len(entries), PIECE):
-        await log.append(*entries[start : start + PIECE])
 
 
 def _subject(product: Product, device_ids: Collection[str]) -> str:

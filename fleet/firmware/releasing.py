@@ -97,25 +97,6 @@ async def release_firmware(firmware: Firmware, how: How, *, house: House, by: Vi
     return firmware
 
 
-async def put_in_force(
-    firmware: Firmware, product: Product, group_id: int | None, now: datetime, *, immediate: bool = False, forces: bool = False
-) -> bool:
-    """Let the product's, or one group's, devices run this from now on; False while the gate is closed. In the caller's transaction."""
-    statement, key = (_TO_PRODUCT, product.id) if group_id is None else (_TO_GROUP, group_id)
-    return bool(await execute(statement, [product.id, firmware.version, key, firmware.id, now, immediate, forces]))
-
-
-async def never_delete(firmware: Firmware, now: datetime) -> None:
-    """It was released, in stages or at once: from now on it stays."""
-    if await Firmware.filter(id=firmware.id, released_at=None).update(released_at=now):
-        firmware.released_at = now
-
-
-async def is_proven(firmware: Firmware, product: Product) -> bool:
-    """Whether the gate is open; the device that proves it is held to the commit of the caller's transaction."""
-    return bool(await rows(f"{_PROOF} FOR NO KEY UPDATE", [product.id, firmware.version]))
-
-
 async def withdraw_release(product: Product, *, group: DeviceGroup | None, by: Viewer) -> Product:
     """Release nothing there any more. Nobody is moved by it: at its next hello the next rule that fits decides for a device.
 
@@ -145,6 +126,39 @@ def _require_whole(product: Product, group: DeviceGroup | None, by: Viewer) -> N
         raise Forbidden("You are held inside groups of the product: name one of them.", reason=INSIDE_GROUPS, path=("group",))
 
 
+# ── what a rollout does too, in its own transaction ──
+async def next_sequence(product: Product) -> int:
+    """Releases of a product come one after the other from here to the commit; the last one stays."""
+    found = await rows("UPDATE product SET release_sequence = release_sequence + 1 WHERE id = $1 RETURNING release_sequence", [product.id])
+    return int(found[0]["release_sequence"])
+
+
+async def is_proven(firmware: Firmware, product: Product) -> bool:
+    """Whether the gate is open; the device that proves it is held to the commit of the caller's transaction."""
+    return bool(await rows(f"{_PROOF} FOR NO KEY UPDATE", [product.id, firmware.version]))
+
+
+async def put_in_force(
+    firmware: Firmware, product: Product, group_id: int | None, now: datetime, *, immediate: bool = False, forces: bool = False
+) -> bool:
+    """Let the product's, or one group's, devices run this from now on; False while the gate is closed. In the caller's transaction."""
+    statement, key = (_TO_PRODUCT, product.id) if group_id is None else (_TO_GROUP, group_id)
+    return bool(await execute(statement, [product.id, firmware.version, key, firmware.id, now, immediate, forces]))
+
+
+async def never_delete(firmware: Firmware, now: datetime) -> None:
+    """It was released, in stages or at once: from now on it stays."""
+    if await Firmware.filter(id=firmware.id, released_at=None).update(released_at=now):
+        firmware.released_at = now
+
+
+async def released_version(product: Product, group_id: int | None) -> int | None:
+    releases = ProductRelease.filter(product_id=product.id) if group_id is None else GroupRelease.filter(group_id=group_id)
+    release = await releases.select_related("firmware").first()
+    return release.firmware.version if release is not None else None
+
+
+# ── reading ──
 async def product_releases(product_ids: Collection[int]) -> dict[int, int]:
     """The firmware released to each of these products (by their keys); one with no release is left out."""
     found = await rows("SELECT product_id, firmware_id FROM product_release WHERE product_id = ANY($1)", [list(product_ids)])
@@ -201,15 +215,3 @@ async def released(firmware_ids: Collection[int]) -> dict[int, Released]:
 
 _PRODUCTS_RELEASING = "SELECT firmware_id FROM product_release WHERE firmware_id = ANY($1)"
 _GROUPS_RELEASING = "SELECT firmware_id, group_id FROM group_release WHERE firmware_id = ANY($1)"
-
-
-async def next_sequence(product: Product) -> int:
-    """Releases of a product come one after the other from here to the commit; the last one stays."""
-    found = await rows("UPDATE product SET release_sequence = release_sequence + 1 WHERE id = $1 RETURNING release_sequence", [product.id])
-    return int(found[0]["release_sequence"])
-
-
-async def released_version(product: Product, group_id: int | None) -> int | None:
-    releases = ProductRelease.filter(product_id=product.id) if group_id is None else GroupRelease.filter(group_id=group_id)
-    release = await releases.select_related("firmware").first()
-    return release.firmware.version if release is not None else None

@@ -14,6 +14,7 @@ from fleet.rollouts import staging
 from fleet.telling import status
 from models.device import Device, Presence
 from models.firmware import Firmware, Update, UpdateState
+from models.global_ids import row_key
 from models.log import DeviceChange
 from models.sql import execute
 from models.transaction import retrying, transaction
@@ -25,7 +26,6 @@ OFFERS_MAX = 5  # within OFFERS_WITHIN_S: a device that comes back sooner than t
 OFFERS_WITHIN_S = 180
 PROGRESS_STEP = 5  # percent: smaller steps are not worth a line in the log
 ERROR_MAX = 500  # characters kept of what a device says went wrong
-_ID_MAX = 18  # digits
 _HEARD = {"DOWNLOADING": UpdateState.DOWNLOADING, "INSTALLING": UpdateState.INSTALLING, "FAILED": UpdateState.FAILED}
 
 
@@ -84,12 +84,12 @@ async def to_offer(device_ids: Sequence[str], *, at_hello: Collection[str] = ())
 
 async def reported(device_id: str, update_id: str, state: str, progress: int | None, error: str | None, *, house: House) -> None:
     """A device says how an update goes. What it says of another device's, a finished or an unknown one is ignored."""
-    heard, now = _HEARD.get(state), datetime.now(UTC)
-    if heard is None or not (update_id.isascii() and update_id.isdecimal() and len(update_id) <= _ID_MAX):
+    heard, key, now = _HEARD.get(state), row_key(update_id), datetime.now(UTC)
+    if heard is None or key is None:
         return
     async with transaction():
         device = await hold(device_id)
-        found = Update.filter(id=int(update_id), device_id=device_id, state__in=ON_OFFER).select_related("firmware")
+        found = Update.filter(id=key, device_id=device_id, state__in=ON_OFFER).select_related("firmware")
         update = await found.first()
         if device is None or update is None or not _moves(update, heard, progress):
             return

@@ -123,7 +123,7 @@ async def delete_firmware(firmware: Firmware, *, by: Viewer) -> None:
         await _record(by, "firmware.deleted", product, held.version, title=held.title, sha256=held.sha256)
 
 
-async def sweep_blobs(house: House, now: datetime) -> int:
+async def sweep_blobs(house: House) -> int:
     """Remove files older than a day that no firmware names: refused uploads, deleted firmware. How many there were."""
     removed = await house.blobs.sweep(ORPHANS_AFTER_S)
     async for sha256 in house.blobs.kept(ORPHANS_AFTER_S):

@@ -27,11 +27,10 @@ from models.product import Product
 from models.transaction import retrying, transaction
 from realtime import log
 from realtime.log import NewEntry
-from settings import Settings
+from settings import IDS_MAX, Settings
 
 ANNOUNCED_LINES = 1_000  # an import of more lines tells the log of no single device: a million would drown everything else
 AT_ONCE_GRACE = timedelta(seconds=60)  # a small import runs in its own request; only if that dies does a worker take it up
-ENTRIES = 500  # in one append
 LOOK_EVERY_S = 0.2  # whoever follows an import
 LEFT_AFTER = timedelta(days=1)  # a file that no import waits for belongs to one that never began
 
@@ -47,8 +46,8 @@ class Options:
 
 async def import_ids(product: Product, device_ids: Sequence[str], *, options: Options, house: House, by: Viewer) -> Import:
     """Import a list of at most 250 ids, each as if it were a line. Raises InvalidInput for more."""
-    if len(device_ids) > scope.IDS_MAX:
-        raise InvalidInput(f"A list takes {scope.IDS_MAX} ids; send more of them as a file.", path=("deviceIds",))
+    if len(device_ids) > IDS_MAX:
+        raise InvalidInput(f"A list takes {IDS_MAX} ids; send more of them as a file.", path=("deviceIds",))
     text = "\n".join(" ".join(each.splitlines()) for each in device_ids)
 
     async def once() -> AsyncIterator[bytes]:
@@ -229,7 +228,7 @@ async def _judge(row: Import, sifted: _Sifted, terms: Terms) -> bool:
         if judged.codes:
             await _write_piece(row.id, judged)
         await _advance(now, judged, sifted.stretch, terms.now)
-        await tell(_news(row, sifted, outcome, terms))
+        await log.append(*_news(row, sifted, outcome, terms))
     return True
 
 
@@ -272,11 +271,6 @@ def _news(row: Import, sifted: _Sifted, outcome: Outcome, terms: Terms) -> list[
         added = [each for each in sifted.wanted if outcome.verdicts.get(each, ImportVerdict.ADDED) == ImportVerdict.ADDED]
         news += [status(each, terms.number, DeviceChange.ADDED, terms.now) for each in added]
     return news
-
-
-async def tell(news: list[NewEntry]) -> None:
-    for begin in range(0, len(news), ENTRIES):
-        await log.append(*news[begin : begin + ENTRIES])
 
 
 async def _fail(row: Import, error: str) -> None:

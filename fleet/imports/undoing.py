@@ -9,7 +9,7 @@ from errors import InvalidInput
 from fleet import jobs
 from fleet.auditing import record
 from fleet.house import House
-from fleet.imports.importing import ANNOUNCED_LINES, AT_ONCE_GRACE, run_import, tell
+from fleet.imports.importing import ANNOUNCED_LINES, AT_ONCE_GRACE, run_import
 from fleet.imports.pieces import Former, unpack
 from fleet.imports.verdicts import KEY, RESTORED
 from fleet.telling import SENT_AWAY, order, status
@@ -19,6 +19,7 @@ from models.organization import Organization
 from models.product import Product
 from models.sql import execute, execute_many, rows
 from models.transaction import retrying, transaction
+from realtime import log
 from realtime.log import NewEntry
 
 AT_ONCE = 5_000  # devices deleted by one statement, which may take five seconds
@@ -35,7 +36,7 @@ async def undo_import(row: Import, *, house: House, by: Viewer) -> Import:
     by.must("device.import", organization.id, product.id)
     require_active(organization)
     if row.dry_run:
-        raise InvalidInput("A dry run has changed nothing.", path=("importId",))
+        raise InvalidInput("A dry run has changed nothing: there is nothing to undo.", path=("importId",))
     if row.state == ImportState.RUNNING:
         raise InvalidInput("The import is still running; undo it when it has finished.", path=("importId",))
     if row.state == ImportState.UNDONE:
@@ -78,7 +79,7 @@ async def _undo_piece(row: Import, first_line: int) -> None:
         back = await _restore(row, moved)
         await _unforce(row, [former["id"] for former in judged.formers if former.keys() == {"id", "forced"}])
         await _leave([former for former in judged.formers if "joined" in former])
-        await tell(_news(row, gone, back))
+        await log.append(*_news(row, gone, back))
 
 
 async def _delete(row: Import, ids: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from billing.access import require_active
 from errors import InvalidInput, NotFound
 from fleet.auditing import record
 from fleet.products.defining import lock
+from fleet.products.grouping import subject
 from models.account import ApiUser
 from models.customer import Customer
 from models.device import DeviceGroup, GroupGrant
@@ -55,7 +56,7 @@ async def grant(group: DeviceGroup, to: Grantee, *, by: Viewer) -> DeviceGroup:
         )
         if made:
             detail = {"path": group.path, "to": await _name(to)}
-            await record(by, "group.granted", _subject(group), organization_id=organization.id, **detail)
+            await record(by, "group.granted", subject(group), organization_id=organization.id, **detail)
     return group
 
 
@@ -69,7 +70,7 @@ async def revoke(group: DeviceGroup, to: Grantee, *, by: Viewer) -> DeviceGroup:
         await lock(product)
         if await execute(f"DELETE FROM group_grant WHERE group_id = $1 AND {kind.column} = $2", [group.id, to.id]):
             detail = {"path": group.path, "to": await _name(to)}
-            await record(by, "group.revoked", _subject(group), organization_id=organization.id, **detail)
+            await record(by, "group.revoked", subject(group), organization_id=organization.id, **detail)
     return group
 
 
@@ -111,7 +112,7 @@ async def _hold(group: DeviceGroup, to: Grantee, kind: _Kind) -> None:
         own = await ProductRole.filter(member_id=held.id, product_id=group.product.id).first()
         role = Role((own or held).role)
         if RANK[role] >= RANK[Role.ADMIN]:
-            raise InvalidInput(f"An {role} sees everything: give them a smaller role first.", path=(kind.field,))
+            raise InvalidInput(f"An {role} sees everything: give them a weaker role first.", path=(kind.field,))
 
 
 async def _name(to: Grantee) -> str:
@@ -121,7 +122,3 @@ async def _name(to: Grantee) -> str:
         return f"api-user:{to.name}"
     await to.fetch_related("user")
     return f"user:{to.user.email}"
-
-
-def _subject(group: DeviceGroup) -> str:
-    return f"group:{group.product.number}/{group.path}"

@@ -44,7 +44,7 @@ async def create_group(product: Product, name: str, *, parent: DeviceGroup | Non
         group = DeviceGroup(product=product, parent=above, name=name, path=_path(above, name), created_at=datetime.now(UTC))
         await _require_free(group.path, product)
         await group.save()
-        await record(by, "group.created", _subject(group), organization_id=organization.id, path=group.path)
+        await record(by, "group.created", subject(group), organization_id=organization.id, path=group.path)
     return group
 
 
@@ -65,7 +65,7 @@ async def rename_group(group: DeviceGroup, name: str, *, by: Viewer) -> DeviceGr
             await _move(group, before, path)
             group.name, group.path = name, path
             await group.save(update_fields=["name"])
-            await record(by, "group.renamed", _subject(group), organization_id=organization.id, before=before, after=path)
+            await record(by, "group.renamed", subject(group), organization_id=organization.id, before=before, after=path)
     return group
 
 
@@ -93,7 +93,7 @@ async def update_group(
             group.update_from_dict(changes)
             await group.save(update_fields=list(changes))
             await record(
-                by, "group.updated", _subject(group), organization_id=organization.id, path=group.path, before=before, after=changes
+                by, "group.updated", subject(group), organization_id=organization.id, path=group.path, before=before, after=changes
             )
     return group
 
@@ -120,7 +120,7 @@ async def delete_group(group: DeviceGroup, *, house: House, by: Viewer) -> None:
         devices = await GroupMembership.filter(group_id=group.id).count()
         await _empty(group)
         await DeviceGroup.filter(id=group.id).delete()
-        await record(by, "group.deleted", _subject(group), organization_id=organization.id, path=group.path, devices=devices)
+        await record(by, "group.deleted", subject(group), organization_id=organization.id, path=group.path, devices=devices)
 
 
 async def add_devices(group: DeviceGroup, device_ids: Sequence[str], *, by: Viewer) -> tuple[list[str], list[Rejected]]:
@@ -140,7 +140,7 @@ async def add_devices(group: DeviceGroup, device_ids: Sequence[str], *, by: View
         )
         if added:
             devices = sorted(row["device_id"] for row in added)
-            await record(by, "group.devices_added", _subject(group), organization_id=organization.id, path=group.path, devices=devices)
+            await record(by, "group.devices_added", subject(group), organization_id=organization.id, path=group.path, devices=devices)
     return known, rejected
 
 
@@ -159,8 +159,13 @@ async def remove_devices(group: DeviceGroup, device_ids: Sequence[str], *, by: V
         )
         if removed:
             devices = sorted(row["device_id"] for row in removed)
-            await record(by, "group.devices_removed", _subject(group), organization_id=organization.id, path=group.path, devices=devices)
+            await record(by, "group.devices_removed", subject(group), organization_id=organization.id, path=group.path, devices=devices)
     return known, rejected
+
+
+def subject(group: DeviceGroup) -> str:
+    """How the audit names it."""
+    return f"group:{group.product.number}/{group.path}"
 
 
 def devices_in(group: DeviceGroup) -> QuerySet[Device]:
@@ -176,8 +181,12 @@ async def at_or_below(group: DeviceGroup) -> list[int]:
 
 async def page_of_devices(group: DeviceGroup, *, beyond: str, count: int) -> QuerySet[Device]:
     """The first `count` devices of devices_in(group) behind an id, by id: of each group below as many are read, however many it holds."""
-    found = await rows(_PAGE_OF_SQLITE if is_sqlite() else _PAGE, [group.id, beyond, count])
-    return Device.filter(device_id__in=[row["device_id"] for row in found])
+    return Device.filter(device_id__in=await ids_inside(group.id, beyond=beyond, count=count))
+
+
+async def ids_inside(group_id: int, *, beyond: str, count: int) -> list[str]:
+    """The first `count` ids behind `beyond` of devices in the group or in one inside it."""
+    return [row["device_id"] for row in await rows(_PAGE_OF_SQLITE if is_sqlite() else _PAGE, [group_id, beyond, count])]
 
 
 async def groups_of(device_ids: list[str]) -> dict[str, list[DeviceGroup]]:
@@ -299,10 +308,6 @@ async def _told_apart(group: DeviceGroup, device_ids: Sequence[str], by: Viewer)
     known = {row["device_id"] for row in found}
     refusal = NotFound("The product has no such device.", path=("deviceIds",))
     return sorted(known), [Rejected(device_id, refusal) for device_id in dict.fromkeys(device_ids) if device_id not in known]
-
-
-def _subject(group: DeviceGroup) -> str:
-    return f"group:{group.product.number}/{group.path}"
 
 
 def _product_id(group: DeviceGroup) -> int:

@@ -1,40 +1,39 @@
 """What a rollout does by itself: judging, offering to the next, the next stage, and its end; a sweep of every server process."""
 
+import asyncio
 import logging
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.firmware import releasing
-from fleet.firmware.eligibility import Put, Values, may_be_moved
+from fleet.firmware.eligibility import may_be_moved
 from fleet.firmware.offering import consider_orders
-from fleet.house import House
-from fleet.rollouts import shares, staging
+from fleet.rollouts import shares, staging, walking
 from fleet.rollouts.judging import AWAY, Given, may_still_boot
 from fleet.rollouts.staging import ROLLOUTS, Course, size_of
 from models.firmware import UpdateState
 from models.rollout import OPEN_ROLLOUT_STATES, RolloutDevice, RolloutState, TriedState
-from models.sql import database_time, read_time, rows
+from models.sql import Params, database_time, read_time, rows
 from models.transaction import retrying, transaction
 from realtime import log
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY = timedelta(seconds=0.8)  # at one rollout, whichever process it is
+LOOK_EVERY_S = 0.8  # seconds, at one rollout, whichever process it is
 APPROVAL_WITHIN = timedelta(days=7)
-RETRY_AFTER = timedelta(minutes=10)  # a device that failed is asked again, if its own patience has not ended
+REST = 4  # times as long as a look took, before the next: a rollout keeps a connection busy for a fifth of the time at most
 
 
-async def advance_all(house: House, now: datetime) -> int:
+async def advance_all() -> int:
     """Bring every open rollout forward by what has happened since the last look; how many there were. Times are the database's."""
-    moment = await database_time()
+    now = await database_time()
     due = await rows(
-        "SELECT id, product_id FROM rollout WHERE state = ANY($1) AND (looked_at IS NULL OR looked_at < $2) ORDER BY id",
-        [[str(state) for state in OPEN_ROLLOUT_STATES], moment - LOOK_EVERY],
+        "SELECT id, product_id FROM rollout WHERE state = ANY($1) AND (look_after IS NULL OR look_after < $2) ORDER BY id",
+        [[str(state) for state in OPEN_ROLLOUT_STATES], now],
     )
     for row in due:
         try:
-            await retrying(lambda row=row: advance(row["id"], row["product_id"], moment))  # type: ignore[misc]  # mypy cannot infer a bound lambda
+            await retrying(lambda row=row: advance(row["id"], row["product_id"], now))  # type: ignore[misc]  # mypy cannot infer a bound lambda
         except Exception:  # one rollout that cannot go on does not hold up the others
             logger.exception("Rollout %s could not be brought forward.", row["id"])
     return len(due)
@@ -42,14 +41,14 @@ async def advance_all(house: House, now: datetime) -> int:
 
 async def advance(rollout_id: int, product_id: int, now: datetime) -> None:
     """One look at one rollout. Nothing is remembered between two looks but what is stored: any process may take the next."""
+    clock = asyncio.get_running_loop().time
+    begun = clock()
     async with transaction():
         if not await rows("SELECT id FROM product WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED", [product_id]):
             return
         course = await staging.hold(rollout_id)
         if course is None:
             return
-        course.rollout.looked_at = now
-        await course.rollout.save(update_fields=["looked_at"])
         match course.rollout.state:
             case RolloutState.RUNNING:
                 await _run(course, now)
@@ -60,6 +59,8 @@ async def advance(rollout_id: int, product_id: int, now: datetime) -> None:
             case RolloutState.AWAITING_APPROVAL if now - course.rollout.created_at >= APPROVAL_WITHIN:
                 course.rollout.halted_because = "Nobody approved it within seven days."
                 await _end(course, RolloutState.ABORTED, "rollout.expired", now)
+        course.rollout.look_after = now + timedelta(seconds=max(LOOK_EVERY_S, REST * (clock() - begun)))
+        await course.rollout.save(update_fields=["look_after"])
         await log.append(*course.entries)
 
 
@@ -86,17 +87,18 @@ async def lay_out(course: Course) -> None:
 
 
 async def _place_behind(course: Course, devices: int) -> str:
-    values = Values()
-    found = await rows(f"SELECT {shares.PLACE} AS place {_concerned(course, values)} ORDER BY 1 LIMIT 1 OFFSET {int(devices)}", values.all)
+    values = Params()
+    found = await rows(f"{_places(course, values)} SELECT place FROM places ORDER BY place LIMIT 1 OFFSET {int(devices)}", values)
     return str(found[0]["place"]) if found else shares.ALL
 
 
 async def count_targets(course: Course, *, since: int = 0) -> None:
     """How many devices each stage from this one on holds now: those that may be moved and have to be, and those that were."""
-    values = Values()
-    below = [f"sum(CASE WHEN {shares.PLACE} < {values.put(stage.reach)} THEN 1 ELSE 0 END)" for stage in course.stages]
+    values = Params()
+    places = _places(course, values)
+    below = [f"sum(CASE WHEN place < {values.put(stage.reach)} THEN 1 ELSE 0 END)" for stage in course.stages]
     columns = ", ".join(f"COALESCE({each}, 0) AS upto_{number}" for number, each in enumerate(below))
-    [found] = await rows(f"SELECT {columns} {_concerned(course, values)}", values.all)
+    [found] = await rows(f"{places} SELECT {columns} FROM places", values)
     before = 0
     for stage in course.stages:
         targeted, before = int(found[f"upto_{stage.number}"]) - before, int(found[f"upto_{stage.number}"])
@@ -105,12 +107,12 @@ async def count_targets(course: Course, *, since: int = 0) -> None:
             await stage.save(update_fields=["targeted"])
 
 
-def _concerned(course: Course, values: Values) -> str:
-    return f"""
-        FROM rollout JOIN device ON device.product_id = rollout.product_id LEFT JOIN presence ON presence.device_id = device.device_id
-       WHERE rollout.id = {values.put(course.rollout.id)} AND {shares.FOR_ITS_GROUP} AND {may_be_moved(course.product, values.put)}
-         AND (NOT (device.proven AND device.firmware_version = {values.put(course.firmware.version)}) OR EXISTS (
-             SELECT 1 FROM rollout_device AS tried WHERE tried.rollout_id = rollout.id AND tried.device_id = device.device_id))"""
+def _places(course: Course, values: Params) -> str:
+    """SQL: the place of every device concerned, worked out once."""
+    return f"""WITH places AS MATERIALIZED (
+        SELECT {shares.PLACE} AS place {walking.devices_of(course, values)} AND {may_be_moved(course.product, values.put)}
+           AND (NOT (device.proven AND device.firmware_version = {values.put(course.firmware.version)}) OR EXISTS (
+               SELECT 1 FROM rollout_device AS tried WHERE tried.rollout_id = rollout.id AND tried.device_id = device.device_id)))"""
 
 
 # ── running ──
@@ -124,62 +126,18 @@ async def _run(course: Course, now: datetime) -> None:
     if not course.is_running:
         return
     busy = await staging.in_flight(rollout.id)
-    free = rollout.max_in_flight - busy
-    if free > 0 and course.window_is_open(now):
-        # More than there are places: some will not take theirs, and the order by dice lets no deaf device stand before others.
-        course.entries += consider_orders(course.product.number, await _waiting(course, now, most=2 * free), now)
-    if busy == 0 and await _is_through(course, now):
+    places = max(0, rollout.max_in_flight - busy) if course.window_is_open(now) else 0
+    found = await walking.go_on(course, now, busy=busy, places=places)
+    course.entries += consider_orders(course.product.number, found.waiting, now)
+    if busy == 0 and found.is_through and await _has_shown(course):
         await _pass_stage(course, now)
 
 
-async def _waiting(course: Course, now: datetime, *, most: int) -> list[str]:
-    """Devices that are to look again: online, reached, their turn come; those that failed a while ago too."""
-    values = Values()
-    put = values.put
-    tried = f"tried.state <> 'LEFT' AND NOT (tried.state = 'FAILED' AND tried.settled_at < {put(now - RETRY_AFTER)})"
-    conditions = [_untried(course, now, tried, put), f"{shares.TURN} < {put(course.turns(now))}"]
-    return await _online(course, conditions, values, most)
-
-
-async def _anybody_left(course: Course, now: datetime) -> bool:
-    """Whether somebody online was not offered it yet; those that put updates off are not waited for, unless the rollout forces them."""
-    values = Values()
-    put = values.put
-    conditions = [_untried(course, now, "tried.state <> 'LEFT'", put)]
-    if not course.rollout.forces:
-        conditions.append(
-            f"""NOT EXISTS (SELECT 1 FROM device_update AS put_off WHERE put_off.device_id = device.device_id
-                 AND put_off.state = 'PENDING' AND put_off.attempt = 0 AND put_off.firmware_id = {put(course.firmware.id)})"""
-        )
-    return bool(await _online(course, conditions, values, 1))
-
-
-def _untried(course: Course, now: datetime, tried: str, put: Put) -> str:
-    return f"""{shares.REACHED} AND {may_be_moved(course.product, put)}
-        AND NOT (device.proven AND device.firmware_version = {put(course.firmware.version)})
-        AND (device.update_blocked_until IS NULL OR device.update_blocked_until <= {put(now)})
-        AND NOT EXISTS (SELECT 1 FROM rollout_device AS tried
-                         WHERE tried.rollout_id = rollout.id AND tried.device_id = device.device_id AND {tried})"""
-
-
-async def _online(course: Course, conditions: Sequence[str], values: Values, most: int) -> list[str]:
-    found = await rows(
-        f"""SELECT device.device_id FROM rollout JOIN device ON device.product_id = rollout.product_id
-              JOIN presence ON presence.device_id = device.device_id AND presence.online
-             WHERE rollout.id = {values.put(course.rollout.id)} AND {" AND ".join(conditions)}
-             ORDER BY random() LIMIT {int(most)}""",
-        values.all,
-    )
-    return [row["device_id"] for row in found]
-
-
-async def _is_through(course: Course, now: datetime) -> bool:
-    """Whether the stage has shown what it was for: nobody of it who is online waits, and one has succeeded if there was one to try.
+async def _has_shown(course: Course) -> bool:
+    """Whether the stage, whose devices have all been offered it, has shown what it was for: one succeeded, if there was one to try.
 
     Devices that are offline, or put updates off, get the version when they return; a stage does not wait for them.
     """
-    if await _anybody_left(course, now):
-        return False
     succeeded = RolloutDevice.filter(rollout_id=course.rollout.id, stage=course.stage.number, state="SUCCEEDED")
     return course.stage.targeted == 0 or await succeeded.exists()
 

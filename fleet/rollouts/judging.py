@@ -71,8 +71,9 @@ def _judge_watched(seen: Seen, now: datetime) -> Verdict | None:
     if seen.returns > RETURNS_MAX:
         return Verdict(TriedState.FAILED, f"It connected anew {seen.returns} times while it was watched.")
     if not seen.online:
-        away = seen.last_heard is None or now - seen.last_heard >= AWAY
-        return Verdict(TriedState.FAILED, "It went away and did not come back within 30 minutes.") if away else None
+        if seen.last_heard is not None and now - seen.last_heard < AWAY:
+            return None
+        return Verdict(TriedState.FAILED, f"It went away and did not come back within {AWAY // timedelta(minutes=1)} minutes.")
     if seen.watched_at is None or now - seen.watched_at < seen.healthy_for:
         return None
     if seen.errors > seen.errors_elsewhere:

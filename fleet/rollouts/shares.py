@@ -12,7 +12,8 @@ FOR_ITS_GROUP = """(NOT rollout.to_group OR EXISTS (
     SELECT 1 FROM group_membership AS in_group
       JOIN group_above AS way ON way.group_id = in_group.group_id
      WHERE in_group.device_id = device.device_id AND way.above_id = rollout.group_id))"""
-REACHED = f"({PLACE} < rollout.reach AND {FOR_ITS_GROUP})"
+WITHIN_REACH = f"{PLACE} < rollout.reach"
+REACHED = f"({WITHIN_REACH} AND {FOR_ITS_GROUP})"
 
 
 def place(rollout_id: int, device_id: str) -> str:

@@ -16,9 +16,10 @@ from models.device import Device
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update
 from models.log import EntryKind
 from models.product import Product
-from models.rollout import IN_FLIGHT, Rollout, RolloutDevice, RolloutStage, RolloutState, TriedState
+from models.rollout import IN_FLIGHT, UNDER_WAY, Rollout, RolloutDevice, RolloutStage, RolloutState, TriedState
 from models.sql import execute, read_time, rows
 from realtime.log import NewEntry
+from realtime.tallies import is_error_in_sql
 
 ROLLOUTS = Viewer.house("rollouts")
 TOLD_ONE_BY_ONE = 500  # devices; more than that are told as the whole product, in turn
@@ -126,11 +127,11 @@ async def offered(course: Course, device: Device, update: Update, now: datetime)
 
 
 async def in_flight(rollout_id: int) -> int:
-    return await RolloutDevice.filter(rollout_id=rollout_id, state__in=IN_FLIGHT).count()
+    return int((await rows(f"SELECT count(*) AS n FROM rollout_device WHERE rollout_id = $1 AND {UNDER_WAY}", [rollout_id]))[0]["n"])
 
 
 # ── judging those under way ──
-_UNDER_WAY = """
+_UNDER_WAY = f"""
     SELECT tried.id, tried.device_id, tried.state, tried.stage, tried.offered_at, tried.watched_at, tried.watched_epoch,
            update_.state AS update_state, update_.error AS update_error,
            device.product_id, device.state AS device_state, device.development, device.desired_firmware_version,
@@ -139,12 +140,12 @@ _UNDER_WAY = """
       JOIN device ON device.device_id = tried.device_id
       LEFT JOIN device_update AS update_ ON update_.id = tried.update_id
       LEFT JOIN presence ON presence.device_id = tried.device_id
-     WHERE tried.rollout_id = $1 AND tried.state = ANY($2)"""
+     WHERE tried.rollout_id = $1 AND tried.{UNDER_WAY}"""
 
 
 async def settle(course: Course, now: datetime, *, only: Sequence[TriedState] = IN_FLIGHT) -> None:
     """Judge every device under way by what is known of it now, and halt the rollout if too many of a stage have failed."""
-    found = await rows(_UNDER_WAY, [course.rollout.id, [str(state) for state in only]])
+    found = [row for row in await rows(_UNDER_WAY, [course.rollout.id]) if row["state"] in only]
     errors = await _errors(course, found, now)
     for row in found:
         verdict = judge(_seen(course, row, errors), now)
@@ -205,8 +206,8 @@ async def _errors(course: Course, found: Sequence[dict[str, Any]], now: datetime
     if not over:
         return None
     events = await rows(
-        """SELECT device_id, published_at FROM log_entry WHERE product_number = $1 AND kind = $2 AND published_at >= $3
-              AND device_id IS NOT NULL AND (lower(name) LIKE 'error%' OR lower(name) LIKE 'exception%')""",
+        f"""SELECT device_id, published_at FROM log_entry WHERE product_number = $1 AND kind = $2 AND published_at >= $3
+              AND device_id IS NOT NULL AND {is_error_in_sql("name")}""",
         [course.product.number, EntryKind.EVENT, min(over)],
     )
     if not events:
@@ -232,14 +233,18 @@ async def _fell_back_later(course: Course, tried: RolloutDevice, now: datetime) 
 
 # ── halting ──
 async def _halt_if_due(course: Course, now: datetime) -> None:
-    failures = await rows(
-        """SELECT stage, count(*) AS touched, sum(CASE WHEN failures > 0 AND state <> 'SUCCEEDED' THEN 1 ELSE 0 END) AS failed
-             FROM rollout_device WHERE rollout_id = $1 GROUP BY stage ORDER BY stage""",
+    failing = await rows(
+        """SELECT stage, count(*) AS failed FROM rollout_device
+            WHERE rollout_id = $1 AND failures > 0 AND state <> 'SUCCEEDED' GROUP BY stage ORDER BY stage""",
         [course.rollout.id],
     )
-    for row in failures:
+    for row in failing:
         stage, failed = course.stages[row["stage"]], int(row["failed"])
-        targeted = max(stage.targeted, row["touched"])
+        if not passes_threshold(failed, stage.targeted, stage.max_failure_percent):
+            continue
+        # Counted only now: there may be a million of them, and this is asked before every offer.
+        touched = await RolloutDevice.filter(rollout_id=course.rollout.id, stage=stage.number).count()
+        targeted = max(stage.targeted, touched)
         if passes_threshold(failed, targeted, stage.max_failure_percent):
             last = await RolloutDevice.filter(rollout_id=course.rollout.id, error__not_isnull=True).order_by("-settled_at", "-id").first()
             why = f" The last: {last.error}" if last is not None else ""
@@ -254,10 +259,11 @@ async def halt(course: Course, because: str, now: datetime, *, by: Viewer) -> No
     rollout.state, rollout.halted_because, rollout.halted_at, stage.state = RolloutState.HALTED, because, now, RolloutState.HALTED
     await rollout.save(update_fields=["state", "halted_because", "halted_at"])
     await stage.save(update_fields=["state"])
-    touched = await touched_devices(rollout.id)
-    detail: dict[str, Any] = {"because": because, "stage": stage.number + 1, "touched": len(touched), "rollsBack": rollout.rolls_back}
+    touched = await RolloutDevice.filter(rollout_id=rollout.id).count()
+    detail: dict[str, Any] = {"because": because, "stage": stage.number + 1, "touched": touched, "rollsBack": rollout.rolls_back}
     await audit(course, "rollout.halted", by=by, **detail)
-    course.entries += look_again(course.product, touched, now)
+    known = RolloutDevice.filter(rollout_id=rollout.id).order_by("device_id").limit(TOLD_ONE_BY_ONE + 1)
+    course.entries += look_again(course.product, [row.device_id for row in await known.only("id", "device_id")], now)  # type: ignore[attr-defined]  # a Tortoise column
 
 
 async def halt_for(firmware: Firmware, because: str, now: datetime) -> list[NewEntry]:
@@ -273,11 +279,6 @@ async def halt_for(firmware: Firmware, because: str, now: datetime) -> list[NewE
             await halt(course, because, now, by=ROLLOUTS)
             entries += course.entries
     return entries
-
-
-async def touched_devices(rollout_id: int) -> list[str]:
-    found = await rows("SELECT device_id FROM rollout_device WHERE rollout_id = $1 ORDER BY device_id", [rollout_id])
-    return [row["device_id"] for row in found]
 
 
 def look_again(product: Product, device_ids: Sequence[str], now: datetime) -> list[NewEntry]:

@@ -22,7 +22,7 @@ from models.device import DeviceGroup
 from models.firmware import Firmware
 from models.organization import Organization
 from models.product import Product
-from models.rollout import ENDED, OPEN_ROLLOUT_STATES, Rollout, RolloutStage, RolloutState
+from models.rollout import ENDED, OPEN_ROLLOUT_STATES, UNDER_WAY, Rollout, RolloutStage, RolloutState
 from models.sql import rows
 from models.transaction import transaction
 from realtime import log
@@ -63,7 +63,6 @@ async def start_rollout(firmware: Firmware, *, group: DeviceGroup | None, terms:
     """Bring the version to the product's, or one group's, devices in stages; first to nobody if somebody else has to approve it.
 
     That somebody has to is said by the terms, or demanded by the product or a group; every owner and admin is told that it waits.
-
     Raises FirmwareNotProven until an active device of the product runs it, AlreadyExists while another rollout of the product is open,
     PlanStale if a plan is given and no longer holds, InvalidInput for terms that cannot be.
     Source: reliability, rule 10 of "OTA safety rules"; features, B8, C5 and C12.
@@ -181,10 +180,15 @@ async def follow(rollout_id: int, *, house: House, by: Viewer) -> AsyncGenerator
 
     Raises Unauthenticated, NotFound, Forbidden once the viewer may not read it.
     """
-    before: object = None
+    clock = asyncio.get_running_loop().time
+    before, counted, count_at = None, None, 0.0
     key = ("rollout", by.token.id if by.token else None, rollout_id)
     while (rollout := await Rollout.filter(id=rollout_id).first()) is not None:
-        now = (rollout.state, rollout.stage, await counts([rollout_id]))
+        if clock() >= count_at or rollout.state in ENDED:
+            begun = clock()
+            counted = await counts([rollout_id])
+            count_at = clock() + advancing.REST * (clock() - begun)
+        now = (rollout.state, rollout.stage, counted)
         if now != before:
             before = now
             yield rollout
@@ -233,7 +237,7 @@ _COUNTS = """
 
 
 # ── how it goes ──
-_UNDER_WAY = "SELECT device_id FROM rollout_device WHERE rollout_id = $1 AND state IN ('OFFERED', 'WATCHED') ORDER BY device_id"
+_UNDER_WAY = f"SELECT device_id FROM rollout_device WHERE rollout_id = $1 AND {UNDER_WAY} ORDER BY device_id"
 
 
 async def _begin(
@@ -278,7 +282,8 @@ async def _turn(rollout: Rollout, before: RolloutState, after: RolloutState, act
     async with transaction():
         course = await _held(rollout, (before,), f"It is not {before.lower()}")
         course.rollout.state = course.stage.state = after
-        await course.rollout.save(update_fields=["state"])
+        course.rollout.walked_to = ""  # whom it would meet may have changed meanwhile
+        await course.rollout.save(update_fields=["state", "walked_to"])
         await course.stage.save(update_fields=["state"])
         await staging.audit(course, action, by=by)
     return course.rollout

@@ -6,12 +6,13 @@ from auth.viewer import RANK, Viewer
 from billing.access import require_active
 from errors import Forbidden, InvalidInput, NotFound
 from fleet.auditing import record
-from fleet.scope import IDS_MAX, products
+from fleet.scope import products
 from fleet.team.founding import lock
 from models.organization import Member, Organization, ProductRole, Role
 from models.product import Product
 from models.sql import execute
 from models.transaction import transaction
+from settings import IDS_MAX
 
 
 async def set_role(product: Product, member: Member, role: Role, *, by: Viewer) -> Member:
@@ -105,7 +106,7 @@ def require_power_over(role: Role, organization: Organization, by: Viewer, *, pa
 def require_no_less(role: Role, of_team: Role, *, path: Sequence[str]) -> None:
     """An owner's or admin's role in the organization gives them every product. Raises InvalidInput for less."""
     if RANK[of_team] >= RANK[Role.ADMIN] and RANK[role] < RANK[of_team]:
-        raise InvalidInput(f"An {of_team} has every product: a weaker role in the organization comes first.", path=tuple(path))
+        raise InvalidInput(f"An {of_team} has every product: give them a weaker role in the organization first.", path=tuple(path))
 
 
 def _must(product: Product, member: Member, by: Viewer) -> Organization:

@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 from auth import throttle
 from auth.spelling import require_email, same_name_key
 from auth.viewer import Viewer
-from billing.access import require_active, seats_changed
+from billing.access import require_active
+from billing.seats import seats_changed
 from errors import AlreadyInOrganization, AlreadyInvited, InvalidInput, LastOwner, NoSuchAccount, NotFound
-from fleet import jobs, letters
+from fleet import jobs
 from fleet.auditing import record
 from fleet.house import House
-from fleet.team import entrusting
+from fleet.team import entrusting, letters
 from fleet.team.entrusting import require_no_less, require_power_over, reread
 from fleet.team.founding import lock, require_room_for
 from models.account import User

@@ -30,7 +30,7 @@ async def create_access_token(
     granted = parse_scopes(scopes, holder=Holder.PERSON)
     ends = expires_at or now + timedelta(seconds=settings.access_token_default_ttl_s)
     if not now < ends <= now + timedelta(seconds=settings.access_token_max_ttl_s):
-        raise InvalidInput("expiresAt lies between now and a year from now.", path=("expiresAt",))
+        raise InvalidInput(f"expiresAt lies within the next {settings.access_token_max_ttl_s // 86400} days.", path=("expiresAt",))
     label = require_text(name, path=("name",))
     async with transaction():
         minted, token = await issue(Kind.ACCESS_TOKEN, owner=user, now=now, name=label, scopes=granted, expires_at=ends)

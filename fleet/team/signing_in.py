@@ -11,10 +11,11 @@ from auth.passwords import hash_password, verify_nobody, verify_password
 from auth.spelling import require_email, require_text, same_name_key
 from auth.tokens import Kind, Minted, digest, mint, well_formed
 from auth.viewer import Viewer, ViewerKind
-from errors import AlreadyExists, RateLimited, WrongCredentials
-from fleet import jobs, letters
+from errors import AlreadyExists, WrongCredentials
+from fleet import jobs
 from fleet.auditing import record
 from fleet.house import House
+from fleet.team import letters
 from models.account import PasswordReset, Token, User
 from models.transaction import transaction
 
@@ -84,7 +85,7 @@ async def request_password_reset(email: str, *, house: House, by: Viewer) -> Non
     key, now = same_name_key(email.strip()), datetime.now(UTC)
     await house.throttle.take(throttle.resets_from(by.address or ""), now=now)
     user = await User.filter(email_key=key).first()
-    if user is None or not await _may_be_mailed(key, house, now):
+    if user is None or not await house.throttle.takes(throttle.resets_for(key), now=now):
         return
     minted, expires_at = mint(Kind.PASSWORD_RESET), now + timedelta(seconds=house.settings.password_reset_ttl_s)
     letter = letters.password_reset(user.email, token=minted.text, expires_at=expires_at, public_url=house.settings.public_url)
@@ -102,14 +103,6 @@ async def reset_password(reset_token: str, new: str, *, house: House, by: Viewer
     await house.throttle.give_back(throttle.guesses_from(by.address or ""), now=now)
     require_strong(new, email=reset.user.email, name=reset.user.name, path=("new",))
     await _set_password(reset.user, new, house=house, by=_as(reset.user, by), keep=None, reset=reset)
-
-
-async def _may_be_mailed(account: str, house: House, now: datetime) -> bool:
-    try:
-        await house.throttle.take(throttle.resets_for(account), now=now)
-    except RateLimited:
-        return False
-    return True
 
 
 async def _open_reset(reset_token: str, now: datetime) -> PasswordReset:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from auth.throttle import (
     Allowance,
-    MemoryLedger,
     Throttle,
     guesses_at,
     guesses_from,
@@ -27,16 +26,24 @@ START = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 ADA = guesses_at("user/ada@analytical.example")
 
 
+class MemoryLedger:
+    """Nothing survives it, nothing is ever forgotten."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, datetime] = {}
+
+    async def read(self, key: str) -> datetime | None:
+        return self.times.get(key)
+
+    async def swap(self, key: str, *, old: datetime | None, new: datetime) -> bool:
+        if self.times.get(key) != old:
+            return False
+        self.times[key] = new
+        return True
+
+
 def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
-
-
-async def went_ahead(throttle: Throttle, *allowances: Allowance, now: datetime) -> bool:
-    try:
-        await throttle.take(*allowances, now=now)
-    except RateLimited:
-        return False
-    return True
 
 
 async def test_ten_wrong_guesses_go_ahead_and_the_eleventh_waits_ten_seconds():
@@ -49,9 +56,9 @@ async def test_ten_wrong_guesses_go_ahead_and_the_eleventh_waits_ten_seconds():
 
     assert refused.value.code == "RATE_LIMITED"
     assert refused.value.retry_after == 10.0
-    assert not await went_ahead(throttle, ADA, now=at(9.999))
-    assert await went_ahead(throttle, ADA, now=at(10))
-    assert not await went_ahead(throttle, ADA, now=at(10))
+    assert not await throttle.takes(ADA, now=at(9.999))
+    assert await throttle.takes(ADA, now=at(10))
+    assert not await throttle.takes(ADA, now=at(10))
 
 
 async def test_a_refused_try_is_not_counted():
@@ -62,7 +69,7 @@ async def test_a_refused_try_is_not_counted():
     before = dict(ledger.times)
 
     for _ in range(1000):
-        assert not await went_ahead(throttle, ADA, now=START)
+        assert not await throttle.takes(ADA, now=START)
 
     assert ledger.times == before
 
@@ -70,10 +77,10 @@ async def test_a_refused_try_is_not_counted():
 async def test_hammering_for_a_quarter_of_an_hour_gets_a_hundred_guesses():
     throttle = Throttle(MemoryLedger())
 
-    passed = [await went_ahead(throttle, ADA, now=at(tenth / 10)) for tenth in range(9000)]
+    passed = [await throttle.takes(ADA, now=at(tenth / 10)) for tenth in range(9000)]
 
     assert sum(passed) == 99  # the hundredth would be at second 900
-    assert await went_ahead(throttle, ADA, now=at(900))
+    assert await throttle.takes(ADA, now=at(900))
 
 
 @given(st.lists(st.floats(0, 400), min_size=1, max_size=200))
@@ -84,7 +91,7 @@ def test_no_rhythm_gets_more_than_its_share_in_any_stretch(pauses):
         throttle, clock, passed = Throttle(MemoryLedger()), 0.0, []
         for pause in pauses:
             clock += pause
-            passed += [clock for _ in range(12) if await went_ahead(throttle, ADA, now=at(clock))]
+            passed += [clock for _ in range(12) if await throttle.takes(ADA, now=at(clock))]
         return passed
 
     passed = asyncio.run(times_that_passed())
@@ -103,7 +110,7 @@ async def test_of_a_hundred_simultaneous_guesses_ten_go_ahead():
 
     throttle = Throttle(Racing())
 
-    passed = await asyncio.gather(*(went_ahead(throttle, ADA, now=START) for _ in range(100)))
+    passed = await asyncio.gather(*(throttle.takes(ADA, now=START) for _ in range(100)))
 
     assert sum(passed) == 10
 
@@ -114,7 +121,7 @@ async def test_a_guess_that_was_right_is_given_back():
         await throttle.take(ADA, now=START)
         await throttle.give_back(ADA, now=START)
 
-    assert [await went_ahead(throttle, ADA, now=START) for _ in range(11)] == [True] * 10 + [False]
+    assert [await throttle.takes(ADA, now=START) for _ in range(11)] == [True] * 10 + [False]
 
 
 async def test_giving_back_what_was_never_taken_or_is_long_paid_gives_no_credit():
@@ -124,7 +131,7 @@ async def test_giving_back_what_was_never_taken_or_is_long_paid_gives_no_credit(
 
     await throttle.give_back(ADA, now=at(60))
 
-    assert [await went_ahead(throttle, ADA, now=at(60)) for _ in range(11)] == [True] * 10 + [False]
+    assert [await throttle.takes(ADA, now=at(60)) for _ in range(11)] == [True] * 10 + [False]
 
 
 async def test_one_address_is_slowed_over_many_accounts_and_the_accounts_are_not_charged():
@@ -134,7 +141,7 @@ async def test_one_address_is_slowed_over_many_accounts_and_the_accounts_are_not
     for account in accounts[:10]:
         await throttle.take(account, address, now=START)
 
-    assert not await went_ahead(throttle, accounts[10], address, now=START)
+    assert not await throttle.takes(accounts[10], address, now=START)
 
     assert wait_s(accounts[10], ledger.times[accounts[10].key], START) == 0.0
     assert ledger.times[accounts[10].key] == START
@@ -163,18 +170,18 @@ async def test_the_longest_wait_is_told():
 async def test_ten_or_twenty_an_hour(allowance, times):
     throttle = Throttle(MemoryLedger())
 
-    passed = [await went_ahead(throttle, allowance, now=at(0)) for _ in range(times + 5)]
+    passed = [await throttle.takes(allowance, now=at(0)) for _ in range(times + 5)]
 
     assert sum(passed) == times
-    assert not await went_ahead(throttle, allowance, now=at(3600 / times - 0.001))
-    assert await went_ahead(throttle, allowance, now=at(3600 / times))
+    assert not await throttle.takes(allowance, now=at(3600 / times - 0.001))
+    assert await throttle.takes(allowance, now=at(3600 / times))
 
 
 async def test_with_rate_limits_off_everything_goes_ahead_and_nothing_is_kept():
     ledger = MemoryLedger()
     throttle = Throttle(ledger, lifted=True)
 
-    assert all([await went_ahead(throttle, ADA, now=START) for _ in range(200)])
+    assert all([await throttle.takes(ADA, now=START) for _ in range(200)])
     await throttle.give_back(ADA, now=START)
     assert ledger.times == {}
 

@@ -26,7 +26,7 @@ from realtime import commands, dispatcher, lease, log, presence
 from realtime.cursor import Gap, parse
 from realtime.dispatcher import Dispatcher, Reader
 from realtime.lease import Watch
-from realtime.wakeup import PostgresWakeup
+from realtime.postgres_wakeup import PostgresWakeup
 from tests.processes import ROOT
 from transport.server import Server
 from transport.uvicorn_protocol import FiniteWebSocket

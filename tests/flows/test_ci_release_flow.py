@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -46,7 +47,7 @@ class Build:
         file.write_bytes(binary(self.product_id, version))
         pem.write_bytes(private_pem(self.key))
         about = [str(file), "--product", str(self.product_id), "--version", str(version)]
-        given = [*about, "--url", self.server.url, "--test-group", "test-group", "--wait", "30"]
+        given = [*about, "--url", self.server.url, "--test-group", "test-group", "--wait", "60"]
         if signed:
             _, signature = await self._run([sys.executable, "-m", "cli", "sign", *about, "--key", str(pem), "--platform", "PHOTON"])
             given += [f"--signature={signature.strip()}"]  # base64url may begin with "-": only after "=" is it no option
@@ -117,8 +118,11 @@ async def test_what_is_not_signed_or_not_proven_is_not_released(build: Build) ->
     async with fleet(build, d0="never-ack") as devices:
         unsigned = await build.releases(2, signed=False)
         unproven = await build.releases(2, wait="8")
+        await until(lambda: [one.flash.version for one in devices[1:TEST_GROUP]] == [2, 2])
         versions = [one.flash.version for one in devices[TEST_GROUP:]]
 
     assert (unsigned[0], "not released: SIGNATURE_REQUIRED" in unsigned[1]) == (1, True)
-    assert (unproven[0], unproven[1].splitlines()[-1]) == (1, "not released: After 8 s 1 of 3 devices do not report version 2.")
+    assert unproven[0] == 1
+    # The first of them for ever; the others come when they come.
+    assert re.fullmatch(r"not released: After 8 s [123] of 3 devices do not report version 2\.", unproven[1].splitlines()[-1])
     assert versions == [1, 1], "nobody outside the test group was touched"

@@ -92,7 +92,7 @@ def _write(browser: Browser, name: str, text: str) -> None:
 
 def _run_until(browser: Browser, wanted: str) -> None:
     """Run it again until the fleet has come online."""
-    for _ in range(30):
+    for _ in range(120):
         browser.run(RUN)
         browser.wait(f"return {RESULT}.includes('firmwareVersions')")
         if wanted in str(browser.run(f"return {RESULT}")):

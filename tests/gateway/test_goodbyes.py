@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import socket
 
+import pytest
+
 from gateway.protocol import Closing
 from gateway.session import Limits, Step
+from models.engine import DatabaseBusy
 from tests.fake_fleet import serving, until
 from tests.raw_device import ID, close_code, greet, heard, known, raw, say
 
@@ -20,13 +23,30 @@ async def test_a_device_that_goes_is_left_once_and_nothing_remains():
 
 
 async def test_a_device_that_answers_only_the_sockets_pings_stays():
-    limits = Limits(keep_alive_s=0.6)
+    limits = Limits(keep_alive_s=1.0)
     async with serving(known(), limits) as served, raw(served.url) as ws:
         await greet(ws)
-        await asyncio.sleep(2.4)  # four times the keep-alive without a word
+        await asyncio.sleep(4.0)  # four times the keep-alive without a word
         await say(ws, type="ping")
 
         assert (await heard(ws))["type"] == "pong"
+
+
+@pytest.mark.parametrize(("error", "is_traced"), [(DatabaseBusy("no connection became free"), False), (RuntimeError("a defect"), True)])
+async def test_a_device_whose_word_cannot_be_kept_is_sent_away_and_only_a_defect_leaves_a_trace(error, is_traced, caplog):
+    fleet = known()
+
+    async def update_status(*_):
+        raise error
+
+    fleet.update_status = update_status
+    async with serving(fleet) as served, raw(served.url) as ws:
+        await greet(ws)
+        await say(ws, type="updateStatus", id="u1", state="DOWNLOADING", progress=40)
+        assert await close_code(ws) == Closing.OVERLOADED
+
+    told = [record for record in caplog.records if record.message.startswith("a device's word could not be kept")]
+    assert [record.exc_info is not None for record in told] == [is_traced]
 
 
 async def test_a_device_not_heard_for_twice_the_keep_alive_is_closed():

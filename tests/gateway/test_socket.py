@@ -23,7 +23,8 @@ from gateway.session import Limits
 from gateway.upgrade import DevicesBesideHttp, whole_upgrade
 from settings import Settings
 from tests.fake_fleet import FakeFleet, serving, until, with_devices
-from tests.raw_device import FAST, ID, KEY, PATIENCE_S, known
+from tests.patience import PATIENCE_S
+from tests.raw_device import FAST, ID, KEY, known
 from transport.server import config, listen
 
 NONCE_KEY = base64.b64encode(b"0123456789abcdef").decode()
@@ -245,6 +246,7 @@ async def test_a_devices_address_is_learned_by_the_rule_of_http(trusted: tuple[s
 
 # ── the upgrade ──
 UPGRADE = ("GET /device HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items()) + "\r\n").encode()
+KEY_LINE = b"Sec-WebSocket-Key: " + HEADERS["Sec-WebSocket-Key"].encode()
 
 
 def test_a_whole_upgrade_is_recognized_and_nothing_else() -> None:
@@ -264,10 +266,22 @@ def test_a_whole_upgrade_is_recognized_and_nothing_else() -> None:
         UPGRADE.replace(b"\r\nHost", b"\nHost"),
         UPGRADE.replace(b"127.0.0.1", b"127.0.0.1\r\n folded"),
         UPGRADE[:-2] + b"Host: another\r\n\r\n",
+        UPGRADE[:-2] + b"sec-websocket-key: another\r\n\r\n",
+        UPGRADE.replace(KEY_LINE, b"Sec-WebSocket-Key: another key"),
+        UPGRADE.replace(KEY_LINE + b"\r\n", b""),
+        UPGRADE[:-2] + b"X: " + bytes(b"x" * upgrade.HEAD_MAX_BYTES) + b"\r\n\r\n",
         UPGRADE[:-2] + b"Content-Length: 0\r\n\r\n",
         UPGRADE[:-2] + b"Transfer-Encoding: chunked\r\n\r\n",
     ):
         assert whole_upgrade(other) is None, other
+
+
+def test_every_upgrade_has_its_own_key() -> None:
+    for key in (b"AAAAAAAAAAAAAAAAAAAAAA==", b"BBBBBBBBBBBBBBBBBBBBBB==", b""):
+        found = whole_upgrade(UPGRADE.replace(KEY_LINE, b"SEC-websocket-KEY:\t" + key + b" "))
+
+        assert found is not None
+        assert (found[b"sec-websocket-key"], found[b"host"]) == (key, HEADERS["Host"].encode())
 
 
 @pytest.mark.parametrize("cut", [None, 1, 3, 4, 30, len(UPGRADE) - 1])

@@ -1,11 +1,10 @@
 """Holds a schema against the contract: what is missing, and what is there in another form.
 
-`python -m tests.laws.contract` prints what is missing and not announced in later.py, what is announced there but exists, and
-what differs.
+`python -m tests.laws.contract` prints both.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from graphql import (
 )
 
 from schema.printing import printed
-from tests.laws.later import LATER
 
 CONTRACT = Path(__file__).with_name("contract.graphql").read_text(encoding="utf-8")
 ROOTS = ("Query", "Mutation", "Subscription")
@@ -47,31 +45,6 @@ def broken(schema: str, contract: str) -> list[str]:
     """What is there in another form than promised, and what a client of the contract would now have to give besides."""
     pairs = _pairs(build_schema(schema), build_schema(contract))
     return sorted(fault for place, found, wanted in pairs if found is not None for fault in _faults(place, found, wanted))
-
-
-def unannounced(schema: str, contract: str, later: Mapping[str, str]) -> list[str]:
-    """What is missing and not said to come later."""
-    return sorted(set(missing(schema, contract)) - _announced(later))
-
-
-def idle(schema: str, contract: str, later: Mapping[str, str]) -> list[str]:
-    """What is said to come later and is there, or was never promised."""
-    built, promised = build_schema(schema), build_schema(contract)
-    return sorted(place for place in _announced(later) if _has(built, place) or not _has(promised, place))
-
-
-def _announced(later: Mapping[str, str]) -> set[str]:
-    return {place for places in later.values() for place in places.split()}
-
-
-def _has(schema: GraphQLSchema, place: str) -> bool:
-    owner, _, part = place.partition(".")
-    field, _, argument = part.partition("(")
-    named = schema.type_map.get(owner)
-    if named is None or not part:
-        return named is not None
-    found = (named.values if isinstance(named, GraphQLEnumType) else getattr(named, "fields", {})).get(field)
-    return found is not None and (not argument or argument.rstrip(":)") in found.args)
 
 
 # ── walking both from the roots ──
@@ -137,5 +110,5 @@ def _demanded(found: object, wanted: object) -> list[str]:
 
 if __name__ == "__main__":
     schema = printed()
-    found = {"missing": unannounced(schema, CONTRACT, LATER), "idle": idle(schema, CONTRACT, LATER), "broken": broken(schema, CONTRACT)}
+    found = {"missing": missing(schema, CONTRACT), "broken": broken(schema, CONTRACT)}
     sys.stdout.writelines(f"{what:8} {place}\n" for what, places in found.items() for place in places)

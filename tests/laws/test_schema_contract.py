@@ -1,20 +1,15 @@
-"""The law of the contract: what clients were promised is there as promised, or is said to come later."""
+"""The law of the contract: what clients were promised is there as promised."""
 
 from schema.printing import printed
-from tests.laws.contract import CONTRACT, broken, idle, missing, unannounced
-from tests.laws.later import LATER
+from tests.laws.contract import CONTRACT, broken, missing
 
 
-def test_everything_promised_is_there_or_said_to_come_later() -> None:
-    assert unannounced(printed(), CONTRACT, LATER) == []
+def test_everything_promised_is_there() -> None:
+    assert missing(printed(), CONTRACT) == []
 
 
 def test_nothing_is_there_in_another_form_than_promised() -> None:
     assert broken(printed(), CONTRACT) == []
-
-
-def test_what_is_said_to_come_later_is_not_there_yet() -> None:
-    assert idle(printed(), CONTRACT, LATER) == []
 
 
 # ── the law bites ──
@@ -89,14 +84,3 @@ def test_every_other_form_is_found() -> None:
         "Query.lamp(id:) is ID, promised as ID!",
         "Query.lamp(size:) is Int = 4, promised as Int = 3",
     ]
-
-
-def test_the_list_of_what_comes_later_can_only_shrink() -> None:
-    later = {"a reason": "Lamp.room Color.GREEN Query.lamp(size:)", "another": "Lamp.wings Subscription"}
-
-    assert unannounced("type Lamp { id: ID! color: Color! } enum Color { RED } type Query { lamp: Lamp }", PROMISED, later) == [
-        "Mutation",
-        "Query.lamp(filter:)",
-        "Query.lamp(id:)",
-    ]
-    assert idle(PROMISED, PROMISED, later) == ["Color.GREEN", "Lamp.room", "Lamp.wings", "Query.lamp(size:)", "Subscription"]

@@ -9,18 +9,18 @@ import pytest
 from models.transaction import transaction
 from realtime import dispatcher as dispatching
 from realtime import log, wakeup
+from realtime.chosen_wakeup import open_wakeup
 from realtime.dispatcher import Dispatcher, Reader
 from realtime.log import Entry
 from realtime.wakeup import Wakeup
 from settings import Settings
+from tests.patience import PATIENCE_S
 from tests.realtime.samples import an_event, until
-
-PATIENCE_S = 60  # for what comes within a second on a machine that has nothing else to do
 
 
 @asynccontextmanager
 async def running(ring: int = 20_000) -> AsyncIterator[Dispatcher]:
-    async with wakeup.open_wakeup(Settings()) as chosen, Dispatcher(chosen, ring=ring) as dispatcher:
+    async with open_wakeup(Settings()) as chosen, Dispatcher(chosen, ring=ring) as dispatcher:
         yield dispatcher
 
 

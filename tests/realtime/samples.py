@@ -13,6 +13,7 @@ from models.product import Product
 from models.transaction import transaction
 from realtime import log, wakeup
 from realtime.log import Entry, NewEntry
+from tests.patience import PATIENCE_S
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PRODUCT = 1094
@@ -35,7 +36,7 @@ def device_id(number: int) -> str:
     return f"{number:024x}"
 
 
-async def until(condition: Callable[[], Any | Awaitable[Any]], seconds: float = 60.0) -> Any:
+async def until(condition: Callable[[], Any | Awaitable[Any]], seconds: float = PATIENCE_S) -> Any:
     """The first true value of `condition`. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:

@@ -15,9 +15,8 @@ from realtime import commands as commanding
 from realtime.commands import Command, Commands, take
 from realtime.wakeup import Wakeup
 from settings import Settings
+from tests.patience import PATIENCE_S
 from tests.realtime.samples import device_id, until
-
-PATIENCE_S = 60  # for what comes at once on a machine that has nothing else to do
 
 Device = Callable[[Command], dict[str, Any] | None]
 

@@ -15,7 +15,8 @@ from realtime.dispatcher import Dispatcher, Filter, Reader
 from realtime.log import Entry
 from realtime.wakeup import Wakeup
 from settings import Settings
-from tests.realtime.reading import PATIENCE_S, append, names, nothing_comes, running, slow_one, take
+from tests.patience import PATIENCE_S
+from tests.realtime.reading import append, names, nothing_comes, running, slow_one, take
 from tests.realtime.samples import NOON, PRODUCT, an_event, append_elsewhere, device_id, until
 
 

@@ -9,7 +9,8 @@ from models.sql import execute
 from realtime import log, retention
 from realtime.cursor import Cursor, Gap, GapReason
 from settings import Settings
-from tests.realtime.reading import PATIENCE_S, append, names, running, slow_one, take
+from tests.patience import PATIENCE_S
+from tests.realtime.reading import append, names, running, slow_one, take
 from tests.realtime.samples import NOON, PRODUCT, until
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from models.transaction import transaction
 from realtime import dispatcher as dispatching
-from realtime import log, wakeup
+from realtime import log
+from realtime.chosen_wakeup import open_wakeup
 from realtime.dispatcher import Dispatcher
 from settings import Settings
 from tests.realtime.samples import PRODUCT, an_event, device_id, until
@@ -12,7 +13,7 @@ from tests.realtime.samples import PRODUCT, an_event, device_id, until
 
 async def test_what_is_in_memory_is_given_and_kept_by_its_bytes(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatching, "RING_BYTES", 1 << 20)
-    async with wakeup.open_wakeup(Settings()) as chosen, Dispatcher(chosen) as dispatcher:
+    async with open_wakeup(Settings()) as chosen, Dispatcher(chosen) as dispatcher:
         reader = await dispatcher.subscribe(PRODUCT)
         both = await dispatcher.subscribe(PRODUCT, device_id(1))
         written = []

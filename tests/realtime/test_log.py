@@ -12,6 +12,7 @@ from models.log import DeviceChange, EntryKind
 from models.sql import execute, rows
 from models.transaction import transaction
 from realtime import log, wakeup
+from realtime.chosen_wakeup import open_wakeup
 from realtime.cursor import Cursor, Gap, GapReason
 from settings import Settings
 from tests.realtime.samples import NOON, PRODUCT, an_event, device_id
@@ -51,6 +52,16 @@ async def test_an_entry_comes_back_as_it_was_appended(db: Settings) -> None:
     assert (read.kind, read.ttl, read.firmware_version, read.event_key) == (EntryKind.EVENT, 30, 3, "e-1")
 
 
+async def test_more_entries_than_a_statement_takes_are_appended_in_their_order(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "SQLITE_ROWS", 2)
+
+    appended = await append("a", "b", "c", "d", "e")
+
+    page = await log.read_after(0)
+    assert page.entries == appended
+    assert [entry.name for entry in page.entries] == ["a", "b", "c", "d", "e"]
+
+
 async def test_entries_are_read_in_the_order_appended(db: Settings) -> None:
     appended = [*await append("a", "b", "c"), *await append("d")]
 
@@ -63,7 +74,7 @@ async def test_entries_are_read_in_the_order_appended(db: Settings) -> None:
 async def test_a_rolled_back_append_leaves_nothing_and_wakes_nobody(db: Settings) -> None:
     heard: list[str | None] = []
 
-    async with wakeup.open_wakeup(Settings()) as chosen:
+    async with open_wakeup(Settings()) as chosen:
         chosen.listen(wakeup.LOG, heard.append)
         with pytest.raises(ZeroDivisionError):
             await append_and_fail()

@@ -1,7 +1,12 @@
 """Purging takes what has passed and nothing younger, and says how far it went."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
+import pytest
+
+from models.sql import rows
 from models.transaction import transaction
 from realtime import log, retention
 from realtime.cursor import Gap, GapReason
@@ -46,6 +51,23 @@ async def test_one_entry_of_a_wrong_clock_takes_no_young_one_along(db: Settings)
 
     assert await retention.purge(Settings(), NOON) == 0
     assert await kept() == ["young", "of 1970", "young too"]
+
+
+async def test_what_is_appended_while_a_purge_looks_is_kept(db: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log was once asked for a young entry and then for its end: one appended in between went with the old ones."""
+    appended: list[str] = []
+
+    async def rows_and_one_more(sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        found = await rows(sql, params)
+        appended.append(f"after statement {len(appended) + 1}")
+        await append(appended[-1], timedelta(0))
+        return found
+
+    await append("old", 2 * DAY)
+    monkeypatch.setattr(retention, "rows", rows_and_one_more)
+
+    assert await retention.purge(Settings(), NOON) == 1
+    assert await kept() == appended
 
 
 async def test_a_cursor_from_before_the_border_is_a_gap_and_the_border_itself_is_not(db: Settings) -> None:

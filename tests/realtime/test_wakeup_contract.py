@@ -14,8 +14,10 @@ import asyncpg
 import pytest
 
 from realtime import wakeup
+from realtime.chosen_wakeup import choose, open_wakeup
+from realtime.postgres_wakeup import PostgresWakeup
 from realtime.redis_wakeup import RedisWakeup
-from realtime.wakeup import COMMANDS, LOG, PostgresWakeup, Wakeup
+from realtime.wakeup import COMMANDS, LOG, Wakeup
 from settings import Settings
 from tests import servers
 from tests.conftest import NewPostgresDatabase
@@ -211,7 +213,7 @@ async def test_a_server_that_falls_silent_for_good_is_noticed(remote: Bed, monke
     """Nothing is reset and nothing answers: without the probe the listener would wait on the dead connection for ever."""
     assert remote.proxy is not None
     for name, seconds in (("PROBE_S", 0.2), ("PROBE_ANSWER_S", 0.2)):
-        monkeypatch.setattr(f"realtime.wakeup.{name}", seconds)
+        monkeypatch.setattr(f"realtime.postgres_wakeup.{name}", seconds)
         monkeypatch.setattr(f"realtime.redis_wakeup.{name}", seconds)
     await remote.proxy.down()  # so that all listen under the short times
     await remote.proxy.up()
@@ -316,7 +318,7 @@ async def test_closing_in_the_middle_of_sending_ends(remote: Bed) -> None:
     ],
 )
 async def test_the_settings_choose(settings: Settings, kind: type[Wakeup]) -> None:
-    chosen = wakeup.choose(settings)
+    chosen = choose(settings)
 
     assert type(chosen) is kind
     with contextlib.suppress(OSError):
@@ -325,7 +327,7 @@ async def test_the_settings_choose(settings: Settings, kind: type[Wakeup]) -> No
 
 async def test_notify_goes_through_the_open_one_and_is_nothing_without() -> None:
     wakeup.notify(LOG)
-    async with wakeup.open_wakeup(Settings()) as chosen:
+    async with open_wakeup(Settings()) as chosen:
         heard: list[str | None] = []
         chosen.listen(LOG, heard.append)
 

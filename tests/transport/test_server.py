@@ -90,9 +90,9 @@ async def test_the_answer_names_no_server_software(client):
     ids=["silent", "slow head", "slow body"],
 )
 async def test_a_slow_peer_is_closed_within_15_s(server, begin):
+    started = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(begin)
-    started = time.monotonic()
 
     async def trickle() -> None:
         while True:

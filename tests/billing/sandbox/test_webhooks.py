@@ -1,5 +1,6 @@
 """Webhooks: signed as the SDK expects, repeated until they arrive, and to a test's wish twice and in disorder."""
 
+import asyncio
 import json
 import random
 
@@ -12,7 +13,7 @@ from billing.sandbox.webhooks import Disorder, post
 from models.database import database
 from models.sandbox_billing import SandboxDelivery
 from settings import Settings
-from tests.billing.sandbox.account import Account
+from tests.billing.sandbox.account import DAY, Account
 from tests.billing.sandbox.conftest import Mailbox, Wall
 
 SECRET = "whsec_of_the_tests"
@@ -167,3 +168,31 @@ async def test_nothing_is_told_of_what_was_rolled_back(sandbox: Sandbox, account
 
 async def test_nobody_at_an_address_is_status_0() -> None:
     assert await post("http://127.0.0.1:9/webhook", b"{}", {}) == 0
+
+
+async def test_a_move_is_not_over_before_what_another_process_delivers_has_arrived(
+    sandbox: Sandbox, account: Account, sandbox_settings: Settings, wall: Wall
+) -> None:
+    """The worker's tick once took the last webhook of a move, whose caller was then answered from before it."""
+    taken, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(url: str, body: bytes, headers: dict[str, str]) -> int:
+        taken.set()
+        await answer.wait()
+        return 200
+
+    customer = (await account.v1.customers.create_async({}))["id"]
+    await sandbox.settled()
+    await sandbox.endpoint("http://here/webhook", secret=SECRET)
+    elsewhere = sandbox_app(sandbox_settings, deliver=slow, now=wall)
+    await stripe_client_for(elsewhere).v1.customers.update_async(customer, {"email": "ann@example.com"})
+    await taken.wait()
+
+    waiting = [asyncio.create_task(sandbox.advance(customer, wall.at + DAY)), asyncio.create_task(sandbox.settled())]
+    over, _ = await asyncio.wait(waiting, timeout=0.5)
+    answer.set()
+    await asyncio.wait_for(asyncio.gather(*waiting), 60)
+
+    assert over == set()
+    assert (await SandboxDelivery.get()).delivered_at is not None
+    await elsewhere.settled()

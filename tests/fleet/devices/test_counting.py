@@ -62,7 +62,7 @@ async def test_after_any_history_the_kept_counts_are_the_recount(tester: HouseTe
         async with transaction():
             await any_change(chance, products)
         if turn % 50 == 49:
-            await counting.fold(tester.house, NOW)
+            await counting.fold()
             assert await counting.differences() == []
 
     assert sum(kind.devices for kind in await counting.kinds(products)) == await Device.filter(product_id__in=products).count() > 0
@@ -105,7 +105,7 @@ async def test_folding_leaves_the_sums_and_few_rows(postgres_tester: HouseTester
     before = await counting.kinds(products)
     assert await DeviceTally.all().count() > counting.PARTS_MAX
 
-    await asyncio.gather(*(counting.fold(postgres_tester.house, NOW) for _ in range(3)))
+    await asyncio.gather(*(counting.fold() for _ in range(3)))
 
     assert await counting.kinds(products) == before
     assert await DeviceTally.all().count() == 1

@@ -182,15 +182,15 @@ async def test_any_other_file_under_its_version_is_refused_and_nothing_changes(s
 
 
 async def test_a_file_that_an_operator_brings_back_is_found(story: Story) -> None:
-    firmware, now = await Firmware.get(version=2), datetime.now(UTC)
+    firmware = await Firmware.get(version=2)
     path = story.tester.house.settings.data_dir / "blobs" / "firmware" / firmware.sha256
     content = path.read_bytes()
     path.unlink()
     assert not await damage.is_sound(firmware, story.tester.house)
 
-    early = await damage.look_again(story.tester.house, now)
+    early = await damage.look_again(story.tester.house)
     path.write_bytes(content)
-    late = await damage.look_again(story.tester.house, now)
+    late = await damage.look_again(story.tester.house)
 
     assert (early, late) == (0, 1)
     assert (await Firmware.get(version=2)).damaged_at is None

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from fleet.firmware.deciding import FirmwareRule, decide
-from fleet.firmware.eligibility import Values
 from fleet.firmware.fact_finding import facts_of
 from fleet.firmware.planning import PlannedRelease
 from models.device import Device, DeviceGroup, GroupMembership
 from models.firmware import Firmware, GroupRelease, ProductRelease
 from models.product import Product
 from models.rollout import Rollout, RolloutDevice
-from models.sql import rows
+from models.sql import Params, rows
 from tests.firmware_house import connect, device, uploaded
 from tests.house import HouseTester
 
@@ -40,8 +39,8 @@ async def test_a_plan_decides_for_every_device_as_the_device_itself_will(tester:
     for _ in range(12):
         await _shuffle(product, firmwares, groups, dice)
         firmware, group = dice.choice(firmwares), dice.choice([None, *groups])
-        values = Values()
-        found = await rows(PlannedRelease(firmware, product, group).verdicts(values), values.all)
+        values = Params()
+        found = await rows(PlannedRelease(firmware, product, group).verdicts(values), values)
         if group is None:
             await ProductRelease.filter(product_id=product.id).delete()
             await ProductRelease.create(product=product, firmware=firmware, released_at=datetime.now(UTC))

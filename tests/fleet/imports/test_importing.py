@@ -53,6 +53,21 @@ async def test_good_lines_are_added_even_if_others_fail(tester: HouseTester) -> 
     ]
 
 
+async def test_what_is_no_file_is_refused_and_imports_nothing(tester: HouseTester) -> None:
+    """It was an error of ours: only firmware's door looked."""
+    owner = await tester.owner()
+    await tester.product(owner)
+    before = await tester.audited()
+
+    devices = await tester.do("importDevices", IMPORT, owner, productId=1000, file=ids(1)[0])
+    customers = await tester.do("importCustomers", "created { activationCode }", owner, productId=1000, file="ada@example.com")
+
+    for payload in (devices, customers):
+        assert [(error["code"], error["path"]) for error in payload["errors"]] == [("INVALID_INPUT", ["input", "file"])]
+    assert (await Device.all().count(), await Customer.all().count(), await Import.all().count()) == (0, 0, 0)
+    assert await tester.audited() == before
+
+
 async def test_the_same_import_again_changes_nothing(tester: HouseTester) -> None:
     owner = await tester.owner()
     await tester.product(owner)

@@ -121,7 +121,7 @@ async def test_after_any_history_each_group_counts_each_device_below_it_once(tes
         async with transaction():
             await any_change(chance, groups)
         if turn % 20 == 19:
-            await counting.fold(tester.house, NOW)
+            await counting.fold()
             assert await kept(groups) == await _recounted()
             seen.add(await counting.in_group(groups[0]))
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from auth.tokens import Kind, mint
-from fleet.letters import invitation, password_changed, password_reset
+from fleet.team.letters import invitation, password_changed, password_reset
 
 AT = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 URL = "https://fleet.example"
