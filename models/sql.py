@@ -6,9 +6,8 @@ and yes/no as 0/1; JSON is text on both, to be written and read with the json mo
 """
 
 import datetime
-import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,23 +15,11 @@ from models import asyncpg_engine
 from models.sqlite_engine import stored_time
 from models.transaction import connection
 
-__all__ = [
-    "copy_in",
-    "database_time",
-    "execute",
-    "execute_many",
-    "is_sqlite",
-    "numbers",
-    "read_time",
-    "rows",
-    "stored_time",
-    "texts",
-    "tuples",
-]
+__all__ = ["copy_in", "database_time", "execute", "execute_many", "is_sqlite", "numbers", "read_time", "rows", "stored_time", "tuples"]
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")
-      | =\s*ANY\s*\(\s*\$(?P<list>\d+)\s*(?:::text::(?:bigint|text)\[\])?\)
+      | =\s*ANY\s*\(\s*\$(?P<list>\d+)\s*(?:::text::bigint\[\])?\)
       | \s*\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b(?P<lock>(?:\s+OF\s+\w+)?(?:\s+SKIP\s+LOCKED|\s+NOWAIT)?)
       | \$(?P<value>\d+)""",
     re.IGNORECASE | re.VERBOSE,
@@ -78,14 +65,6 @@ def numbers(values: Iterable[int]) -> str:
     """Whole numbers as one text, for `= ANY($1::text::bigint[])`: the elements of a list asyncpg weighs one by one, a microsecond each."""
     text = ",".join(map(str, values))
     return f"[{text}]" if is_sqlite() else f"{{{text}}}"
-
-
-def texts(values: Collection[str]) -> str:
-    """The same of texts, for `= ANY($1::text::text[])`."""
-    if is_sqlite():
-        return json.dumps(list(values))
-    quoted = '","'.join([value.replace("\\", "\\\\").replace('"', '\\"') for value in values])
-    return f'{{"{quoted}"}}' if values else "{}"
 
 
 async def database_time() -> datetime.datetime:

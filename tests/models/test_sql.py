@@ -38,16 +38,6 @@ async def test_a_list_is_one_parameter(opened: Settings) -> None:
     assert found == [{"name": "p0"}, {"name": "p2"}]
 
 
-@pytest.mark.parametrize("name", ["a,b", '"', "\\", '\\"{}', "NULL", "", " ", "'", "é", "\n"])
-async def test_texts_are_one_parameter_whatever_is_in_them(opened: Settings, name: str) -> None:
-    for each in (name, "other", "none"):
-        await parent(each)
-    statement = "SELECT name FROM sample_parent WHERE name = ANY($1::text::text[]) ORDER BY id"
-
-    assert await sql.rows(statement, [sql.texts([name, "other"])]) == [{"name": name}, {"name": "other"}]
-    assert await sql.rows(statement, [sql.texts([])]) == []
-
-
 async def test_placeholders_may_repeat_and_those_in_texts_are_left_alone(opened: Settings) -> None:
     await parent("same")
 
