@@ -6,9 +6,8 @@ and yes/no as 0/1; JSON is text on both, to be written and read with the json mo
 """
 
 import datetime
-import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +16,7 @@ from models.transaction import connection
 
 _QUOTED_OR_OURS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"[^"]*")
-      | =\s*ANY\s*\(\s*\$(?P<list>\d+)\s*(?:(?P<numbers>::text::bigint\[\])|::text::text\[\])?\)
+      | =\s*ANY\s*\(\s*\$(?P<list>\d+)\s*(?P<numbers>::text::bigint\[\])?\)
       | \s*\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b(?P<lock>(?:\s+OF\s+\w+)?(?:\s+SKIP\s+LOCKED|\s+NOWAIT)?)
       | \$(?P<value>\d+)""",
     re.IGNORECASE | re.VERBOSE,
@@ -75,14 +74,6 @@ async def copy_in(table: str, columns: Sequence[str], records: Iterable[Sequence
 def numbers(values: Iterable[int]) -> str:
     """Whole numbers as one text, for `= ANY($1::text::bigint[])`: the elements of a list asyncpg weighs one by one, a microsecond each."""
     return f"{{{','.join(map(str, values))}}}"
-
-
-def texts(values: Collection[str]) -> str:
-    """The same of texts, for `= ANY($1::text::text[])`."""
-    if is_sqlite():
-        return json.dumps(list(values))
-    quoted = '","'.join([value.replace("\\", "\\\\").replace('"', '\\"') for value in values])
-    return f'{{"{quoted}"}}' if values else "{}"
 
 
 async def database_time() -> datetime.datetime:

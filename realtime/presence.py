@@ -7,7 +7,7 @@ Source: reliability, "Presence", and rule 14 of "OTA safety rules".
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from models.device import FLAPPING, is_flapping
-from models.sql import execute, execute_many, is_sqlite, read_time, rows, texts
+from models.sql import execute, execute_many, is_sqlite, read_time, rows
 from models.transaction import retrying, transaction
 
 GRACE_S = 30.0  # devices of a process that went away in good order, or of SQLite's only one, may take this long to come back
@@ -113,12 +113,12 @@ def _is_flapping(row: dict[str, Any], now: datetime) -> bool:
     return is_flapping(row["connects"], read_time(row["connects_since"]), now)
 
 
-async def _held(device_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+async def _held(device_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The rows, locked in the one order in which everybody locks several of them."""
     found = await rows(
         "SELECT device_id, online, process, epoch, connects_since, connects, announced, announced_at FROM presence"
-        " WHERE device_id = ANY($1::text::text[]) ORDER BY device_id FOR UPDATE",
-        [texts(device_ids)],
+        " WHERE device_id = ANY($1) ORDER BY device_id FOR UPDATE",
+        [list(device_ids)],
     )
     return {row["device_id"]: row for row in found}
 

@@ -23,7 +23,7 @@ from models.customer import ClaimCode
 from models.device import Device, DeviceState
 from models.log import DeviceChange
 from models.product import Product
-from models.sql import execute, execute_many, rows, texts, tuples
+from models.sql import execute, execute_many, rows, tuples
 from models.transaction import retrying, transaction
 from realtime import log, presence
 from realtime.log import NewEntry
@@ -93,8 +93,8 @@ async def credentials(asked: Sequence[tuple[str, int | None]], *, house: House) 
     """
     found = await rows(
         "SELECT device.device_id, device.public_key, device.secret, device.state, product.number, product.provisioning_key FROM device"
-        " LEFT JOIN product ON product.id = device.product_id WHERE device.device_id = ANY($1::text::text[])",
-        [texts([device_id for device_id, _ in asked])],
+        " LEFT JOIN product ON product.id = device.product_id WHERE device.device_id = ANY($1)",
+        [[device_id for device_id, _ in asked]],
     )
     by_id = {row["device_id"]: row for row in found}
     is_placed = {row["device_id"] for row in found if row["number"] is not None and row["state"] != DeviceState.QUARANTINED}
@@ -230,9 +230,7 @@ async def _rows_of(device_ids: Sequence[str], *, held: bool = False) -> dict[str
     """By id; `held` until the commit, and locked in the one order in which everybody locks several of them."""
     columns = ", ".join(each.name for each in fields(Arriving))
     lock = " FOR UPDATE" if held else ""
-    found = await tuples(
-        f"SELECT {columns} FROM device WHERE device_id = ANY($1::text::text[]) ORDER BY device_id{lock}", [texts(device_ids)]
-    )
+    found = await tuples(f"SELECT {columns} FROM device WHERE device_id = ANY($1) ORDER BY device_id{lock}", [list(device_ids)])
     return {device.device_id: device for device in map(_arriving, found)}
 
 
@@ -354,8 +352,8 @@ async def _left(leaving: Sequence[Leaving], now: datetime) -> None:
     async with transaction():
         # Before their presence, as at hello.
         found = await rows(
-            "SELECT device_id, product_id FROM device WHERE device_id = ANY($1::text::text[]) ORDER BY device_id FOR UPDATE",
-            [texts([each.device_id for each in leaving])],
+            "SELECT device_id, product_id FROM device WHERE device_id = ANY($1) ORDER BY device_id FOR UPDATE",
+            [[each.device_id for each in leaving]],
         )
         departures = await presence.went_offline(leaving, now)
         gone = [row for row in found if departures[row["device_id"]].changed]

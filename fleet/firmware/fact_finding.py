@@ -10,7 +10,7 @@ from fleet.firmware.deciding import DeviceFacts, FirmwareRule, GroupRelease, Rol
 from fleet.rollouts.shares import REACHED
 from models.firmware import Firmware
 from models.rollout import OPEN_ROLLOUT_STATES
-from models.sql import numbers, read_time, rows, texts
+from models.sql import numbers, read_time, rows
 from models.whole_rows import fetch
 
 
@@ -54,7 +54,7 @@ _FACTS = f"""
       LEFT JOIN firmware AS rolled ON rolled.id = rollout.firmware_id
       LEFT JOIN rollout_device AS tried
              ON tried.rollout_id = rollout.id AND tried.device_id = device.device_id
-     WHERE device.device_id = ANY($1::text::text[])"""
+     WHERE device.device_id = ANY($1)"""
 
 _GROUP_RELEASES = """
     SELECT membership.device_id, above.path, firmware.version, release.released_at, release.immediate, release.forces
@@ -64,12 +64,12 @@ _GROUP_RELEASES = """
       JOIN device_group AS above ON above.id = way.above_id AND above.product_id = device.product_id
       JOIN group_release AS release ON release.group_id = above.id
       JOIN firmware ON firmware.id = release.firmware_id
-     WHERE membership.device_id = ANY($1::text::text[])"""
+     WHERE membership.device_id = ANY($1)"""
 
 
 async def facts_of(device_ids: Sequence[str]) -> dict[str, Found]:
     """By device id; ids that name no device are left out."""
-    ids = texts(device_ids)
+    ids = list(device_ids)
     of_groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in await rows(_GROUP_RELEASES, [ids]):
         of_groups[row["device_id"]].append(row)

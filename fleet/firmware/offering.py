@@ -13,7 +13,7 @@ from models.device import Device
 from models.firmware import OPEN_UPDATE_STATES, Update, UpdateState
 from models.log import DeviceChange
 from models.product import Product
-from models.sql import execute, rows, texts
+from models.sql import execute, rows
 from models.whole_rows import fetch
 from realtime.log import NewEntry
 from settings import Settings
@@ -36,8 +36,8 @@ async def open_update(device_id: str) -> Update | None:
 async def open_updates(device_ids: Collection[str]) -> dict[str, Update]:
     """What is under way to these devices, by device, each with its firmware."""
     found = await rows(
-        "SELECT max(id) AS id FROM device_update WHERE device_id = ANY($1::text::text[]) AND state = ANY($2) GROUP BY device_id",
-        [texts(device_ids), list(OPEN_UPDATE_STATES)],
+        "SELECT max(id) AS id FROM device_update WHERE device_id = ANY($1) AND state = ANY($2) GROUP BY device_id",
+        [list(device_ids), list(OPEN_UPDATE_STATES)],
     )
     updates = await Update.filter(id__in=[row["id"] for row in found]).select_related("firmware") if found else []
     return {update.device_id: update for update in updates}  # type: ignore[attr-defined]  # a Tortoise column

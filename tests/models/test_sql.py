@@ -48,16 +48,6 @@ async def test_whole_numbers_travel_as_one_text(opened: Settings, wanted: list[i
     assert [tuple(record) for record in found] == [(name,) for name in names]
 
 
-@pytest.mark.parametrize("name", ["a,b", '"', "\\", '\\"{}', "NULL", "", " ", "'", "é", "\n"])
-async def test_texts_are_one_parameter_whatever_is_in_them(opened: Settings, name: str) -> None:
-    for each in (name, "other", "none"):
-        await parent(each)
-    statement = "SELECT name FROM sample_parent WHERE name = ANY($1::text::text[]) ORDER BY id"
-
-    assert await sql.rows(statement, [sql.texts([name, "other"])]) == [{"name": name}, {"name": "other"}]
-    assert await sql.rows(statement, [sql.texts([])]) == []
-
-
 async def test_placeholders_may_repeat_and_those_in_texts_are_left_alone(opened: Settings) -> None:
     await parent("same")
 
