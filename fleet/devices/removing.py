@@ -8,12 +8,12 @@ from typing import Any
 from auth.viewer import Viewer
 from errors import CallerError, DeviceAlreadyClaimed, InvalidInput, NotFound
 from fleet.auditing import record
+from fleet.devices.leaving import take_back
 from fleet.reaching import must_write
 from fleet.refusing import Rejected
 from fleet.scope import devices_by_id
 from fleet.telling import SENT_AWAY, order, status
 from models.device import Device
-from models.firmware import OPEN_UPDATE_STATES
 from models.log import DeviceChange
 from models.product import Product
 from models.sql import execute, rows
@@ -53,7 +53,7 @@ async def _removed(devices: list[Device], by: Viewer) -> list[str]:
             gone += taken
             news += [status(device_id, product.number, DeviceChange.REMOVED, now) for device_id in taken]
             news += [order(device_id, product.number, "close", now, data=SENT_AWAY) for device_id in taken]
-        await _clear_up(gone, now)
+        await take_back(gone, now)
         await log.append(*news)
     return gone
 
@@ -66,23 +66,11 @@ async def _take_out(product: Product, device_ids: list[str]) -> list[str]:
     )
     taken = [row["device_id"] for row in held]
     await execute(
-        "UPDATE device SET product_id = NULL, removed_from_id = product_id, state = 'ACTIVE', import_id = NULL, forced = FALSE,"
-        " development = FALSE, proven = FALSE, desired_firmware_version = NULL, lock_waits = FALSE, lock_forces = FALSE,"
-        " update_failures = 0, update_blocked_until = NULL, offers = 0, offers_since = NULL,"
-        " name = CASE WHEN user_owner_id IS NULL THEN NULL ELSE name END,"
-        " notes = CASE WHEN user_owner_id IS NULL THEN NULL ELSE notes END"
+        "UPDATE device SET product_id = NULL, removed_from_id = product_id, state = 'ACTIVE', import_id = NULL, forced = FALSE"
         " WHERE device_id = ANY($1)",
         [taken],
     )
     return taken
-
-
-async def _clear_up(device_ids: list[str], now: datetime) -> None:
-    await execute("DELETE FROM group_membership WHERE device_id = ANY($1)", [device_ids])
-    await execute(
-        "UPDATE device_update SET state = 'CANCELED', finished_at = $2 WHERE device_id = ANY($1) AND state = ANY($3)",
-        [device_ids, now, [str(state) for state in OPEN_UPDATE_STATES]],
-    )
 
 
 def _by_product(device: Any) -> tuple[int, str]:

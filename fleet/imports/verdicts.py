@@ -9,9 +9,9 @@ from auth.belonging import of_the_team
 from auth.viewer import Viewer
 from firmware_formats.platforms import same_platform
 from fleet.devices import keying
+from fleet.devices.leaving import take_back
 from fleet.imports.pieces import WELCOME, Former
 from models.device import DeviceState
-from models.firmware import OPEN_UPDATE_STATES
 from models.importing import ImportVerdict
 from models.sql import execute, is_sqlite, rows
 from realtime.log import NewEntry
@@ -140,7 +140,8 @@ async def _others(ids: list[str], terms: Terms) -> list[dict[str, Any]]:
     """Devices that exist elsewhere, nowhere, or are kept out: with all that undo would have to restore, and held till the commit."""
     return await rows(
         "SELECT d.device_id AS id, d.product_id, d.state, d.removed_from_id, d.import_id, d.forced, d.proven, d.development,"
-        " d.desired_firmware_version, d.update_failures, d.name, d.notes, d.owner_id, d.user_owner_id, d.platform,"
+        " d.desired_firmware_version, d.lock_waits, d.lock_forces, d.update_failures, d.name, d.notes,"
+        " d.owner_id, d.user_owner_id, d.platform,"
         " d.public_key, d.secret, d.key_team_id, d.key_person_id,"
         " c.product_id AS customer_of,"
         f" {of_the_team(person='d.user_owner_id', organization='$4', product='$2')} AS user_is_member"
@@ -168,17 +169,7 @@ async def _move(others: list[dict[str, Any]], keyless: list[str], terms: Terms) 
     if not ids:
         return []
     strangers = [row["id"] for row in others if row["product_id"] != terms.product_id]
-    left = await rows("DELETE FROM group_membership WHERE device_id = ANY($1) RETURNING device_id, group_id", [strangers])
-    await execute(
-        "UPDATE device_update SET state = 'CANCELED', finished_at = $2 WHERE device_id = ANY($1) AND state = ANY($3)",
-        [strangers, terms.now, [str(state) for state in OPEN_UPDATE_STATES]],
-    )
-    await execute(
-        "UPDATE device SET proven = FALSE, development = FALSE, desired_firmware_version = NULL, update_failures = 0,"
-        " update_blocked_until = NULL, name = CASE WHEN user_owner_id IS NULL THEN NULL ELSE name END,"
-        " notes = CASE WHEN user_owner_id IS NULL THEN NULL ELSE notes END WHERE device_id = ANY($1)",
-        [strangers],
-    )
+    left = await take_back(strangers, terms.now)
     await execute(
         "UPDATE device SET product_id = $2, state = 'ACTIVE', removed_from_id = NULL, import_id = $3,"
         " forced = ($5 = 1 AND (reported_product_id IS NULL OR reported_product_id <> $4)) WHERE device_id = ANY($1)",
@@ -190,7 +181,7 @@ async def _move(others: list[dict[str, Any]], keyless: list[str], terms: Terms) 
     return [_former(row, groups.get(row["id"], []), lost_key=row["id"] in keyless) for row in others]
 
 
-FLAGS = ("forced", "proven", "development")  # 0 and 1 on SQLite
+FLAGS = ("forced", "proven", "development", "lock_waits", "lock_forces")  # 0 and 1 on SQLite
 RESTORED = ("product_id", "state", "removed_from_id", "import_id", *FLAGS, "desired_firmware_version", "update_failures", "name", "notes")
 
 

@@ -129,14 +129,18 @@ async def test_a_device_taken_from_another_product_leaves_groups_and_lock_there(
     group = await tester.do("createDeviceGroup", "group { id }", owner, productId=fan, name="emea")
     other = await Product.get(number=fan)
     (device_id,) = ids(1)
-    marks = {"desired_firmware_version": 3, "development": True, "notes": "theirs", "proven": True}
+    lock = {"desired_firmware_version": 3, "lock_waits": True, "lock_forces": True, "offers": 4}
+    marks = {**lock, "development": True, "notes": "theirs", "proven": True}
     await Device.create(device_id=device_id, product=other, state="DENIED", created_at=datetime.now(UTC), **marks)
     await tester.do("addDevicesToGroup", "group { path }", owner, groupId=group["group"]["id"], deviceIds=[device_id])
 
     await imported(tester, owner, device_id.encode(), lamp)
 
     device = await Device.get(device_id=device_id)
-    assert (device.desired_firmware_version, device.development, device.notes, device.proven) == (None, False, None, False)
+    assert (device.development, device.notes, device.proven) == (False, None, False)
+    assert {name: getattr(device, name) for name in lock} == {
+        "desired_firmware_version": None, "lock_waits": False, "lock_forces": False, "offers": 0,
+    }  # fmt: skip
     assert await GroupMembership.all().count() == 0
 
 

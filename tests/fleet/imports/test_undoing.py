@@ -42,7 +42,8 @@ async def a_mixed_fleet(tester: HouseTester) -> tuple[str, list[str]]:
     there = await DeviceGroup.create(product=theirs, name="there", path="there", created_at=NOW)
     listed = ids(7)
     await Device.create(device_id=listed[2], product=ours, created_at=NOW, reported_product_id=6)
-    marks = {"desired_firmware_version": 3, "development": True, "notes": "theirs", "name": "Old", "proven": True}
+    lock = {"desired_firmware_version": 3, "lock_waits": True, "lock_forces": True}
+    marks = {**lock, "development": True, "notes": "theirs", "name": "Old", "proven": True}
     away = await Device.create(device_id=listed[3], product=theirs, state="DENIED", created_at=NOW, **marks)
     await GroupMembership.create(group=there, device=away)
     await Device.create(device_id=listed[4], created_at=NOW, user_owner=await User.get(email="ann@example.com"), name="Mine")
