@@ -109,11 +109,17 @@ async def test_at_most_four_are_hashed_at_once(monkeypatch):
 
 
 async def test_what_comes_on_top_of_a_full_queue_is_refused_and_the_room_comes_back():
+    go_on = threading.Event()
+    for _ in range(passwords.THREADS):
+        passwords._pool.submit(go_on.wait)  # no hash ends, and makes room, while the queue fills
     waiting = [asyncio.create_task(hash_password(PASSWORD)) for _ in range(passwords.WAITING_MAX)]
     await asyncio.sleep(0)
 
-    with pytest.raises(RateLimited) as refused:
-        await verify_password(PASSWORD, "")
+    try:
+        with pytest.raises(RateLimited) as refused:
+            await verify_password(PASSWORD, "")
+    finally:
+        go_on.set()
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
