@@ -117,7 +117,7 @@ async def test_what_comes_on_top_of_a_full_queue_is_refused_and_the_room_comes_b
 
     try:
         with pytest.raises(RateLimited) as refused:
-            await verify_password(PASSWORD, "")
+            await asyncio.wait_for(verify_password(PASSWORD, ""), 60)
     finally:
         go_on.set()
     for task in waiting:
