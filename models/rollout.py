@@ -33,6 +33,7 @@ class TriedState(StrEnum):
 
 IN_FLIGHT = (TriedState.OFFERED, TriedState.WATCHED)
 UNDER_WAY = "state IN ('OFFERED', 'WATCHED')"  # the same, as an index of its own (migration 0004) has it
+FAILING = "failures > 0 AND state <> 'SUCCEEDED'"  # it failed, and has not succeeded since
 
 
 class Rollout(Model):

@@ -16,7 +16,7 @@ from models.device import Device
 from models.firmware import OPEN_UPDATE_STATES, Firmware, Update
 from models.log import EntryKind
 from models.product import Product
-from models.rollout import IN_FLIGHT, UNDER_WAY, Rollout, RolloutDevice, RolloutStage, RolloutState, TriedState
+from models.rollout import FAILING, IN_FLIGHT, UNDER_WAY, Rollout, RolloutDevice, RolloutStage, RolloutState, TriedState
 from models.sql import execute, read_time, rows
 from realtime.log import NewEntry
 from realtime.tallies import is_error_in_sql
@@ -234,8 +234,7 @@ async def _fell_back_later(course: Course, tried: RolloutDevice, now: datetime) 
 # ── halting ──
 async def _halt_if_due(course: Course, now: datetime) -> None:
     failing = await rows(
-        """SELECT stage, count(*) AS failed FROM rollout_device
-            WHERE rollout_id = $1 AND failures > 0 AND state <> 'SUCCEEDED' GROUP BY stage ORDER BY stage""",
+        f"SELECT stage, count(*) AS failed FROM rollout_device WHERE rollout_id = $1 AND {FAILING} GROUP BY stage ORDER BY stage",
         [course.rollout.id],
     )
     for row in failing:

@@ -22,7 +22,7 @@ from models.device import DeviceGroup
 from models.firmware import Firmware
 from models.organization import Organization
 from models.product import Product
-from models.rollout import ENDED, OPEN_ROLLOUT_STATES, UNDER_WAY, Rollout, RolloutStage, RolloutState
+from models.rollout import ENDED, FAILING, OPEN_ROLLOUT_STATES, UNDER_WAY, Rollout, RolloutStage, RolloutState
 from models.sql import rows
 from models.transaction import transaction
 from realtime import log
@@ -229,10 +229,10 @@ async def stages(rollout_ids: Sequence[int]) -> dict[int, list[RolloutStage]]:
     return found
 
 
-_COUNTS = """
-    SELECT rollout_id, stage, sum(CASE WHEN state IN ('OFFERED', 'WATCHED') THEN 1 ELSE 0 END) AS in_flight,
+_COUNTS = f"""
+    SELECT rollout_id, stage, sum(CASE WHEN {UNDER_WAY} THEN 1 ELSE 0 END) AS in_flight,
            sum(CASE WHEN state = 'SUCCEEDED' THEN 1 ELSE 0 END) AS succeeded,
-           sum(CASE WHEN failures > 0 AND state <> 'SUCCEEDED' THEN 1 ELSE 0 END) AS failed
+           sum(CASE WHEN {FAILING} THEN 1 ELSE 0 END) AS failed
       FROM rollout_device WHERE rollout_id = ANY($1) GROUP BY rollout_id, stage ORDER BY rollout_id, stage"""
 
 
