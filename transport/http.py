@@ -26,7 +26,7 @@ from transport.leaving import ClientGone, TimeIsUp, while_awaited
 from transport.masking import Answer, Masking
 from transport.negotiating import Accepted, negotiate
 from transport.persisted import Persisted
-from transport.rates import address_key
+from transport.rates import address_key, when_to_come_back
 from transport.resuming import resumed
 from transport.shared_rates import Rates, own_rates
 from transport.sharing import Likeness, likeness
@@ -185,7 +185,7 @@ class GraphQLDoor:
             raise DeadlinePassed(sentence) from None
 
     def _refused(self, error: Exception, media_type: str) -> Response:
-        headers = _retry_after(error) if isinstance(error, RateLimited) else {}
+        headers = when_to_come_back(error) if isinstance(error, RateLimited) else {}
         return _shown({"errors": self.masking.refusal(error)}, _status(error, media_type), media_type, headers)
 
     # ── what stays open ──
@@ -201,7 +201,7 @@ class GraphQLDoor:
         except Refusal as error:
             refusal = Response(error.message, error.status)
         except RateLimited as error:
-            refusal = refusal or Response(error.message, 429, _retry_after(error))
+            refusal = refusal or Response(error.message, 429, when_to_come_back(error))
         if refusal:
             await websocket.send_denial_response(refusal)
         return refusal is None
@@ -227,10 +227,6 @@ class GraphQLDoor:
 def _host(connection: Request | WebSocket) -> str | None:
     client = connection.scope.get("client")
     return client[0] if client else None
-
-
-def _retry_after(error: RateLimited) -> dict[str, str]:
-    return {"Retry-After": str(max(1, round(error.retry_after)))}
 
 
 def _query_string(request: Request) -> dict[str, object]:
